@@ -1,0 +1,37 @@
+"""A connection pool that makes PyMySQL safe and fast. See `ConnectionPool`."""
+
+from . import _distribution
+from .connection import Connection
+from .errors import (
+    ConnectionInterruptedError,
+    ForkedConnectionError,
+    GetConnectionFromPoolError,
+    PoolClosed,
+    PoolError,
+    PoolOverloaded,
+    PoolTimeout,
+    PoolUnavailable,
+    ReturnConnectionToPoolError,
+    SettingsError,
+)
+from .pool import ConnectionPool, logger
+from .stats import PoolStats
+
+__all__ = [
+    "Connection",
+    "ConnectionInterruptedError",
+    "ConnectionPool",
+    "ForkedConnectionError",
+    "GetConnectionFromPoolError",
+    "PoolClosed",
+    "PoolError",
+    "PoolOverloaded",
+    "PoolStats",
+    "PoolTimeout",
+    "PoolUnavailable",
+    "ReturnConnectionToPoolError",
+    "SettingsError",
+    "logger",
+]
+
+_distribution.warn_of_namesakes()

@@ -1,0 +1,75 @@
+"""Who borrowed, and where: cheap to note at every checkout, spelt out only for a message.
+
+A borrower is a thread (or a greenlet, where `threading.local` is patched), told by a token that only that thread
+keeps alive: when the weak reference to it is dead, so is the thread, even if its id is in use again.
+A place is a code object and an instruction offset; the line is looked up when somebody wants to read it.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+import weakref
+from types import CodeType, FrameType
+
+Place = tuple[CodeType, int] | str
+
+_OWN_PACKAGES = frozenset({"pymysqlpool", "pymysqlpool_flask", "pymysqlpool_django", "contextlib"})
+
+
+class Token:
+    """Alive as long as its thread."""
+
+    __slots__ = ("__weakref__", "ident", "name")
+
+    def __init__(self) -> None:
+        thread = threading.current_thread()
+        self.ident = threading.get_ident()
+        self.name = thread.name
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        token = Token()
+        self.token = token
+        self.reference = weakref.ref(token)
+
+
+_local = _Local()
+
+
+def current() -> weakref.ref[Token]:
+    """The calling thread's token."""
+    return _local.reference
+
+
+def caller() -> FrameType | None:
+    """The innermost frame that is not this package's."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OWN_PACKAGES:
+        frame = frame.f_back
+    return frame
+
+
+def stack() -> str:
+    """The whole stack of the caller, as text."""
+    return "".join(traceback.format_stack(caller()))
+
+
+def describe_place(place: Place | None) -> str:
+    if place is None:
+        return "an unknown place"
+    if isinstance(place, str):
+        return "\n" + place.rstrip()
+    code, offset = place
+    line: int | None = code.co_firstlineno
+    for start, end, number in code.co_lines():
+        if start <= offset < end and number is not None:
+            line = number
+    return f"{code.co_filename}:{line} in {code.co_qualname}"
+
+
+def describe_borrower(reference: weakref.ref[Token] | None) -> str:
+    token = reference() if reference is not None else None
+    return f"thread {token.name!r}" if token is not None else "a thread that has ended"

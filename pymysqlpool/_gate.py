@@ -1,0 +1,48 @@
+"""Who may try to connect at this moment?
+
+While all is well: everybody. After a failure: one prober at a time, with exponential back-off and jitter, so that a
+server that is coming back is not stormed. After the first success: 1, 2, 4 ... at a time (slow start) until as many
+succeeded in a row that the limit means nothing any more.
+
+Pure arithmetic: the pool calls it with its lock held and tells it the time.
+"""
+
+from __future__ import annotations
+
+import random
+
+FIRST_DELAY = 0.05  # seconds
+LONGEST_DELAY = 2.0  # seconds
+_UNLIMITED_FROM = 64
+
+
+class ConnectGate:
+    __slots__ = ("_delay", "_limit", "error", "next_attempt")
+
+    def __init__(self) -> None:
+        self._delay = 0.0  # seconds; 0 while all is well
+        self._limit: int | None = None  # connects at a time; None: any number
+        self.next_attempt = 0.0  # monotonic
+        self.error: BaseException | None = None  # the last failure, while it lasts
+
+    @property
+    def failing(self) -> bool:
+        return self._delay > 0
+
+    def allows(self, connecting: int, now: float) -> bool:
+        """Whether one more may connect while `connecting` others do."""
+        if self.failing:
+            return connecting == 0 and now >= self.next_attempt
+        return self._limit is None or connecting < self._limit
+
+    def failed(self, now: float, error: BaseException) -> None:
+        self._delay = min(LONGEST_DELAY, self._delay * 2 or FIRST_DELAY)
+        self._limit = 1
+        self.next_attempt = now + self._delay * random.uniform(0.8, 1.2)
+        self.error = error
+
+    def succeeded(self) -> None:
+        self._delay = 0.0
+        self.error = None
+        if self._limit is not None:
+            self._limit = self._limit * 2 if self._limit < _UNLIMITED_FROM else None

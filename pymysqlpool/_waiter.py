@@ -1,0 +1,57 @@
+"""One place in the queue: what became of it, and how its owner is woken.
+
+States, one transition ever, under the pool's lock (Invariant 3):
+
+    WAITING -> GIVEN    a slot was put into its lease: a connection, or the right to make one
+    WAITING -> FAILED   the pool closed
+    WAITING -> GONE     its owner left: timed out, interrupted, cancelled
+
+A waiter owns no lock of the pool's and decides nothing. `wake` may be called from any thread and never blocks.
+"""
+
+from __future__ import annotations
+
+import threading
+from enum import Enum
+from typing import Any
+
+
+class WaiterState(Enum):
+    WAITING = "waiting"
+    GIVEN = "given"
+    FAILED = "failed"
+    GONE = "gone"
+
+
+class Waiter:
+    """A caller in the queue, in order of `arrival`. Subclasses say how to wake it."""
+
+    __slots__ = ("arrival", "lease", "may_grow", "state")
+
+    def __init__(self, lease: Any) -> None:
+        self.lease = lease
+        self.arrival = 0  # set by the ledger; smaller is earlier
+        self.state = WaiterState.WAITING  # guarded by the pool's lock
+        self.may_grow = False  # its patience is over: it may use capacity between size and maxsize
+
+    def wake(self) -> None:
+        raise NotImplementedError
+
+
+class ThreadWaiter(Waiter):
+    """A thread (or, monkey-patched, a greenlet) that sleeps on a lock of its own until woken."""
+
+    __slots__ = ("_gate",)
+
+    def __init__(self, lease: Any) -> None:
+        super().__init__(lease)
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def wait(self, timeout: float) -> bool:
+        """Sleep until woken or for `timeout` seconds; True when woken."""
+        return self._gate.acquire(timeout=max(0.0, timeout))
+
+    def wake(self) -> None:
+        if self._gate.locked():
+            self._gate.release()

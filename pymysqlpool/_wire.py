@@ -1,0 +1,612 @@
+"""Is the byte stream at a command boundary? The only file that touches PyMySQL's private names.
+
+`WireConnection` is PyMySQL's connection plus three things PyMySQL does not record:
+
+* **The exchange lock.** Taken before the first byte of a command is sent, released after the last byte of its last
+  result has been read. Free means *quiet*: at a command boundary. It is a lock and not a flag so that taking it is
+  one atomic step: two threads can never both begin, and giving a connection back takes it as well (Invariant 6).
+  Nothing releases it on behalf of an interrupted exchange, so an exception between any two bytecodes leaves it
+  taken, and a connection whose lock is taken is never kept.
+* **The session marks** (`_statements`): what the statements so far may have changed, from their text, from the OK
+  packet (session tracker flag, insert id, warnings, status) and from the status in EOF packets, which PyMySQL drops.
+* **A deadline** for the exchanges that the pool itself makes: it covers every single receive, so that a server which
+  sends one byte a minute cannot hold anybody longer (Invariant 14).
+
+`Wire` is an established session apart from whoever holds it: the attributes of a connected `WireConnection`. A new
+handle receives a copy of them (`attach`), which makes handles cheap, makes each one start with the Python-side state
+of a new connection (converters, cursor class, attributes), and leaves nothing to clean in the dead one.
+
+What this file never does: decide what happens to a connection.
+
+Protocol: MySQL Internals, "Client/Server Protocol" (Text Protocol, Generic Response Packets: OK, ERR, EOF; Session
+State Information; COM_RESET_CONNECTION 0x1f, MySQL 5.7.3+, MariaDB 10.2.4+).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import ssl
+import struct
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pymysql import connections, converters, err, protocol
+from pymysql.constants import COMMAND, CR, ER, SERVER_STATUS
+
+from . import _borrower as borrower
+from . import _statements
+from ._statements import AUTOCOMMIT, DATABASE, INSERT_ID, NOTHING, STATE, TRANSACTION, WROTE
+from .errors import ConnectionInterruptedError, ForkedConnectionError, ReturnConnectionToPoolError
+
+CLIENT_SESSION_TRACK = 1 << 23
+COM_RESET_CONNECTION = 0x1F
+_SESSION_STATE_CHANGED = 0x4000
+AUTOCOMMIT_STATUS = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
+_IN_TRANS = SERVER_STATUS.SERVER_STATUS_IN_TRANS
+_COM_QUERY = COMMAND.COM_QUERY
+_UNKNOWN_TIMEOUT = -1.0  # makes PyMySQL set the socket's timeout anew
+
+_read_statement = _statements.read
+_borrower = borrower.current
+_getpid = os.getpid
+
+# A command as `pipeline` sends it: its COM_ number and its argument.
+Command = tuple[int, bytes]
+
+
+class _Fresh:
+    """A mapping attribute that each handle gets a copy of when it first looks: nobody can change another's."""
+
+    def __init__(self, pristine: str) -> None:
+        self._pristine = pristine
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        copy = dict(getattr(instance, self._pristine))
+        instance.__dict__[self._name] = copy
+        return copy
+
+
+if TYPE_CHECKING:
+    # The private names of PyMySQL that this package relies on; the stubs know only its public ones.
+    class _PyMySQLConnection(connections.Connection[Any]):
+        _sock: Any
+        _rfile: Any
+        _result: Any
+        _affected_rows: int
+        _next_seq_id: int
+        _read_timeout: float | None
+        _write_timeout: float | None
+        _current_timeout: float | None
+        _secure: bool
+        server_version: str
+        connect_timeout: float | None
+
+        def _execute_command(self, command: int, sql: Any) -> None: ...
+        def _read_packet(self, packet_type: Any = ...) -> Any: ...
+        def _read_ok_packet(self) -> Any: ...
+        def _write_bytes(self, data: bytes) -> None: ...
+        def _create_ssl_ctx(self, sslp: Any) -> Any: ...
+        def _force_close(self) -> None: ...
+        def show_warnings(self) -> Any: ...
+
+    class _PyMySQLResult(connections.MySQLResult):
+        connection: Any
+
+        def _finish_unbuffered_query(self) -> None: ...
+        def _read_load_local_packet(self, first_packet: Any) -> None: ...
+        def _read_rowdata_packet_unbuffered(self) -> Any: ...
+        def _check_packet_is_eof(self, packet: Any) -> bool: ...
+
+else:
+    _PyMySQLConnection = connections.Connection
+    _PyMySQLResult = connections.MySQLResult
+
+
+class WireResult(_PyMySQLResult):
+    """PyMySQL's result, which also says when the exchange is over and what the EOF packet's status was."""
+
+    def _check_packet_is_eof(self, packet: Any) -> bool:
+        if not super()._check_packet_is_eof(packet):
+            return False
+        # EOF: 0xfe, warnings (2 bytes), status flags (2 bytes).
+        warning_count, status = struct.unpack_from("<xHH", packet.get_all_data())
+        self.server_status = status
+        self.connection._reply_read(status, warning_count, 0, self.has_next)
+        return True
+
+    def _read_rowdata_packet_unbuffered(self) -> Any:
+        if not self.unbuffered_active:
+            return None
+        with self.connection._reading():
+            return super()._read_rowdata_packet_unbuffered()
+
+    def _finish_unbuffered_query(self) -> None:
+        if self.unbuffered_active:
+            with self.connection._reading():
+                super()._finish_unbuffered_query()
+
+    def _read_load_local_packet(self, first_packet: Any) -> None:
+        connection = self.connection
+        try:
+            super()._read_load_local_packet(first_packet)
+        except err.OperationalError as error:
+            # The local file could not be read: PyMySQL has sent the empty packet and read the server's reply to it.
+            if error.args[0] == ER.FILE_NOT_FOUND and connection._sock is not None:
+                connection._reply_failed()
+            raise
+
+
+class _AbandonedResult(WireResult):
+    """An unbuffered result whose connection was given back half-read: it reads nothing more, not even when it dies."""
+
+    def __del__(self) -> None:
+        pass
+
+
+class WireConnection(_PyMySQLConnection):
+    """PyMySQL's connection, with a record of where its byte stream is and of what its session went through."""
+
+    _exchange: threading.Lock | None = None  # taken = in the middle of an exchange
+    _fetch: threading.Lock | None = None  # taken = a thread is reading an unbuffered row
+    _effect = NOTHING  # what the statement being answered may do, from its text
+    _marks = NOTHING  # what this lease may have done to the session
+    _tracked = False  # the server reports session state changes
+    _error_args: tuple[Any, ...] = ()  # of the last error packet
+    _slot: Any = None  # the slot of the lease; its `borrower` is whoever used it last
+    _establishing = False
+    _owner_pid = 0
+    _current_timeout: float | None = None  # PyMySQL 1.1 has none
+    _result: Any = None  # a dead handle has none: a cursor that outlives it asks
+    _tls_contexts: dict[str, ssl.SSLContext] | None = None  # shared by a pool's connections
+    decoders = _Fresh("_pristine_decoders")
+    encoders = _Fresh("_pristine_encoders")
+
+    # -- an exchange: begin, replies, end ------------------------------------------------------------------
+
+    def _execute_command(self, command: int, sql: Any) -> None:
+        exchange = self._exchange
+        if exchange is None or self._sock is None:
+            self._refuse_closed()
+        if self._owner_pid != _getpid():
+            raise ForkedConnectionError(
+                f"this connection belongs to process {self._owner_pid}, which forked this one; borrow another"
+            )
+        if not exchange.acquire(False):
+            self._finish_previous()
+            if not exchange.acquire(False):
+                self._refuse_interrupted()
+        slot = self._slot
+        if slot is not None:
+            if slot.holder != id(self):
+                exchange.release()
+                raise ReturnConnectionToPoolError(
+                    "this connection was taken back by its pool: the thread that borrowed it has ended, or the pool "
+                    "was closed"
+                )
+            slot.borrower = _borrower()
+        if isinstance(sql, str):
+            sql = sql.encode(self.encoding)
+        effect = _read_statement(sql) if command == _COM_QUERY else _EFFECT_OF_COMMAND.get(command, STATE)
+        self._effect = effect
+        self._marks |= effect & ~AUTOCOMMIT
+        super()._execute_command(command, sql)
+
+    def _finish_previous(self) -> None:
+        """As PyMySQL does before a new command: read what is left of an unbuffered or a multiple result."""
+        result = self._result
+        if result is None or not (result.unbuffered_active or result.has_next):
+            self._refuse_interrupted()
+        if result.unbuffered_active:
+            warnings.warn("Previous unbuffered result was left incomplete", stacklevel=5)
+            result._finish_unbuffered_query()
+        while self._result is not None and self._result.has_next:
+            self.next_result()
+        self._result = None
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """One thread at a time reads from an unbuffered result."""
+        fetch = self._fetch
+        if fetch is None:
+            self._refuse_closed()
+        elif not fetch.acquire(False):
+            self._refuse_interrupted()
+        else:
+            try:
+                yield
+            finally:
+                fetch.release()
+
+    def _refuse_interrupted(self) -> NoReturn:
+        raise ConnectionInterruptedError(
+            "this connection is in the middle of an exchange: another thread is using it, or an earlier statement "
+            "was interrupted before its reply was read; nothing was sent. Close it and borrow another"
+        )
+
+    def _refuse_closed(self) -> NoReturn:
+        raise err.InterfaceError(0, "the connection is closed")
+
+    def _reply_read(self, status: int, warning_count: int, insert_id: int, has_next: bool | None) -> None:
+        """A whole reply was read: note what it says, and when none follows, that the wire is quiet."""
+        marks = self._marks
+        if status & _IN_TRANS:
+            marks |= TRANSACTION
+        else:
+            marks &= ~(TRANSACTION | WROTE)
+        if status & _SESSION_STATE_CHANGED and not self._effect & (AUTOCOMMIT | DATABASE):
+            marks |= STATE
+        if insert_id:
+            marks |= INSERT_ID
+        if warning_count:
+            marks |= STATE  # SHOW WARNINGS would show them to the next borrower; no statement clears them
+        self._marks = marks
+        self.server_status = status
+        if not has_next:
+            self._end_exchange()
+
+    def _reply_failed(self) -> None:
+        """The server refused with an error packet, which ends the exchange. Its status is not known."""
+        self._marks |= STATE | TRANSACTION
+        self._end_exchange()
+
+    def _end_exchange(self) -> None:
+        exchange = self._exchange
+        if exchange is not None and exchange.locked():
+            exchange.release()
+
+    def _read_packet(self, packet_type: Any = protocol.MysqlPacket) -> Any:
+        try:
+            return super()._read_packet(packet_type)
+        except err.MySQLError as error:
+            # With the socket still there only an error packet raises: PyMySQL closes it in every other case.
+            if self._sock is not None and not self._establishing:
+                self._error_args = error.args
+                self._reply_failed()
+            raise
+
+    def _read_ok_packet(self) -> Any:
+        ok = super()._read_ok_packet()
+        self._reply_read(ok.server_status, ok.warning_count, ok.insert_id, ok.has_next)
+        return ok
+
+    def _read_query_result(self, unbuffered: bool = False) -> int:
+        self._result = None
+        result: Any = WireResult(self)
+        if unbuffered:
+            result.init_unbuffered_query()
+        else:
+            result.read()
+        self._result = result
+        if result.field_count == 0:  # an OK packet; a result set was noted when its EOF was read
+            if result.affected_rows:
+                self._marks |= WROTE
+            self._reply_read(result.server_status, result.warning_count, result.insert_id, result.has_next)
+        self._affected_rows = result.affected_rows
+        return self._affected_rows
+
+    def show_warnings(self) -> Any:
+        rows = super().show_warnings()
+        self._end_exchange()
+        return rows
+
+    def set_character_set(self, charset: str, collation: str | None = None) -> None:
+        if self._establishing:
+            return  # the pool's own set-up statement says it, together with all else
+        super().set_character_set(charset, collation)
+        self._end_exchange()
+
+    # -- connecting ----------------------------------------------------------------------------------------
+
+    def connect(self, sock: socket.socket | None = None) -> None:
+        self._exchange = threading.Lock()
+        self._fetch = threading.Lock()
+        self._owner_pid = _getpid()
+        self._marks = NOTHING
+        super().connect(sock)
+
+    def _create_ssl_ctx(self, sslp: Any) -> Any:
+        contexts = self._tls_contexts
+        if contexts is None or isinstance(sslp, ssl.SSLContext):
+            return super()._create_ssl_ctx(sslp)
+        key = repr(sorted(sslp.items()))
+        context = contexts.get(key)
+        if context is None:
+            # Building one reads the system's certificates: 40 to 120 ms of CPU.
+            context = contexts.setdefault(key, super()._create_ssl_ctx(sslp))
+        return context
+
+    # -- what the pool itself says -------------------------------------------------------------------------
+
+    @contextmanager
+    def within(self, deadline: float) -> Iterator[None]:
+        """Bound every send and every receive in the block by `deadline`, a monotonic instant."""
+        timeouts = self._read_timeout, self._write_timeout
+        self.__dict__["_read_bytes"] = partial(_read_bytes_until, self, deadline)
+        self.__dict__["_write_bytes"] = partial(_write_bytes_until, self, deadline)
+        try:
+            yield
+        finally:
+            self.__dict__.pop("_read_bytes", None)
+            self.__dict__.pop("_write_bytes", None)
+            self._read_timeout, self._write_timeout = timeouts
+            self._current_timeout = _UNKNOWN_TIMEOUT
+
+    def pipeline(self, commands: Sequence[Command]) -> None:
+        """Send `commands` in one go and read all their replies, in order. The first error packet is raised.
+
+        Every reply is read even when one is an error, so the wire is quiet afterwards.
+        """
+        exchange = self._exchange
+        if exchange is None or self._sock is None:
+            self._refuse_closed()
+        if not exchange.acquire(False):
+            self._refuse_interrupted()
+        self._exchange = None  # no single reply ends it
+        self._effect = STATE
+        self._result = None
+        self._write_bytes(
+            b"".join(struct.pack("<iB", len(payload) + 1, command) + payload for command, payload in commands)
+        )
+        failure: err.MySQLError | None = None
+        for _ in commands:
+            self._next_seq_id = 1
+            try:
+                self._read_query_result()
+                while self._result.has_next:
+                    self._read_query_result()
+            except err.MySQLError as error:
+                if self._sock is None:
+                    raise
+                failure = failure or error
+        self._result = None
+        self._exchange = exchange
+        exchange.release()
+        if failure is not None:
+            raise failure
+
+
+_EFFECT_OF_COMMAND: Mapping[int, int] = {
+    COMMAND.COM_PING: NOTHING,
+    COMMAND.COM_INIT_DB: DATABASE,
+    COMMAND.COM_PROCESS_KILL: NOTHING,
+    COMMAND.COM_STATISTICS: NOTHING,
+}
+
+
+def _remaining(deadline: float) -> float:
+    remaining = deadline - monotonic()
+    if remaining <= 0:
+        raise TimeoutError("timed out")
+    return remaining
+
+
+def _read_bytes_until(connection: Any, deadline: float, num_bytes: int) -> bytes:
+    """PyMySQL's `_read_bytes`, at most one receive at a time, each within what is left of the deadline."""
+    data = b""
+    try:
+        while len(data) < num_bytes:
+            connection._sock.settimeout(_remaining(deadline))
+            chunk = connection._rfile.read1(num_bytes - len(data))
+            if not chunk:
+                raise ConnectionError("the server closed the connection")
+            data += chunk
+    except OSError as error:
+        connection._force_close()
+        raise err.OperationalError(CR.CR_SERVER_LOST, f"Lost connection to MySQL server ({error})") from error
+    except BaseException:
+        connection._force_close()
+        raise
+    return data
+
+
+def _write_bytes_until(connection: Any, deadline: float, data: bytes) -> None:
+    try:
+        connection._sock.settimeout(_remaining(deadline))
+        connection._sock.sendall(data)
+    except OSError as error:
+        connection._force_close()
+        raise err.OperationalError(CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({error!r})") from error
+
+
+def open_socket(connection: Any, deadline: float) -> socket.socket:
+    """The connected socket for `connection`, whichever of the host's addresses answers before `deadline`.
+
+    Looking up the host's name is the one step that no deadline can bound: the system's resolver has its own.
+    """
+    if connection.unix_socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(_remaining(deadline))
+            sock.connect(connection.unix_socket)
+        except BaseException:
+            sock.close()
+            raise
+        connection.host_info = "Localhost via UNIX socket"
+        connection._secure = True
+        return sock
+    source = (connection.bind_address, 0) if connection.bind_address is not None else None
+    failure: OSError | None = None
+    for *_, address in socket.getaddrinfo(connection.host, connection.port, 0, socket.SOCK_STREAM):
+        limit = min(_remaining(deadline), connection.connect_timeout or float("inf"))
+        try:
+            sock = socket.create_connection((str(address[0]), int(address[1])), limit, source)
+        except OSError as error:
+            failure = error
+            continue
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        except BaseException:
+            sock.close()
+            raise
+        connection.host_info = f"socket {connection.host}:{connection.port}"
+        return sock
+    raise failure or OSError(f"no address for host {connection.host!r}")
+
+
+def establish(connection: WireConnection, deadline: float) -> None:
+    """Connect and log in before `deadline`, without the set-up statements (`_session.Baseline` has them).
+
+    Raises:
+        pymysql.err.OperationalError: the server cannot be reached, refuses, or does not answer in time.
+    """
+    setup = connection.sql_mode, connection.init_command, connection.autocommit_mode
+    connection._establishing = True
+    connection.sql_mode = connection.init_command = connection.autocommit_mode = None
+    sock: socket.socket | None = None
+    try:
+        with connection.within(deadline):
+            sock = open_socket(connection, deadline)
+            sock.settimeout(_remaining(deadline))
+            connection._read_timeout = connection._write_timeout = _remaining(deadline)
+            connection.connect(sock)
+    except OSError as error:
+        raise err.OperationalError(
+            CR.CR_CONN_HOST_ERROR, f"Can't connect to MySQL server on {connection.host!r} ({error})"
+        ) from error
+    finally:
+        if sock is not None and not connection.open:
+            sock.close()
+        connection.sql_mode, connection.init_command, connection.autocommit_mode = setup
+        connection._establishing = False
+
+
+class Wire:
+    """One established session with the server, apart from whoever holds it.
+
+    `readable(0)` is a zero-timeout poll: true when there is something to read, without a round trip. A quiet wire has
+    nothing to read; if there is something, it is the server's farewell: an error packet, the end of the stream, a
+    reset. So a true answer means: dead.
+    """
+
+    __slots__ = ("_attributes", "_timeout", "autocommit_status", "exchange", "readable", "sock")
+
+    def __init__(self, connection: WireConnection) -> None:
+        """Take the session out of `connection`, which is left without one."""
+        attributes, connection.__dict__ = connection.__dict__, {}
+        self.sock: Any = attributes["_sock"]
+        self.exchange: threading.Lock = attributes["_exchange"]
+        attributes["_pristine_decoders"] = attributes.pop("decoders", None) or dict(converters.decoders)
+        attributes["_pristine_encoders"] = attributes.pop("encoders", None) or dict(converters.encoders)
+        attributes["_result"] = None
+        attributes.pop("_error_args", None)
+        attributes["_marks"] = NOTHING
+        attributes["_effect"] = NOTHING
+        attributes["_live"] = True  # the handle has not been given back
+        self._timeout: float | None = attributes["_read_timeout"]
+        self.sock.settimeout(self._timeout)
+        attributes["_current_timeout"] = self._timeout
+        self._attributes = attributes
+        self.autocommit_status: int = attributes["server_status"] & AUTOCOMMIT_STATUS
+        self.readable = _readable(self.sock)
+
+    def attributes(self) -> dict[str, Any]:
+        """The attributes of a new handle onto this session."""
+        return self._attributes.copy()
+
+    def is_quiet(self, attributes: Mapping[str, Any]) -> bool:
+        """Whether the handle with these attributes is at a command boundary. If so, takes the exchange lock.
+
+        With the lock taken no thread that still holds the handle can begin an exchange.
+        """
+        return attributes.get("_sock") is self.sock and self.exchange.acquire(False)
+
+    def is_untouched(self, attributes: Mapping[str, Any]) -> bool:
+        """Whether the borrower left the session as it was: no marks, the same autocommit, the same timeout."""
+        return (
+            not attributes["_marks"]
+            and attributes["server_status"] & AUTOCOMMIT_STATUS == self.autocommit_status
+            and attributes["_current_timeout"] == self._timeout
+        )
+
+    def borrow_privately(self, attributes: dict[str, Any] | None = None) -> WireConnection:
+        """A handle for the pool's own exchanges; `take_back` ends it."""
+        private = WireConnection.__new__(WireConnection)
+        private.__dict__ = {**(self.attributes() if attributes is None else attributes), "_slot": None}
+        return private
+
+    def take_back(self, private: WireConnection) -> None:
+        attributes, private.__dict__ = private.__dict__, {}
+        if is_open(attributes):
+            self.detach(attributes)
+
+    def detach(self, attributes: dict[str, Any]) -> None:
+        """A handle gives its attributes back: keep what the session's life goes on with."""
+        self._attributes["server_status"] = attributes["server_status"]
+        if attributes["_current_timeout"] != self._timeout:
+            self.sock.settimeout(self._timeout)
+
+    def cut(self) -> None:
+        """End a session that somebody may be using: a thread that waits for its reply is woken with an error."""
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self, quiet: bool) -> None:
+        """Close the socket, after a COM_QUIT when the wire is `quiet`. Never blocks, never raises."""
+        with suppress(Exception):
+            if quiet:
+                self.sock.settimeout(0)
+                self.sock.send(struct.pack("<iB", 1, COMMAND.COM_QUIT))
+        rfile = self._attributes.get("_rfile")
+        with suppress(Exception):
+            if rfile is not None:
+                rfile.close()
+        with suppress(Exception):
+            self.sock.close()
+
+
+def _readable(sock: Any) -> Callable[[float], Any]:
+    """A function of a timeout in milliseconds: something true when there is something to read from `sock`."""
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        return poll.poll
+    return lambda timeout: select.select([sock], [], [], timeout / 1000)[0]
+
+
+def is_between_commands(connection: WireConnection) -> bool:
+    exchange = connection._exchange
+    return exchange is not None and not exchange.locked()
+
+
+def is_open(attributes: Mapping[str, Any]) -> bool:
+    return attributes.get("_sock") is not None
+
+
+def is_reconnected(attributes: Mapping[str, Any], wire: Wire) -> bool:
+    """Whether `ping(reconnect=True)` has put another session in this one's place."""
+    return is_open(attributes) and attributes["_sock"] is not wire.sock
+
+
+def abandon(attributes: Mapping[str, Any], wire: Wire) -> None:
+    """A handle that is not kept: its half-read result must read nothing more, not even when it or its cursor is
+    collected (Invariant 10), and a session that replaced the wire's behind the pool's back ends with it."""
+    result = attributes.get("_result")
+    if result is not None and result.unbuffered_active:
+        result.__class__ = _AbandonedResult
+    sock = attributes.get("_sock")
+    if sock is not None and sock is not wire.sock:
+        sock.close()
+
+
+def cut(connection: WireConnection) -> None:
+    """Close the socket of a connection that never became a wire."""
+    connection._force_close()
+
+
+def last_error(attributes: Mapping[str, Any]) -> err.MySQLError | None:
+    """The last error packet, for a borrower whose exception nobody saw."""
+    arguments = attributes.get("_error_args")
+    return err.OperationalError(*arguments) if arguments else None

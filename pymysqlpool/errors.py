@@ -1,0 +1,80 @@
+"""What the pool says when it cannot do what was asked.
+
+Every class is also the `pymysql.err` class that fits, so code written for PyMySQL catches it where it already
+catches its database errors. A message names the pool, what failed, the numbers, the last cause and the way out;
+it never holds a password (Invariant 16).
+"""
+
+from __future__ import annotations
+
+from pymysql import err
+
+
+class PoolError(Exception):
+    """Base of everything this package raises by itself."""
+
+
+class SettingsError(PoolError, ValueError, TypeError):
+    """An option is unknown, out of bounds or contradicts another (Invariant 17)."""
+
+
+class GetConnectionFromPoolError(PoolError, err.OperationalError):
+    """The pool could not lend a connection.
+
+    Attributes:
+        pool: the pool's name.
+        waited: seconds this call spent waiting and connecting.
+        in_use, idle, waiting, maxsize: the pool's numbers at that moment.
+        __cause__: the last error of an attempt to connect, if one was made.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        pool: str = "",
+        waited: float = 0.0,
+        in_use: int = 0,
+        idle: int = 0,
+        waiting: int = 0,
+        maxsize: int = 0,
+    ) -> None:
+        super().__init__(message)
+        self.pool = pool
+        self.waited = waited
+        self.in_use = in_use
+        self.idle = idle
+        self.waiting = waiting
+        self.maxsize = maxsize
+
+
+class PoolTimeout(GetConnectionFromPoolError):
+    """No connection became free in time, and `maxsize` did not allow a new one."""
+
+
+class PoolUnavailable(GetConnectionFromPoolError):
+    """The server could not be reached in time; `__cause__` is the last connect error."""
+
+
+class PoolOverloaded(GetConnectionFromPoolError):
+    """More than `max_waiting` callers wait already; this one was refused at once."""
+
+
+class PoolClosed(GetConnectionFromPoolError):
+    """The pool has been closed: it lends nothing any more (Invariant 12)."""
+
+
+class ReturnConnectionToPoolError(PoolError, err.InterfaceError):
+    """The connection has gone back to its pool already: it can be neither used nor returned again."""
+
+
+class ConnectionInterruptedError(PoolError, err.InterfaceError):
+    """The connection is in the middle of another exchange with the server.
+
+    Either another thread is using it at this moment, or an earlier statement was interrupted before its reply
+    had been read. Sending now would mix up answers, so nothing was sent.
+    """
+
+
+class ForkedConnectionError(PoolError, err.InterfaceError):
+    """The connection was borrowed before a fork and belongs to the parent process (Invariant 13)."""

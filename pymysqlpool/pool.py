@@ -1,0 +1,885 @@
+"""ConnectionPool: is it open, may I have one, by when?
+
+    NEW -> OPEN -> CLOSING -> CLOSED        (CLOSED is terminal; a fork is no state: it starts with fresh books)
+
+Every operation reads: take the lock, ask the ledger, drop the lock, do what it said, report back. What the lock
+guards is marked; nothing slow happens under it: no I/O, no callback, no logging, no `close()` (Invariant 4).
+
+Waiting, connecting and checking share one deadline per call (Invariant 14). A caller that may connect does so itself,
+in its own thread: no background thread is needed for anything here (Invariant 15).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from enum import Enum
+from random import uniform
+from time import monotonic
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from pymysql import err
+
+from . import _borrower, _session, _wire, reuse, settings
+from ._gate import ConnectGate
+from ._ledger import CLOSING, CONNECTING, IDLE, IN_USE, RESERVED, Ledger, Slot
+from ._session import Baseline, Cleanup
+from ._statements import TRANSACTION, WROTE
+from ._waiter import ThreadWaiter, Waiter
+from ._wire import Wire
+from .connection import Connection, ReturnedConnection
+from .errors import (
+    GetConnectionFromPoolError,
+    PoolClosed,
+    PoolOverloaded,
+    PoolTimeout,
+    PoolUnavailable,
+)
+from .reuse import Decision, Facts, Reason, Verdict
+from .stats import Counters, PoolStats
+
+logger = logging.getLogger("pymysqlpool")
+
+# How often a waiter looks for leases that nobody will return: dropped ones, and those of dead threads.
+_LOOK_AROUND = 0.25  # seconds
+_CONNECT_TIMEOUT = 10.0  # seconds; PyMySQL's default
+_LIFETIME_JITTER = 0.05
+_HOLDERS_SHOWN = 10
+_CALLABLE_ARGUMENTS = frozenset({"user", "password", "host"})
+
+# Errors of a connect that waiting may cure: the server is starting, stopping, full or out of reach.
+_TRANSIENT = frozenset({1040, 1203, 1053, 1047, 1158, 1159, 1160, 1161, 2002, 2003, 2006, 2013, 2055, 3032})
+
+_new_connection = Connection.__new__
+_current_borrower = _borrower.current
+_getpid = os.getpid
+
+
+class PoolState(Enum):
+    NEW = "new"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class _Keeper:
+    """The owner of a slot that the pool itself is closing or looking after."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self._slot: Slot | None = None
+
+    def __del__(self) -> None:
+        if self._slot is not None and self._slot.drop(self):
+            self._pool._dropped.append(self._slot)
+
+
+class _Wish:
+    """What one call of `get_connection` wants, and until when."""
+
+    __slots__ = ("deadline", "give_up_at", "grow_at", "last_error", "next_retry", "retry_interval", "started")
+
+    def __init__(self, retry_num: int, retry_interval: float, timeout: float | None, connect_timeout: float) -> None:
+        patience = retry_num * retry_interval
+        self.started = monotonic()
+        self.retry_interval = retry_interval
+        if timeout is None:
+            # The old package's rule: wait for that long, then make a new connection if maxsize allows.
+            self.grow_at = self.give_up_at = self.started + patience
+            self.deadline = self.started + patience + connect_timeout
+        else:
+            # The same, but the timeout bounds the new connection too, so half of it is left for that.
+            self.grow_at = self.started + min(patience, timeout / 2)
+            self.give_up_at = self.deadline = self.started + timeout
+        self.next_retry = self.started  # when to say again that the call is waiting
+        self.last_error: BaseException | None = None
+
+
+class ConnectionPool:
+    """A pool of PyMySQL connections to one server.
+
+    Args:
+        size: connections made as soon as they are asked for.
+        maxsize: the bound on connections; never exceeded.
+        name: shown in messages; default host-port-user-database.
+        pre_create_num: connections to make now.
+        con_lifetime: seconds after which a connection is replaced; 0 or None: never.
+        **options: the further options of `pymysqlpool.settings.Settings` (keyword only), `reuse_policy` (a function
+            from `reuse.Facts` to `reuse.Decision`), and everything that `pymysql.connect()` takes. `password`,
+            `user` and `host` may be callables, asked at every connect.
+
+    Raises:
+        SettingsError: an option is unknown, out of bounds or contradicts another.
+    """
+
+    def __init__(
+        self,
+        size: int = 10,
+        maxsize: int = 100,
+        name: str | None = None,
+        pre_create_num: int = 0,
+        con_lifetime: float | None = 3600,
+        *,
+        reuse_policy: reuse.Policy = reuse.decide,
+        **options: Any,
+    ) -> None:
+        self._settings, self._connect_args = settings.split(
+            {
+                "size": size,
+                "maxsize": maxsize,
+                "name": name,
+                "pre_create_num": pre_create_num,
+                "con_lifetime": con_lifetime,
+                **options,
+            }
+        )
+        self.name = name or settings.default_name(self._connect_args)
+        self.endpoint = settings.endpoint_of(self._connect_args)
+        self._policy = reuse_policy
+        own = self._settings
+        self._checks_more = bool(own.pre_ping or own.on_checkout or own.record_stacks)
+        self._keeps_plainly = own.reset != "always" and own.on_checkin is None and reuse_policy is reuse.decide
+        self._came_home = threading.Event()  # a lease ended; close() waits for the last one
+        self._lifetime = con_lifetime if con_lifetime and con_lifetime > 0 else float("inf")
+        self._tls_contexts: dict[str, Any] = {}
+        self._closed = False  # the user's wish; it outlives a fork
+        self._books: dict[int, tuple[Any, ...]] = {}  # by process id; see _enter_process
+        self._pid = 0
+        self._enter_process()
+        try:
+            self._pre_create(self._settings.pre_create_num)
+        except BaseException:
+            self.close(timeout=0)
+            raise
+
+    # -- per process ---------------------------------------------------------------------------------------
+
+    # All guarded by _lock, and all new in a forked child.
+    _lock: threading.Lock
+    _ledger: Ledger
+    _gate: ConnectGate
+    _counters: Counters
+    _state: PoolState
+    _baseline: Baseline | None
+    _dropped: deque[Slot]  # leases that Python threw away; appended to without the lock
+
+    def _enter_process(self) -> None:
+        """Open the books of this process (Invariant 13).
+
+        In a forked child the parent's lock may be taken by a thread that does not exist here, so nothing of the
+        parent's is used: the first to put its books into the dict wins, and all threads then use the same. No hook
+        has to run at the fork; uWSGI does not run them.
+        """
+        pid = _getpid()
+        inherited: Ledger | None = self._ledger if self._pid else None
+        own = self._settings
+        fresh = (
+            threading.Lock(),
+            Ledger(own.size, own.maxsize),
+            ConnectGate(),
+            Counters(),
+            deque[Slot](),
+        )
+        winner = self._books.setdefault(pid, fresh)
+        self._lock, self._ledger, self._gate, self._counters, self._dropped = winner
+        self._baseline = None
+        self._state = PoolState.CLOSED if self._closed else PoolState.NEW
+        self._pid = pid
+        if inherited is not None and winner is fresh:
+            self._books.clear()
+            self._books[pid] = fresh
+            for slot in inherited.slots():
+                slot.holder = 0  # leases that came along with the fork own nothing here
+                if slot.wire is not None:
+                    # Only this process's copy of the descriptor: no COM_QUIT, the parent goes on using it.
+                    slot.wire.close(quiet=False)
+
+    # -- borrowing -----------------------------------------------------------------------------------------
+
+    def get_connection(
+        self,
+        retry_num: int = 3,
+        retry_interval: float = 0.1,
+        pre_ping: bool | float = False,
+        *,
+        timeout: float | None = None,
+    ) -> Connection:
+        """Borrow a connection. Give it back with `close()`, or use it as a context manager.
+
+        When none is idle and `size` is reached, the call waits for one to come back, in order of arrival. After its
+        patience a new one is made if `maxsize` allows.
+
+        Args:
+            retry_num, retry_interval: the patience is their product, in seconds.
+            pre_ping: ask the server before lending: always (True), or when it was idle for longer than so many
+                seconds. Dead sockets are found without it.
+            timeout: seconds that bound everything: waiting, connecting (handshake included), checking. Default is
+                the pool's `timeout`; without either, the patience bounds the waiting and `connect_timeout` the rest.
+
+        Raises:
+            PoolTimeout: none came back in time and `maxsize` is reached.
+            PoolUnavailable: the server could not be reached in time; the cause is the last connect error.
+            PoolOverloaded: more than `max_waiting` callers wait already.
+            PoolClosed: the pool is closed.
+            pymysql.err.Error: the server refused the login or the set-up; waiting would not help.
+
+        All but the last are `GetConnectionFromPoolError`, which is a `pymysql.err.OperationalError`.
+        """
+        if self._pid != _getpid():
+            self._enter_process()
+        lease = _new_connection(Connection)
+        lease._pool = self
+        lease._slot = None
+        with self._lock:
+            slot = self._ledger.take(lease)
+        now = monotonic()
+        if slot is None or now >= slot.expires_at or self._checks_more or pre_ping or slot.wire.readable(0):
+            return self._borrow_slowly(lease, retry_num, retry_interval, pre_ping, timeout)
+        frame = sys._getframe(1)
+        slot.place = (frame.f_code, frame.f_lasti)
+        slot.since = now
+        slot.borrower = _current_borrower()
+        lease.__dict__ = slot.wire.attributes()
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("Get connection from pool(%s)", self.name)
+        return lease
+
+    def _borrow_slowly(
+        self,
+        lease: Connection,
+        retry_num: int,
+        retry_interval: float,
+        pre_ping: bool | float,
+        timeout: float | None,
+    ) -> Connection:
+        """Wait, connect or check: everything that the fast path of `get_connection` does not need."""
+        own = self._settings
+        connect_timeout = self._connect_args.get("connect_timeout", _CONNECT_TIMEOUT)
+        wish = _Wish(retry_num, retry_interval, own.timeout if timeout is None else timeout, connect_timeout)
+        waiter = ThreadWaiter(lease)
+        with self._lock:
+            self._ledger.arrive(waiter)
+        try:
+            while True:
+                slot = self._obtain(lease, waiter, wish)
+                if self._is_fit(lease, slot, pre_ping or own.pre_ping, wish):
+                    break
+                waiter.may_grow = True  # it replaces a connection that was there
+            slot.place = self._place()
+            slot.since = monotonic()
+            slot.borrower = _current_borrower()
+            lease.__dict__ = slot.wire.attributes()
+            if logger.isEnabledFor(logging.DEBUG):
+                logger.debug("Get connection from pool(%s)", self.name)
+            if own.on_checkout is not None:
+                own.on_checkout(lease)
+        except BaseException:
+            self._withdraw(lease, waiter)
+            raise
+        return lease
+
+    def _place(self) -> _borrower.Place:
+        if self._settings.record_stacks:
+            return _borrower.stack()
+        frame = _borrower.caller()
+        return (frame.f_code, frame.f_lasti) if frame is not None else "an unknown place"
+
+    def _obtain(self, lease: Connection, waiter: ThreadWaiter, wish: _Wish) -> Slot:
+        """Wait for, or make, a connection; returns its slot, owned by `lease`."""
+        waiting_since = 0.0
+        try:
+            while True:
+                now = monotonic()
+                with self._lock:
+                    slot, failure = self._step_locked(lease, waiter, wish, now)
+                if slot is not None and slot.state is IN_USE:
+                    return slot
+                if slot is not None:
+                    self._connect(lease, slot, waiter, wish)
+                    continue
+                if failure is not None:
+                    raise self._failure(failure, wish) from (wish.last_error or self._gate.error)
+                if not waiting_since:
+                    waiting_since = now
+                if now >= wish.next_retry and logger.isEnabledFor(logging.DEBUG):
+                    wish.next_retry = now + wish.retry_interval
+                    logger.debug("Retry to get connection from pool(%s)", self.name)
+                self._reap(look_for_dead_threads=True)
+                waiter.wait(self._next_look(waiter, wish) - monotonic())
+        finally:
+            if waiting_since:
+                waited = monotonic() - waiting_since
+                with self._lock:
+                    self._counters.waits += 1
+                    self._counters.wait_time += waited
+
+    def _step_locked(
+        self, lease: Connection, waiter: Waiter, wish: _Wish, now: float
+    ) -> tuple[Slot | None, type[GetConnectionFromPoolError] | None]:
+        """What the caller has, or may do, at this moment: a slot, or a failure, or neither: then it is queued."""
+        slot = lease._slot
+        if slot is not None and slot.holder == id(lease):
+            return slot, None
+        if self._state in (PoolState.CLOSING, PoolState.CLOSED):
+            return None, PoolClosed
+        ledger = self._ledger
+        slot = ledger.take(lease)
+        if slot is not None:
+            return slot, None
+        if now >= wish.grow_at:
+            waiter.may_grow = True
+        if self._gate.allows(ledger.count(CONNECTING), now):
+            slot = ledger.open(lease, ledger.maxsize if waiter.may_grow else ledger.size)
+            if slot is not None:
+                ledger.withdraw(waiter)
+                return slot, None
+        elif self._settings.fail_fast and self._gate.failing:
+            return None, PoolUnavailable
+        if now >= wish.give_up_at:
+            if ledger.total >= ledger.maxsize or self._gate.error is None:
+                self._counters.timeouts += 1
+                return None, PoolTimeout
+            return None, PoolUnavailable
+        if waiter.arrival not in ledger.waiters:
+            most = self._settings.max_waiting
+            if most is not None and len(ledger.waiters) >= most:
+                self._counters.rejected += 1
+                return None, PoolOverloaded
+            ledger.enqueue(waiter)
+        return None, None
+
+    def _next_look(self, waiter: Waiter, wish: _Wish) -> float:
+        """When a waiter that nobody wakes should look again; a monotonic instant."""
+        look = min(wish.give_up_at, monotonic() + _LOOK_AROUND)
+        if not waiter.may_grow:
+            look = min(look, wish.grow_at)
+        if self._gate.failing:
+            look = min(look, self._gate.next_attempt)
+        if logger.isEnabledFor(logging.DEBUG):
+            look = min(look, wish.next_retry)
+        return look
+
+    def _withdraw(self, lease: Connection, waiter: Waiter) -> None:
+        """The call ends without a lease: whatever it had in hand goes to the next one."""
+        broken = False
+        woken: list[Waiter] = []
+        with self._lock:
+            self._ledger.withdraw(waiter)
+            slot = lease._slot
+            if slot is None or slot.holder != id(lease):
+                return
+            if slot.state is CONNECTING:
+                self._ledger.free(slot)
+                woken = self._grant_locked()
+            elif slot.wire.exchange.locked() or "_live" in lease.__dict__:
+                broken = True
+            else:
+                woken = self._give_locked(slot)
+        if broken:
+            self._discard(lease, slot, Reason.INTERRUPTED)
+        self._wake(woken)
+
+    # -- connecting ----------------------------------------------------------------------------------------
+
+    def _connect(self, lease: Connection, slot: Slot, waiter: Waiter, wish: _Wish) -> None:
+        """Make the connection for the slot that `lease` has reserved, then let an earlier waiter have it."""
+        try:
+            wire = self._make_wire(wish.deadline)
+        except BaseException as error:
+            with self._lock:
+                self._ledger.free(slot)
+                if isinstance(error, Exception):
+                    self._gate.failed(monotonic(), error)
+                    self._counters.connect_errors += 1
+                woken = self._grant_locked()
+            self._wake(woken)
+            if reuse.error_number(error) not in _TRANSIENT:
+                raise
+            wish.last_error = error
+            return
+        now = monotonic()
+        with self._lock:
+            if slot.generation == self._ledger.generation:
+                slot.expires_at = now + self._lifetime * (1 - uniform(0, _LIFETIME_JITTER))
+            slot.since = now
+            self._ledger.connected(slot, wire)
+            self._counters.created += 1
+            self._gate.succeeded()
+            if self._state is PoolState.NEW:
+                self._state = PoolState.OPEN
+            woken = []
+            earlier = self._ledger.yield_to_earlier(slot, waiter.arrival)
+            if earlier is not None:
+                woken.append(earlier)
+            woken += self._grant_locked()
+        self._wake(woken)
+
+    def _make_wire(self, deadline: float) -> Wire:
+        """Connect, log in and set up a session, all before `deadline`."""
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("Create new connection in pool(%s)", self.name)
+        arguments = {
+            name: value() if name in _CALLABLE_ARGUMENTS and callable(value) else value
+            for name, value in self._connect_args.items()
+        }
+        arguments["client_flag"] = arguments.get("client_flag", 0) | _wire.CLIENT_SESSION_TRACK
+        connection = _new_connection(Connection)
+        connection._pool = None
+        connection._slot = None
+        connection._tls_contexts = self._tls_contexts
+        connection.__init__(**arguments, defer_connect=True)  # type: ignore[misc]
+        try:
+            _wire.establish(connection, deadline)
+            baseline = self._baseline or Baseline(connection, self._settings.pipeline_reset)
+            with connection.within(deadline):
+                baseline.set_up(connection)
+            self._baseline = baseline
+            if self._settings.on_connect is not None:
+                self._settings.on_connect(connection)
+                if not _wire.is_between_commands(connection):
+                    raise err.InterfaceError(0, "on_connect left the connection in the middle of an exchange")
+            return Wire(connection)
+        except BaseException:
+            _wire.cut(connection)
+            raise
+
+    def _pre_create(self, number: int) -> None:
+        leases = []
+        try:
+            for _ in range(number):
+                lease = _new_connection(Connection)
+                lease._pool = self
+                lease._slot = None
+                leases.append(lease)
+                wish = _Wish(0, 0.0, None, self._connect_args.get("connect_timeout", _CONNECT_TIMEOUT))
+                waiter = ThreadWaiter(lease)
+                with self._lock:
+                    self._ledger.arrive(waiter)
+                    slot = self._ledger.open(lease, self._ledger.maxsize)
+                if slot is not None:
+                    self._connect(lease, slot, waiter, wish)
+                if wish.last_error is not None:
+                    raise self._failure(PoolUnavailable, wish) from wish.last_error
+        finally:
+            for lease in leases:
+                with self._lock:
+                    slot = lease._slot
+                    if slot is not None and slot.holder == id(lease) and slot.state is IN_USE:
+                        self._ledger.give(slot)
+                        self._ledger.lent -= 1
+                    lease._slot = None
+
+    def _grant_locked(self) -> list[Waiter]:
+        """Let waiters connect, as many as capacity and the gate allow."""
+        woken: list[Waiter] = []
+        if not self._ledger.waiters:
+            return woken
+        now = monotonic()
+        while self._gate.allows(self._ledger.count(CONNECTING), now):
+            waiter = self._ledger.grant()
+            if waiter is None:
+                break
+            woken.append(waiter)
+        return woken
+
+    def _give_locked(self, slot: Slot) -> list[Waiter]:
+        waiter = self._ledger.give(slot)
+        return [] if waiter is None else [waiter]
+
+    @staticmethod
+    def _wake(waiters: list[Waiter]) -> None:
+        for waiter in waiters:
+            waiter.wake()
+
+    # -- checking ------------------------------------------------------------------------------------------
+
+    def _is_fit(self, lease: Connection, slot: Slot, pre_ping: bool | float, wish: _Wish) -> bool:
+        """Whether the connection in `slot` can be lent; if not, it is discarded."""
+        now = monotonic()
+        reason = None
+        if slot.generation != self._ledger.generation:
+            reason = Reason.GENERATION
+        elif now >= slot.expires_at:
+            reason = Reason.EXPIRED
+        elif slot.wire.exchange.locked() or slot.wire.readable(0):
+            reason = Reason.DEAD
+        elif self._wants_ping(pre_ping, now - slot.since) and not self._answers(slot.wire, wish.deadline):
+            reason = Reason.DEAD
+            self.drain()
+        if reason is None:
+            return True
+        self._discard(lease, slot, reason)
+        if reason is Reason.DEAD:
+            self._discard_idle(Reason.DEAD, lambda other: other.wire.readable(0))
+        return False
+
+    @staticmethod
+    def _wants_ping(pre_ping: bool | float, idle_for: float) -> bool:
+        return pre_ping if isinstance(pre_ping, bool) else idle_for > pre_ping
+
+    @staticmethod
+    def _answers(wire: Wire, deadline: float) -> bool:
+        probe = wire.borrow_privately()
+        try:
+            with probe.within(deadline):
+                probe.ping(reconnect=False)
+        except err.MySQLError:
+            return False
+        finally:
+            wire.take_back(probe)
+        return True
+
+    def _discard_idle(self, reason: Reason, which: Callable[[Slot], bool]) -> None:
+        """Close the idle connections for which `which` is true."""
+        keepers: list[tuple[_Keeper, Slot]] = []
+        with self._lock:
+            candidates = list(self._ledger.idle)
+        for slot in candidates:
+            keeper = _Keeper(self)
+            with self._lock:
+                if slot.state is not IDLE or slot not in self._ledger.idle:
+                    continue
+                self._ledger.reserve(slot, keeper)
+            keepers.append((keeper, slot))
+        for keeper, slot in keepers:
+            if which(slot):
+                self._discard(keeper, slot, reason, quiet=True)
+            else:
+                with self._lock:
+                    woken = self._give_locked(slot)
+                    keeper._slot = None
+                self._wake(woken)
+
+    # -- giving back ---------------------------------------------------------------------------------------
+
+    def _give_back(self, lease: Connection, exception: BaseException | None, frame: FrameType) -> None:
+        """The borrower returns `lease`, after `exception` if it knows of one."""
+        attributes = lease.__dict__
+        if attributes.pop("_live", None) is None:
+            lease._refuse_closed()
+        # From here on the handle is dead: its attributes are taken out in one step (Invariant 7).
+        lease.__dict__ = {"_returned": (frame.f_code, frame.f_lasti)}
+        lease.__class__ = ReturnedConnection
+        slot = lease._slot
+        assert slot is not None
+        now = monotonic()
+        if (
+            exception is None
+            and now < slot.expires_at
+            and self._keeps_plainly
+            and slot.holder == id(lease)
+            and slot.wire.is_untouched(attributes)
+            and slot.wire.is_quiet(attributes)
+        ):
+            slot.wire.exchange.release()
+        elif not self._settle(lease, slot, attributes, exception):
+            return
+        slot.since = now
+        with self._lock:
+            waiter = self._ledger.give(slot)
+        lease._slot = None
+        if waiter is not None:
+            waiter.wake()
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("Put connection back to pool(%s)", self.name)
+
+    def give_back(self, connection: Connection, exception: BaseException | None = None) -> None:
+        """Return `connection` after `exception`: what `connection.close()` does, for those who know what happened.
+
+        Raises:
+            ReturnConnectionToPoolError: it has been given back already.
+        """
+        self._give_back(connection, exception, sys._getframe(1))
+
+    def _settle(
+        self,
+        lease: Connection,
+        slot: Slot,
+        attributes: dict[str, Any],
+        exception: BaseException | None,
+    ) -> bool:
+        """Judge a connection that comes home, and clean it if it is kept. False when it was discarded."""
+        if self._pid != _getpid():
+            self._enter_process()
+        if slot.holder != id(lease):
+            lease._slot = None  # taken back meanwhile: forked, reclaimed, or cut off by close()
+            return False
+        wire: Wire = slot.wire
+        quiet = wire.is_quiet(attributes)
+        assert self._baseline is not None  # there is a connection, so there was a first one
+        cleanup = _session.needed(attributes, self._baseline, self._settings.reset)
+        facts = Facts(
+            exception=exception if exception is not None else _wire.last_error(attributes),
+            quiet=quiet,
+            open=_wire.is_open(attributes),
+            reconnected=_wire.is_reconnected(attributes, wire),
+            expired=monotonic() >= slot.expires_at,
+            stale_generation=slot.generation != self._ledger.generation,
+            cleanup=cleanup,
+        )
+        decision = self._policy(facts)
+        if attributes["_marks"] & WROTE and attributes["_marks"] & TRANSACTION:
+            logger.debug("Uncommitted changes are rolled back in pool(%s)", self.name)
+        if decision.expire_generation:
+            self.drain()
+        if self._state in (PoolState.CLOSING, PoolState.CLOSED):
+            decision = Decision(Verdict.DISCARD, Reason.POOL_CLOSED)
+        elif decision.verdict is not Verdict.DISCARD and not quiet:
+            decision = Decision(Verdict.DISCARD, Reason.INTERRUPTED)  # no policy may keep what is not quiet
+        if decision.verdict is Verdict.DISCARD:
+            _wire.abandon(attributes, wire)
+            self._discard(lease, slot, decision.reason or Reason.LOST, quiet)
+            return False
+        wire.exchange.release()
+        try:
+            self._clean(wire, attributes, cleanup)
+        except Exception as error:  # noqa: BLE001 - whatever went wrong, the connection is in no known state
+            logger.debug("Discard a connection that could not be reset in pool(%s): %s", self.name, error)
+            self._discard(lease, slot, Reason.RESET_FAILED)
+            return False
+        return True
+
+    def _clean(self, wire: Wire, attributes: dict[str, Any], cleanup: Cleanup) -> None:
+        own = self._settings
+        assert self._baseline is not None
+        private = wire.borrow_privately(attributes)
+        try:
+            with private.within(monotonic() + own.reset_timeout):
+                if own.on_checkin is not None:
+                    own.on_checkin(private)
+                    cleanup = _session.needed(private.__dict__, self._baseline, own.reset)
+                if cleanup is Cleanup.CLOSE:
+                    raise err.NotSupportedError("the session cannot be reset")
+                if cleanup is not Cleanup.NOTHING:
+                    _session.clean(private, cleanup, self._baseline)
+                    self._counters.reset += 1
+        finally:
+            wire.take_back(private)
+
+    def _discard(self, owner: Connection | _Keeper, slot: Slot, reason: Reason, quiet: bool = False) -> None:
+        """Close the connection in `slot`, which `owner` owns, and let its capacity be used again."""
+        with self._lock:
+            if slot.holder != id(owner):
+                return
+            wire: Wire | None = self._ledger.close(slot, owner)
+            self._counters.discard(reason.value)
+        try:
+            if wire is not None:
+                wire.close(quiet)
+        finally:
+            with self._lock:
+                self._ledger.free(slot)
+                woken = self._grant_locked()
+            owner._slot = None
+            self._wake(woken)
+            self._came_home.set()
+        logger.debug("Discard connection of pool(%s): %s", self.name, reason.value)
+        if self._settings.on_discard is not None:
+            with suppress(Exception):  # a failing hook must not break a return
+                self._settings.on_discard(reason.value)
+
+    # -- leases that nobody will return --------------------------------------------------------------------
+
+    def _reap(self, look_for_dead_threads: bool = False) -> None:
+        """Take back the leases that were thrown away, and those of threads that have ended (Invariant 11)."""
+        found: list[tuple[_Keeper, Slot, bool]] = []
+        while self._dropped:
+            with suppress(IndexError):
+                slot = self._dropped.popleft()
+                keeper = _Keeper(self)
+                with self._lock:
+                    if self._ledger.reclaim(slot):
+                        found.append((keeper, slot, slot.state is IN_USE))
+                        self._ledger.close(slot, keeper)
+        if look_for_dead_threads:
+            with self._lock:
+                for slot in self._ledger.slots():
+                    if slot.state is IN_USE and slot.borrower is not None and slot.borrower() is None:
+                        keeper = _Keeper(self)
+                        found.append((keeper, slot, True))
+                        self._ledger.close(slot, keeper)
+        for keeper, slot, lent in found:
+            if lent:
+                with self._lock:
+                    self._counters.leaked += 1
+                logger.warning(
+                    "A connection of pool(%s) was never given back; it was borrowed at %s and is taken back now",
+                    self.name,
+                    _borrower.describe_place(slot.place),
+                )
+            self._discard(keeper, slot, Reason.LEAKED)
+
+    # -- the pool's own life -------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Renew all connections without refusing anybody: idle ones now, lent ones as they come home."""
+        with self._lock:
+            self._ledger.expire_all()
+            generation = self._ledger.generation
+        self._tls_contexts.clear()
+        self._discard_idle(Reason.GENERATION, lambda slot: slot.generation != generation)
+
+    def close(self, timeout: float = 10.0) -> None:
+        """End the pool: it lends nothing more, and waiters fail at once. May be called again.
+
+        Args:
+            timeout: seconds to wait for lent connections to come home; those that do not are cut off.
+        """
+        if self._pid != _getpid():
+            self._enter_process()
+        with self._lock:
+            if self._state is PoolState.CLOSED:
+                return
+            self._state = PoolState.CLOSING
+            self._closed = True
+            self._keeps_plainly = False
+            failed = self._ledger.fail_all()
+        self._wake(failed)
+        deadline = monotonic() + timeout
+        self._discard_idle(Reason.POOL_CLOSED, lambda slot: True)
+        while self._ledger.total and monotonic() < deadline:
+            self._reap(look_for_dead_threads=True)
+            self._came_home.clear()
+            if self._ledger.total:
+                self._came_home.wait(min(_LOOK_AROUND, max(0.0, deadline - monotonic())))
+        cut_off: list[tuple[_Keeper, Slot]] = []
+        with self._lock:
+            for slot in self._ledger.slots():
+                if slot.state is IN_USE:
+                    keeper = _Keeper(self)
+                    self._ledger.close(slot, keeper)
+                    cut_off.append((keeper, slot))
+        for keeper, slot in cut_off:
+            slot.wire.cut()
+            self._discard(keeper, slot, Reason.POOL_CLOSED)
+        with self._lock:
+            self._state = PoolState.CLOSED
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if self.__dict__.get("_pid") == _getpid():
+            for slot in self._ledger.slots():
+                if slot.wire is not None:
+                    slot.wire.close(quiet=slot.state is IDLE)
+
+    # -- numbers -------------------------------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        """Connections available now (the old package's meaning); the configured size is `stats().size`."""
+        return len(self._ledger.idle)
+
+    available_num = size
+
+    @property
+    def connection_num(self) -> int:
+        """All connections, used and available."""
+        return self._ledger.total
+
+    total_num = connection_num
+
+    def stats(self) -> PoolStats:
+        """The pool's numbers at this instant."""
+        if self._pid != _getpid():
+            self._enter_process()
+        with self._lock:
+            ledger, counters = self._ledger, self._counters
+            states = [slot.state for slot in ledger.slots()]
+            return PoolStats(
+                name=self.name,
+                size=ledger.size,
+                maxsize=ledger.maxsize,
+                idle=states.count(IDLE),
+                in_use=states.count(IN_USE),
+                connecting=states.count(CONNECTING),
+                reserved=states.count(RESERVED),
+                closing=states.count(CLOSING),
+                waiting=len(ledger.waiters),
+                borrowed=ledger.lent,
+                returned=ledger.lent - states.count(IN_USE),
+                created=counters.created,
+                reset=counters.reset,
+                discarded=counters.discarded_snapshot(),
+                timeouts=counters.timeouts,
+                rejected=counters.rejected,
+                connect_errors=counters.connect_errors,
+                leaked=counters.leaked,
+                waits=counters.waits,
+                wait_time=counters.wait_time,
+            )
+
+    def __repr__(self) -> str:
+        now = self.stats()
+        return (
+            f"<ConnectionPool {self.name!r} {self._state.value} size={now.total}/{now.maxsize} "
+            f"in_use={now.in_use} idle={now.idle} waiting={now.waiting}>"
+        )
+
+    def _failure(self, kind: type[GetConnectionFromPoolError], wish: _Wish) -> GetConnectionFromPoolError:
+        """The error with the numbers, the holders and the way out."""
+        now = self.stats()
+        waited = monotonic() - wish.started
+        where = f"pool({self.name})"
+        if kind is PoolClosed:
+            text = f"can't get connection from {where}: the pool is closed"
+        elif kind is PoolOverloaded:
+            text = (
+                f"can't get connection from {where}: {now.waiting} callers wait already, "
+                f"max_waiting={self._settings.max_waiting}; shed load, or raise max_waiting or maxsize"
+            )
+        elif kind is PoolUnavailable:
+            cause = wish.last_error or self._gate.error
+            text = (
+                f"can't get connection from {where} within {waited:.2f} s: the server at {self.endpoint} could not "
+                f"be reached, last error: {cause}"
+            )
+        else:
+            text = (
+                f"can't get connection from {where} within {waited:.2f} s: {now.in_use} in use, {now.idle} idle, "
+                f"{now.connecting} connecting of maxsize={now.maxsize}, {now.waiting} waiting; give connections "
+                f"back sooner, wait longer (timeout=), or raise maxsize.{self._holders()}"
+            )
+        return kind(
+            text,
+            pool=self.name,
+            waited=waited,
+            in_use=now.in_use,
+            idle=now.idle,
+            waiting=now.waiting,
+            maxsize=now.maxsize,
+        )
+
+    def _holders(self) -> str:
+        """Who holds the connections: for the message of a timeout, longest first."""
+        now = monotonic()
+        with self._lock:
+            held = [
+                (now - slot.since, slot.borrower, slot.place, slot.wire)
+                for slot in self._ledger.slots()
+                if slot.state is IN_USE and slot.place is not None
+            ]
+        held.sort(key=lambda one: -one[0])
+        lines = [
+            f"\n  held for {age:.1f} s by {_borrower.describe_borrower(borrower)}, "
+            f"borrowed at {_borrower.describe_place(place)}"
+            for age, borrower, place, wire in held[:_HOLDERS_SHOWN]
+        ]
+        if len(held) > _HOLDERS_SHOWN:
+            lines.append(f"\n  and {len(held) - _HOLDERS_SHOWN} more")
+        return "".join(lines)

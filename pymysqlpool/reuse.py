@@ -1,0 +1,125 @@
+"""Keep, reset or discard: the one place that decides what becomes of a connection that comes home.
+
+The state the connection recorded decides; the exception, where an adapter knows one, can only make it worse: it may
+turn a KEEP into a DISCARD and never the other way round, and its absence proves nothing (Flask hands an extension
+`None` for every error that a handler took).
+
+| what happened | verdict |
+|---|---|
+| a reply outstanding, rows unread, the socket closed, another thread mid-query, reconnected behind our back | DISCARD |
+| 2006, 2013, 2014, 2055, 1053, 1927, 4031, any InterfaceError, "Packet sequence number wrong" | DISCARD |
+| 1290, 1792, 1836, 1047: read-only after a failover, node not ready | DISCARD, expire the generation |
+| BaseException that is no Exception (KeyboardInterrupt, GreenletExit, CancelledError) | as the wire says |
+| too old, or of an expired generation | DISCARD |
+| session touched | RESET by the cheapest sufficient means, or DISCARD where the server has none |
+| anything else: no exception, IntegrityError, 1205, 1213, the application's own | KEEP |
+
+`decide` is public and replaceable (`ConnectionPool(reuse_policy=...)`); it performs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from pymysql import err
+
+from ._session import Cleanup
+from .errors import PoolError
+
+
+class Verdict(Enum):
+    KEEP = "keep"
+    RESET = "reset"
+    DISCARD = "discard"
+
+
+class Reason(Enum):
+    """Why a connection was discarded. The values are log words and metric labels."""
+
+    CLOSED = "closed"  # the socket is gone
+    INTERRUPTED = "interrupted"  # a reply is outstanding, rows are unread, or a thread is in mid-query
+    RECONNECTED = "reconnected"  # ping(reconnect=True) has put another session in its place
+    LOST = "lost"  # an error that says the session is gone or out of step
+    READ_ONLY = "read only"  # the server is no longer the one that takes writes
+    EXPIRED = "expired"  # con_lifetime
+    GENERATION = "generation"  # drain(), or the pool learned that all of its age are dead
+    IDLE = "idle"  # max_idle
+    DEAD = "dead"  # found dead when it was to be lent
+    UNRESETTABLE = "unresettable"  # touched, and the server cannot reset it
+    RESET_FAILED = "reset failed"
+    LEAKED = "leaked"  # its borrower was gone
+    FORKED = "forked"
+    POOL_CLOSED = "pool closed"
+    HOOK_FAILED = "hook failed"
+
+
+LOST_ERRORS = frozenset({2006, 2013, 2014, 2055, 1053, 1927, 4031})
+READ_ONLY_ERRORS = frozenset({1290, 1792, 1836, 1047})
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known about a connection at its return."""
+
+    exception: BaseException | None  # what ended the borrower's work, if anybody knows
+    quiet: bool  # at a command boundary
+    open: bool
+    reconnected: bool
+    expired: bool
+    stale_generation: bool
+    cleanup: Cleanup  # what its session would need
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    verdict: Verdict
+    reason: Reason | None = None  # set for DISCARD
+    expire_generation: bool = False
+
+
+Policy = Callable[[Facts], Decision]
+
+
+def decide(facts: Facts) -> Decision:
+    """The table above."""
+    error = facts.exception
+    if is_read_only(error):
+        return Decision(Verdict.DISCARD, Reason.READ_ONLY, expire_generation=True)
+    if not facts.open:
+        return Decision(Verdict.DISCARD, Reason.CLOSED)
+    if facts.reconnected:
+        return Decision(Verdict.DISCARD, Reason.RECONNECTED)
+    if not facts.quiet:
+        return Decision(Verdict.DISCARD, Reason.INTERRUPTED)
+    if is_lost(error):
+        return Decision(Verdict.DISCARD, Reason.LOST)
+    if facts.stale_generation:
+        return Decision(Verdict.DISCARD, Reason.GENERATION)
+    if facts.expired:
+        return Decision(Verdict.DISCARD, Reason.EXPIRED)
+    if facts.cleanup is Cleanup.CLOSE:
+        return Decision(Verdict.DISCARD, Reason.UNRESETTABLE)
+    if facts.cleanup is Cleanup.NOTHING:
+        return Decision(Verdict.KEEP)
+    return Decision(Verdict.RESET)
+
+
+def error_number(error: BaseException | None) -> int | None:
+    """The server's or client's error number, when `error` is PyMySQL's and has one."""
+    if isinstance(error, err.MySQLError) and error.args and isinstance(error.args[0], int):
+        return error.args[0]
+    return None
+
+
+def is_read_only(error: BaseException | None) -> bool:
+    return error_number(error) in READ_ONLY_ERRORS
+
+
+def is_lost(error: BaseException | None) -> bool:
+    if isinstance(error, PoolError):
+        return False  # about the pool, or about another connection
+    if isinstance(error, err.InterfaceError) or error_number(error) in LOST_ERRORS:
+        return True
+    return isinstance(error, err.InternalError) and "Packet sequence number wrong" in str(error)

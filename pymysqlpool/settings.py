@@ -1,0 +1,159 @@
+"""What the user asked for: every option once, with its default, unit and bound.
+
+Options are accepted as written or refused with an error that names the option, the value and the bound
+(Invariant 17); nothing is corrected silently. What is not an option of the pool is an argument for
+`pymysql.connections.Connection` and is checked against its signature, so that a misspelt word is refused when the
+pool is made and not when the first request comes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from pymysql.connections import Connection as _PyMySQLConnection
+
+from .errors import SettingsError
+
+ResetMode = Literal["auto", "always", "never"]
+PrePing = bool | float
+Hook = Callable[..., None]
+
+_CONNECT_NAMES = frozenset(inspect.signature(_PyMySQLConnection.__init__).parameters) - {"self"}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options of a pool. All times are seconds.
+
+    Attributes:
+        size: connections the pool makes as soon as they are asked for; at least 1.
+        maxsize: the bound, never exceeded; between `size` and `maxsize` a caller first waits for one to come back.
+        name: shown in messages; default host-port-user-database.
+        pre_create_num: connections made by the constructor; from 0 to `maxsize`.
+        con_lifetime: age at which a connection is replaced, shortened at random by up to 5 % so that not all go at
+            once; 0, negative or None: no limit. Keep it below the server's `wait_timeout`.
+        timeout: default for `get_connection(timeout=...)`; None means the old package's patience
+            (`retry_num * retry_interval`).
+        max_idle: an idle connection beyond `size` is closed after this time; None: kept for its lifetime.
+        max_waiting: callers that may wait at once; beyond it `PoolOverloaded` is raised at once. None: no limit.
+        pre_ping: ask the server before lending: False never, True always, a number: when idle longer than that.
+            A dead socket is noticed without it; it is for networks that drop packets silently.
+        reset: what cleans a session on return. "auto": only what was touched, by the cheapest sufficient means;
+            "always": COM_RESET_CONNECTION each time; "never": only ROLLBACK.
+        reset_timeout: bound on cleaning a session on return; when it is over the connection is discarded.
+        pipeline_reset: send COM_RESET_CONNECTION and what must follow it in one go. None: where known to be safe
+            (MariaDB, and MySQL from 8.0); False where a proxy in between is known to hang.
+        fail_fast: while the server is down, refuse at once with the real cause instead of waiting for it.
+        record_stacks: keep the whole stack of each borrow for reports (slow), not only the place.
+        on_connect, on_checkout, on_checkin: called with the connection; on_discard: called with the reason.
+            None of them is called with the pool's lock held. An error in on_connect discards the connection and
+            reaches the borrower.
+    """
+
+    size: int = 10
+    maxsize: int = 100
+    name: str | None = None
+    pre_create_num: int = 0
+    con_lifetime: float | None = 3600
+    timeout: float | None = None
+    max_idle: float | None = None
+    max_waiting: int | None = None
+    pre_ping: PrePing = False
+    reset: ResetMode = "auto"
+    reset_timeout: float = 5.0
+    pipeline_reset: bool | None = None
+    fail_fast: bool = False
+    record_stacks: bool = False
+    on_connect: Hook | None = None
+    on_checkout: Hook | None = None
+    on_checkin: Hook | None = None
+    on_discard: Hook | None = None
+
+    def __post_init__(self) -> None:
+        _whole("size", self.size, 1)
+        _whole("maxsize", self.maxsize, 1)
+        if self.size > self.maxsize:
+            raise SettingsError(f"size={self.size} is larger than maxsize={self.maxsize}")
+        _whole("pre_create_num", self.pre_create_num, 0)
+        if self.pre_create_num > self.maxsize:
+            raise SettingsError(f"pre_create_num={self.pre_create_num} is larger than maxsize={self.maxsize}")
+        _optional(_whole, "max_waiting", self.max_waiting, 0)
+        _optional(_seconds, "timeout", self.timeout, 0.0)
+        _optional(_seconds, "max_idle", self.max_idle, 0.0)
+        _optional(_seconds, "con_lifetime", self.con_lifetime, None)
+        _seconds("reset_timeout", self.reset_timeout, 0.001)
+        if not isinstance(self.pre_ping, bool):
+            _seconds("pre_ping", self.pre_ping, 0.0)
+        if self.name is not None and not isinstance(self.name, str):
+            raise SettingsError(f"name={self.name!r} must be a string")
+        if self.reset not in ("auto", "always", "never"):
+            raise SettingsError(f"reset={self.reset!r} must be 'auto', 'always' or 'never'")
+        for flag in ("fail_fast", "record_stacks"):
+            if not isinstance(getattr(self, flag), bool):
+                raise SettingsError(f"{flag}={getattr(self, flag)!r} must be True or False")
+        if self.pipeline_reset not in (None, True, False):
+            raise SettingsError(f"pipeline_reset={self.pipeline_reset!r} must be True, False or None")
+        for hook in ("on_connect", "on_checkout", "on_checkin", "on_discard"):
+            if getattr(self, hook) is not None and not callable(getattr(self, hook)):
+                raise SettingsError(f"{hook}={getattr(self, hook)!r} must be callable")
+
+
+OPTION_NAMES = frozenset(field.name for field in fields(Settings))
+
+
+def split(options: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
+    """Part `options` into the pool's settings and the arguments for PyMySQL, refusing what neither knows."""
+    unknown = sorted(set(options) - OPTION_NAMES - _CONNECT_NAMES)
+    if unknown:
+        raise SettingsError(
+            f"unknown option {', '.join(map(repr, unknown))}; the pool's options are "
+            f"{', '.join(sorted(OPTION_NAMES))}; all others are pymysql.connect()'s"
+        )
+    connect_args = {name: value for name, value in options.items() if name in _CONNECT_NAMES}
+    if connect_args.get("defer_connect"):
+        raise SettingsError("defer_connect=True contradicts a pool: it connects when a connection is borrowed")
+    for name, alias in (("database", "db"), ("password", "passwd")):
+        if connect_args.get(name) is not None and connect_args.get(alias) is not None:
+            raise SettingsError(f"{name} and {alias} are two names of one argument; give one of them")
+    settings = Settings(**{name: value for name, value in options.items() if name in OPTION_NAMES})
+    return settings, connect_args
+
+
+def default_name(connect_args: Mapping[str, Any]) -> str:
+    """host-port-user-database, the old package's default; a unix socket stands in for host and port."""
+    endpoint = connect_args.get("unix_socket") or (
+        f"{connect_args.get('host') or 'localhost'}-{connect_args.get('port') or 3306}"
+    )
+    user = connect_args.get("user") or ""
+    database = connect_args.get("database") or connect_args.get("db") or ""
+    if callable(user):
+        user = "(callable)"
+    return f"{endpoint}-{user}-{database}"
+
+
+def endpoint_of(connect_args: Mapping[str, Any]) -> str:
+    """Where the pool connects to, for messages."""
+    socket_path = connect_args.get("unix_socket")
+    if socket_path:
+        return str(socket_path)
+    return f"{connect_args.get('host') or 'localhost'}:{connect_args.get('port') or 3306}"
+
+
+def _whole(option: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise SettingsError(f"{option}={value!r} must be a whole number of at least {least}")
+
+
+def _seconds(option: str, value: Any, least: float | None) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
+        raise SettingsError(f"{option}={value!r} must be a number of seconds")
+    if least is not None and value < least:
+        raise SettingsError(f"{option}={value!r} must be at least {least:g} seconds")
+
+
+def _optional(check: Callable[[str, Any, Any], None], option: str, value: Any, least: Any) -> None:
+    if value is not None:
+        check(option, value, least)

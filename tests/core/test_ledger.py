@@ -1,0 +1,236 @@
+"""The ledger's rules, driven through random histories: no server, no thread, no sleep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from pymysqlpool._ledger import CLOSING, CONNECTING, FREE, IDLE, IN_USE, RESERVED, Ledger, Slot
+from pymysqlpool._waiter import Waiter, WaiterState
+
+
+class Lease:
+    """Anything that can own a slot."""
+
+    def __init__(self) -> None:
+        self._slot: Slot | None = None
+
+
+class Books(RuleBasedStateMachine):
+    """Borrowers, waiters, connects that succeed and fail, timeouts, maintenance, close."""
+
+    @initialize(size=st.integers(1, 3), extra=st.integers(0, 3))
+    def open_the_books(self, size: int, extra: int) -> None:
+        self.ledger = Ledger(size, size + extra)
+        self.lent: list[Lease] = []
+        self.connecting: list[tuple[Lease, Waiter]] = []
+        self.reserved: list[Lease] = []
+        self.closing: list[Lease] = []
+        self.queue: list[Waiter] = []  # the model of the queue, in order of arrival
+        self.woken: list[Waiter] = []
+        self.served: list[int] = []
+        self.closed = False
+        self.wires = 0
+
+    # -- a caller comes -------------------------------------------------------------------------------------
+
+    @precondition(lambda self: not self.closed)
+    @rule(may_grow=st.booleans())
+    def somebody_asks(self, may_grow: bool) -> None:
+        lease = Lease()
+        waiter = Waiter(lease)
+        waiter.may_grow = may_grow
+        self.ledger.arrive(waiter)
+        if self.ledger.take(lease) is not None:
+            assert not self.queue, "a newcomer overtook a waiter"
+            self.lent.append(lease)
+            return
+        slot = self.ledger.open(lease, self.ledger.maxsize if may_grow else self.ledger.size)
+        if slot is not None:
+            self.connecting.append((lease, waiter))
+        else:
+            self.ledger.enqueue(waiter)
+            self.queue.append(waiter)
+
+    @precondition(lambda self: self.connecting)
+    @rule(data=st.data(), works=st.booleans())
+    def a_connect_ends(self, data: Any, works: bool) -> None:
+        lease, waiter = self.connecting.pop(data.draw(st.integers(0, len(self.connecting) - 1)))
+        slot = lease._slot
+        assert slot is not None
+        if not works:
+            self.ledger.free(slot)
+            lease._slot = None
+            self.wake(self.ledger.grant())
+            return
+        self.wires += 1
+        self.ledger.connected(slot, self.wires)
+        earlier = self.ledger.yield_to_earlier(slot, waiter.arrival)
+        if earlier is None:
+            assert all(other.arrival > waiter.arrival for other in self.queue)
+            self.lent.append(lease)
+        else:
+            self.wake(earlier)
+            if self.closed:
+                return
+            self.ledger.enqueue(waiter)
+            self.queue.append(waiter)
+            self.queue.sort(key=lambda other: other.arrival)
+
+    def wake(self, waiter: Waiter | None) -> None:
+        """A waiter was given something: it must be the first, once."""
+        if waiter is None:
+            return
+        assert waiter.state is WaiterState.GIVEN
+        assert self.queue, "somebody was woken who did not wait"
+        assert self.queue.pop(0) is waiter, "out of order"
+        slot = waiter.lease._slot
+        assert slot.holder == id(waiter.lease)
+        if slot.state is CONNECTING:
+            self.connecting.append((waiter.lease, waiter))
+        else:
+            assert slot.state is IN_USE
+            self.lent.append(waiter.lease)
+
+    @precondition(lambda self: self.closed)
+    @rule()
+    def somebody_asks_a_closed_pool(self) -> None:
+        assert self.ledger.take(Lease()) is None
+
+    # -- and goes -------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.lent)
+    @rule(data=st.data(), keep=st.booleans())
+    def somebody_returns(self, data: Any, keep: bool) -> None:
+        lease = self.lent.pop(data.draw(st.integers(0, len(self.lent) - 1)))
+        slot = lease._slot
+        assert slot is not None
+        assert slot.holder == id(lease)
+        if keep and not self.closed:
+            self.wake(self.ledger.give(slot))
+            lease._slot = None
+        else:
+            assert self.ledger.close(slot, lease) is not None
+            self.closing.append(lease)
+
+    @precondition(lambda self: self.closing)
+    @rule()
+    def a_socket_is_closed(self) -> None:
+        lease = self.closing.pop()
+        slot = lease._slot
+        assert slot is not None
+        self.ledger.free(slot)
+        lease._slot = None
+        assert slot.state is FREE
+        if not self.closed:
+            self.wake(self.ledger.grant())
+
+    @precondition(lambda self: self.queue)
+    @rule(data=st.data())
+    def a_waiter_gives_up(self, data: Any) -> None:
+        waiter = self.queue.pop(data.draw(st.integers(0, len(self.queue) - 1)))
+        self.ledger.withdraw(waiter)
+        assert waiter.state is WaiterState.GONE
+        assert waiter.lease._slot is None or waiter.lease._slot.holder != id(waiter.lease)
+
+    @precondition(lambda self: self.lent)
+    @rule(data=st.data())
+    def a_lease_is_thrown_away(self, data: Any) -> None:
+        lease = self.lent.pop(data.draw(st.integers(0, len(self.lent) - 1)))
+        slot = lease._slot
+        assert slot is not None
+        assert slot.drop(lease)
+        assert self.ledger.reclaim(slot)
+        keeper = Lease()
+        self.ledger.close(slot, keeper)
+        self.closing.append(keeper)
+        assert not self.ledger.reclaim(slot), "reclaimed twice"
+        assert not slot.drop(lease)
+
+    @precondition(lambda self: self.ledger.idle)
+    @rule(data=st.data())
+    def maintenance_takes_one(self, data: Any) -> None:
+        slot = data.draw(st.sampled_from(self.ledger.idle))
+        keeper = Lease()
+        self.ledger.reserve(slot, keeper)
+        self.reserved.append(keeper)
+
+    @precondition(lambda self: self.reserved)
+    @rule(keep=st.booleans())
+    def maintenance_is_done(self, keep: bool) -> None:
+        keeper = self.reserved.pop()
+        slot = keeper._slot
+        assert slot is not None
+        if keep and not self.closed:
+            self.wake(self.ledger.give(slot))
+            keeper._slot = None
+        else:
+            self.ledger.close(slot, keeper)
+            self.closing.append(keeper)
+
+    @precondition(lambda self: not self.closed)
+    @rule()
+    def the_pool_closes(self) -> None:
+        failed = self.ledger.fail_all()
+        assert failed == self.queue
+        assert all(waiter.state is WaiterState.FAILED for waiter in failed)
+        self.queue.clear()
+        for slot in list(self.ledger.idle):
+            keeper = Lease()
+            self.ledger.reserve(slot, keeper)
+            self.ledger.close(slot, keeper)
+            self.closing.append(keeper)
+        self.closed = True
+
+    # -- what holds at every release of the lock --------------------------------------------------------------
+
+    @invariant()
+    def invariant_1_conservation(self) -> None:
+        if not hasattr(self, "ledger"):
+            return
+        ledger = self.ledger
+        states = {state: ledger.count(state) for state in (CONNECTING, IDLE, IN_USE, RESERVED, CLOSING)}
+        assert sum(states.values()) == ledger.total <= ledger.maxsize
+        assert states[IDLE] == len(ledger.idle) == len(set(map(id, ledger.idle)))
+        assert states[IN_USE] == len(self.lent)
+        assert states[CONNECTING] == len(self.connecting)
+        assert states[RESERVED] == len(self.reserved)
+        assert states[CLOSING] == len(self.closing)
+
+    @invariant()
+    def invariant_2_nothing_idle_beside_a_waiter(self) -> None:
+        if not hasattr(self, "ledger"):
+            return
+        assert not (self.queue and self.ledger.idle)
+        assert [waiter.arrival for waiter in self.queue] == list(self.ledger.waiters)
+
+    @invariant()
+    def invariant_3_every_slot_has_one_owner(self) -> None:
+        if not hasattr(self, "ledger"):
+            return
+        owners = [*self.lent, *self.reserved, *self.closing]
+        owners += [lease for lease, _ in self.connecting]
+        slots = [lease._slot for lease in owners]
+        assert len({id(slot) for slot in slots}) == len(slots)
+        assert all(slot is not None and slot.holder == id(lease) for lease, slot in zip(owners, slots, strict=True))
+        assert all(slot.holder == 0 for slot in self.ledger.idle)
+
+    @invariant()
+    def invariant_5_no_wire_without_a_slot(self) -> None:
+        if not hasattr(self, "ledger"):
+            return
+        wires = [slot.wire for slot in self.ledger.slots() if slot.wire is not None]
+        assert len(wires) == len(set(wires)) <= self.ledger.maxsize
+
+    @invariant()
+    def invariant_12_closed_is_closed(self) -> None:
+        if getattr(self, "closed", False):
+            assert not self.ledger.idle
+            assert not self.ledger.waiters
+
+
+Books.TestCase.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+test_the_ledger_keeps_its_books = Books.TestCase

@@ -1,0 +1,64 @@
+"""Small helpers for tests: waiting for a visible state, and counting what reaches the server."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+def wait_until(state: Callable[[], Any], what: str, timeout: float = 10.0) -> Any:
+    """Spin until `state()` is true; fail with `what` after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = state()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"never happened: {what}"
+        threading.Event().wait(0.002)
+
+
+class Questions:
+    """Round trips of one session, counted by the server itself."""
+
+    def __init__(self, admin: Any) -> None:
+        self._admin = admin
+
+    def total(self) -> int:
+        """Statements of every session so far: Com_* of all kinds and Questions, without this look's own."""
+        with self._admin.cursor() as cursor:
+            cursor.execute("SHOW GLOBAL STATUS LIKE 'Queries'")
+            return int(cursor.fetchone()[1])
+
+    @contextmanager
+    def during(self) -> Iterator[list[int]]:
+        """Yield a list that holds, after the block, how many statements the server received in it."""
+        counted: list[int] = []
+        self.total()
+        before = self.total()
+        yield counted
+        # the look at the end counts itself
+        counted.append(self.total() - before - 1)
+
+
+def run_threads(number: int, work: Callable[[int], Any]) -> list[Any]:
+    """Run `work(index)` in `number` threads at once; returns what each returned or raised."""
+    results: list[Any] = [None] * number
+    barrier = threading.Barrier(number)
+
+    def body(index: int) -> None:
+        barrier.wait()
+        try:
+            results[index] = work(index)
+        except BaseException as error:  # noqa: BLE001 - handed to the test
+            results[index] = error
+
+    threads = [threading.Thread(target=body, args=(index,)) for index in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(50)
+    assert not any(thread.is_alive() for thread in threads), "a thread hangs"
+    return results
