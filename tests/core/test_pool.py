@@ -272,8 +272,13 @@ def test_each_checkout_is_a_fresh_object(make_pool: MakePool) -> None:
     second.close()
 
 
+def new_ledger(admin: Any) -> None:
+    admin.cursor().execute("drop table if exists ledger")
+    admin.cursor().execute("create table ledger (id int primary key) engine=innodb")
+
+
 def test_a_good_block_commits_and_a_bad_one_rolls_back(make_pool: MakePool, admin: Any) -> None:
-    admin.cursor().execute("create or replace table ledger (id int primary key) engine=innodb")
+    new_ledger(admin)
     pool = make_pool(size=1, maxsize=1, autocommit=False)
     with pool.get_connection() as connection:
         connection.execute("insert into ledger values (1)")
@@ -293,7 +298,7 @@ def test_a_good_block_commits_and_a_bad_one_rolls_back(make_pool: MakePool, admi
 
 
 def test_a_begun_transaction_is_committed_by_a_good_block_under_autocommit(make_pool: MakePool, admin: Any) -> None:
-    admin.cursor().execute("create or replace table ledger (id int primary key) engine=innodb")
+    new_ledger(admin)
     pool = make_pool(size=1, maxsize=1, autocommit=True)
     with pytest.raises(pymysql.err.IntegrityError), pool.get_connection() as connection:
         connection.begin()
@@ -304,11 +309,11 @@ def test_a_begun_transaction_is_committed_by_a_good_block_under_autocommit(make_
 
 
 def test_a_statement_abandoned_half_way_is_discarded_without_draining(make_pool: MakePool) -> None:
-    """Invariant 10: five million rows are left unread, and nobody waits for them."""
+    """Invariant 10: millions of rows are left unread, and nobody waits for them."""
     pool = make_pool(size=1, maxsize=1)
     connection = pool.get_connection()
     cursor = connection.cursor(pymysql.cursors.SSCursor)
-    cursor.execute("select a.seq from seq_1_to_5000000 a")
+    cursor.execute("select 1 from {0} a, {0} b, {0} c".format("information_schema.collations"))
     assert cursor.fetchone() == (1,)
     began = time.monotonic()
     connection.close()

@@ -56,7 +56,8 @@ def test_execute_query_gives_the_connection_back_as_in_the_old_package(make_pool
     assert pool.size == 1
     assert pool.get_connection().execute_query("select %s as x", ("a",), dictcursor=True, return_one=True) == {"x": "a"}
     assert pool.get_connection().execute_query("select 1 from dual where 1 = 0", return_one=True) is None
-    pool.get_connection().execute_query("create or replace table many (a int)")
+    pool.get_connection().execute_query("drop table if exists many")
+    pool.get_connection().execute_query("create table many (a int)")
     pool.get_connection().execute_query("insert into many values (%s)", [(1,), (2,)], exec_many=True)
     assert pool.get_connection().execute_query("select a from many order by a") == ((1,), (2,))
     with pool.get_connection() as connection:

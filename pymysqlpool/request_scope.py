@@ -1,0 +1,278 @@
+"""One lease per pool and request: borrowed at first use, given back once, judged by what happened.
+
+The framework-neutral part of every adapter: Flask keeps a `RequestScope` beside its `g`; the WSGI and ASGI
+middlewares, scripts and threads carry it in a `ContextVar`. The variable holds a mutable object which is there before
+the work begins, so a child task or a thread that copied the context borrows into the same scope, and whoever opened
+it gives everything back. (asgiref's Local would not do: since 3.12 it is invisible in worker threads.)
+
+Nothing is committed for you: what is left open is rolled back by the pool when the connection comes home. With
+`transaction="request"` the scope begins a transaction at the first borrow and `finish` commits it or rolls it back.
+
+Never: borrows when nobody asks, gives back twice, raises out of `close`, knows of any framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from threading import Lock
+from time import monotonic
+from typing import Literal
+
+from . import _borrower
+from . import transaction as _transaction
+from .connection import Connection
+from .errors import GetConnectionFromPoolError, PoolError, ReturnConnectionToPoolError
+from .pool import ConnectionPool, logger
+
+TransactionMode = Literal["request"] | None
+Headers = Sequence[tuple[str, str]]
+CommitVeto = Callable[[int, Headers, BaseException | None], bool]
+
+_current: ContextVar[RequestScope | None] = ContextVar("pymysqlpool_request_scope", default=None)
+
+
+class NoRequestScopeError(PoolError, RuntimeError):
+    """There is no request here to borrow for, or it has ended."""
+
+
+@dataclass(slots=True)
+class Use:
+    """What one lease cost the request: for logs and Server-Timing. Times are seconds."""
+
+    pool: str
+    place: str  # where it was borrowed; empty unless the scope is watched
+    waited: float  # until the pool lent it
+    since: float  # monotonic
+    held: float = 0.0  # known after its return
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Which waits and holds to log; seconds, None for none."""
+
+    slow_wait: float | None = None
+    long_hold: float | None = None
+
+    def __bool__(self) -> bool:
+        return self.slow_wait is not None or self.long_hold is not None
+
+
+class _Place:
+    """The scope's one lease of one pool."""
+
+    __slots__ = ("connection", "lock", "use")
+
+    def __init__(self) -> None:
+        self.lock = Lock()  # held while borrowing: threads of one request wait for the same lease
+        self.connection: Connection | None = None  # guarded by lock
+        self.use: Use | None = None  # guarded by lock
+
+
+class RequestScope:
+    """The connections of one request.
+
+    Args:
+        pool: what `connection()` means without an argument.
+        transaction: None (nothing is committed for you) or "request".
+        watch: what to log about waits and holds.
+        label: names the request in log lines; may be set later.
+    """
+
+    def __init__(
+        self,
+        pool: ConnectionPool | None = None,
+        *,
+        transaction: TransactionMode = None,
+        watch: Watch | None = None,
+        label: str = "",
+    ) -> None:
+        self.label = label
+        self.transaction = transaction
+        self.uses: list[Use] = []  # every lease so far, in order
+        self._pool = pool
+        self._watch = watch or Watch()
+        self._lock = Lock()  # guards the three below; never held while borrowing or returning
+        self._places: dict[ConnectionPool, _Place] = {}
+        self._closed = False
+        self._finished = False  # the commit point is behind us
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def connection(self, pool: ConnectionPool | None = None) -> Connection:
+        """This request's connection from `pool`: the same one each time, borrowed at the first.
+
+        One that you have closed yourself is replaced by a new one.
+
+        Raises:
+            NoRequestScopeError: the request has ended.
+            GetConnectionFromPoolError: see `ConnectionPool.get_connection`.
+        """
+        pool = pool or self._pool
+        if pool is None:
+            raise TypeError("this scope has no pool of its own: say which one, connection(pool)")
+        with self._lock:
+            if self._closed:
+                raise NoRequestScopeError(
+                    "the request or block that this belongs to has ended and its connections have gone back; "
+                    "later work needs a scope of its own: `with pool.scope() as scope: scope.connection()`"
+                )
+            place = self._places.setdefault(pool, _Place())
+        with place.lock:
+            if place.connection is None or place.connection._returned is not None:
+                self._borrow(pool, place)
+            assert place.connection is not None
+            return place.connection
+
+    def _borrow(self, pool: ConnectionPool, place: _Place) -> None:
+        started = monotonic()
+        try:
+            connection = pool.get_connection()
+        except GetConnectionFromPoolError as error:
+            held = [other.name for other, its in self._places.items() if other is not pool and its.connection]
+            if held:
+                error.add_note(f"This request holds a connection of pool({'), pool('.join(held)}) already.")
+            raise
+        now = monotonic()
+        where = _borrower.caller() if self._watch else None
+        spot = _borrower.describe_place((where.f_code, where.f_lasti)) if where is not None else ""
+        place.use = Use(pool.name, spot, now - started, now)
+        place.connection = connection
+        if self._closed:  # it ended while we waited, and `close` has not seen this one
+            self._give_back(pool, place, None)
+            raise NoRequestScopeError("the request ended while this thread waited for a connection")
+        self.uses.append(place.use)
+        if self.transaction == "request" and not self._finished:
+            try:
+                _transaction.begin(connection)
+            except BaseException as error:
+                self._give_back(pool, place, error)
+                raise
+
+    def finish(self, *, commit: bool) -> None:
+        """The commit point of `transaction="request"`: before the head of the response goes out. Else nothing.
+
+        What is said afterwards, by a body that is still being made, is not part of the transaction.
+
+        Raises:
+            pymysql.err.Error: the commit failed; nothing was kept of it. The answer must not claim success.
+        """
+        with self._lock:
+            if self._finished or self.transaction != "request":
+                return
+            self._finished = True
+            connections = [place.connection for place in self._places.values()]
+        for connection in connections:
+            if connection is None or connection._returned is not None:
+                continue
+            if commit:
+                _transaction.commit(connection)
+            elif connection.open:
+                try:
+                    _transaction.rollback(connection)
+                except Exception as error:  # noqa: BLE001 - the pool will roll back or discard it
+                    logger.debug("Rollback at the end of %s: %s", self.label or "the request", error)
+
+    def close(self, exception: BaseException | None = None) -> None:
+        """Give everything back, after `exception` if one is known. May be called again; never raises an Exception."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            places = list(self._places.items())
+        with ExitStack() as all_of_them:  # a KeyboardInterrupt in one return must not lose the others
+            for pool, place in places:
+                all_of_them.callback(self._give_back, pool, place, exception)
+
+    def _give_back(self, pool: ConnectionPool, place: _Place, exception: BaseException | None) -> None:
+        connection, use = place.connection, place.use
+        if connection is None or use is None:
+            return
+        try:
+            pool.give_back(connection, exception)
+        except ReturnConnectionToPoolError:
+            pass  # the user has closed it: what we wanted
+        except Exception:  # noqa: BLE001 - nothing that ends a request may raise
+            logger.warning("A connection of pool(%s) could not be given back", pool.name, exc_info=True)
+        use.held = monotonic() - use.since
+        self._report(use)
+
+    def _report(self, use: Use) -> None:
+        watch, label = self._watch, self.label or "a request"
+        if watch.slow_wait is not None and use.waited >= watch.slow_wait:
+            logger.warning(
+                "%s waited %.3f s for a connection of pool(%s) at %s", label, use.waited, use.pool, use.place
+            )
+        if watch.long_hold is not None and use.held >= watch.long_hold:
+            logger.warning(
+                "%s held a connection of pool(%s) for %.3f s, since %s", label, use.pool, use.held, use.place
+            )
+
+
+def server_timing(scope: RequestScope) -> str:
+    """The value of a `Server-Timing` header: how long the request waited and held, in milliseconds; or ''."""
+    if not scope.uses:
+        return ""
+    now = monotonic()
+    waited = sum(use.waited for use in scope.uses)
+    held = sum(use.held or now - use.since for use in scope.uses)
+    return f"dbwait;dur={waited * 1000:.1f}, db;dur={held * 1000:.1f}"
+
+
+def commits(status: int, headers: Headers, exception: BaseException | None, veto: CommitVeto | None = None) -> bool:
+    """Whether a request that ends so is committed: below 400 and without an exception, or as `veto` says."""
+    if veto is not None:
+        return not veto(status, headers, exception)
+    return exception is None and status < 400
+
+
+def current_scope() -> RequestScope | None:
+    """The scope that this code runs in, None outside of any."""
+    return _current.get()
+
+
+def current_connection(pool: ConnectionPool | None = None) -> Connection:
+    """The connection of the request or `with request_scope(...)` block that this code runs in.
+
+    Raises:
+        NoRequestScopeError: it runs in none.
+    """
+    scope = _current.get()
+    if scope is None:
+        raise NoRequestScopeError(
+            "there is no request here: a script, a thread or a background task opens a scope of its own, "
+            "`with pool.scope():`, or borrows with `with pool.get_connection() as connection:`"
+        )
+    return scope.connection(pool)
+
+
+@contextmanager
+def entered(scope: RequestScope) -> Iterator[RequestScope]:
+    """Make `scope` the current one for the block; it is not closed."""
+    token = _current.set(scope)
+    try:
+        yield scope
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def request_scope(pool: ConnectionPool | None = None, *, transaction: TransactionMode = None) -> Iterator[RequestScope]:
+    """A scope for what is no request: a script, a thread, a job. Its connections go back when the block ends.
+
+    A block inside another one borrows connections of its own.
+    """
+    scope = RequestScope(pool, transaction=transaction)
+    try:
+        with entered(scope):
+            yield scope
+            scope.finish(commit=True)
+    except BaseException as error:
+        scope.finish(commit=False)
+        scope.close(error)
+        raise
+    scope.close()
