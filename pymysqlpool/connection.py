@@ -162,11 +162,14 @@ class Connection(WireConnection):
 
     def __del__(self) -> None:
         # No I/O here: it may run in any thread, at any instant, also while the pool's lock is held.
-        slot = self._slot
-        if slot is not None:
+        try:
+            slot, pool = self._slot, self._pool
+        except AttributeError:
+            return  # interrupted while it was made: it never had anything
+        if slot is not None and pool is not None:
             if slot.drop(self):
-                self._pool._dropped.append(slot)  # type: ignore[union-attr]
-        elif self._pool is None:
+                pool._dropped.append(slot)
+        elif pool is None:
             self._force_close()
 
     def __repr__(self) -> str:

@@ -150,7 +150,16 @@ WAYS: dict[str, Dirty] = {
 
 # They change from one connection, or from one moment, to the next.
 VOLATILE = frozenset(
-    {"timestamp", "pseudo_thread_id", "rand_seed1", "rand_seed2", "last_gtid", "gtid_seq_no", "server_uuid", "statement_id"}
+    {
+        "timestamp",
+        "pseudo_thread_id",
+        "rand_seed1",
+        "rand_seed2",
+        "last_gtid",
+        "gtid_seq_no",
+        "server_uuid",
+        "statement_id",
+    }
 )
 
 

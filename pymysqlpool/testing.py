@@ -1,0 +1,270 @@
+"""For your own tests: undo what a test wrote, find what it forgot to give back, see what it asked.
+
+    @pytest.fixture(autouse=True)
+    def clean_database(pool):                  # in Flask: db.get_pool(app=app)
+        with assert_nothing_borrowed(pool), rollback(pool):
+            yield
+
+    with record(pool) as queries:
+        client.get("/")
+    assert len(queries) == 3
+
+Never: for production. These replace methods while their block lasts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Condition, get_ident
+from time import monotonic
+from types import FrameType
+from typing import Any, Self
+from unittest.mock import patch
+
+from pymysql import err
+from pymysql.constants import ER, SERVER_STATUS
+
+from . import _borrower
+from ._statements import WROTE
+from ._wire import Command
+from .connection import Connection
+from .errors import PoolError, PoolTimeout
+from .pool import ConnectionPool
+from .reuse import error_number
+
+_PATIENCE = 10.0  # seconds
+
+
+class ImplicitCommitError(PoolError, AssertionError):
+    """A statement inside `rollback()` committed the transaction around the test, which cannot be undone any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One statement that a connection of the pool has run."""
+
+    statement: str
+    seconds: float
+    place: str  # file, line and function that asked
+
+
+@contextmanager
+def assert_nothing_borrowed(pool: ConnectionPool) -> Iterator[None]:
+    """Fail when the block has borrowed connections and not given them back; the message says where it did."""
+    before = pool.stats().in_use
+    yield
+    left = pool.stats().in_use - before
+    assert left <= 0, f"{left} connections of pool({pool.name}) were not given back:{pool._holders()}"
+
+
+@contextmanager
+def record(pool: ConnectionPool) -> Iterator[list[Query]]:
+    """Yield a list of the statements that the pool's connections run meanwhile, in any thread."""
+    queries: list[Query] = []
+    run = Connection.query
+
+    def query(self: Connection, sql: Any, unbuffered: bool = False) -> int:
+        if self._pool is not pool:
+            return run(self, sql, unbuffered)
+        started = monotonic()
+        try:
+            return run(self, sql, unbuffered)
+        finally:
+            text = sql if isinstance(sql, str) else bytes(sql).decode(errors="replace")
+            queries.append(Query(text, monotonic() - started, _asker()))
+
+    with patch.object(Connection, "query", query):
+        yield queries
+
+
+@contextmanager
+def rollback(pool: ConnectionPool) -> Iterator[Connection]:
+    """Undo at the end of the block all that was written in it over `pool`, committed or not.
+
+    Every borrow in the block is a handle onto one session with one transaction around all of them. BEGIN, COMMIT and
+    ROLLBACK, said by method or as a statement, act on a savepoint: what one borrower has committed the next one sees,
+    what it has not is undone when it is given back. One thread borrows at a time, as often as it likes; the others
+    wait their turn, at most the pool's timeout. Yields the session itself, to look at what is there.
+
+    Raises:
+        ImplicitCommitError: at a statement that commits by itself, such as DDL.
+    """
+    returns = pool._give_back
+    with pool.get_connection() as session:
+        session.begin()
+        around = _Around(session, pool)
+
+        def give_back(lease: Connection, exception: BaseException | None, frame: FrameType) -> None:
+            if isinstance(lease, _Handle):
+                lease._end(frame)
+            else:
+                returns(lease, exception, frame)
+
+        with patch.object(pool, "get_connection", around.lend), patch.object(pool, "_give_back", give_back):
+            try:
+                yield session
+            finally:
+                around.over = True
+        session.rollback()
+
+
+class _Around:
+    """The session that all handles share, and the transaction around them."""
+
+    def __init__(self, session: Connection, pool: ConnectionPool) -> None:
+        self.session = session
+        self.over = False
+        self._pool = pool
+        self._turn = Condition()
+        self._thread: int | None = None  # whose turn it is; guarded by _turn
+        self._lent = 0  # how many handles it has; guarded by _turn
+        self._handles = 0  # so far, for the savepoints' names; guarded by _turn
+
+    def lend(self, *_: Any, timeout: float | None = None, **__: Any) -> Connection:
+        """`pool.get_connection` while the block lasts."""
+        own, bound = get_ident(), timeout if timeout is not None else self._pool._settings.timeout or _PATIENCE
+        with self._turn:
+            if not self._turn.wait_for(lambda: self._thread in (None, own), bound):
+                raise PoolTimeout(
+                    f"inside rollback() one thread at a time borrows from pool({self._pool.name}), and another one "
+                    f"has not given its connection back within {bound:g} s",
+                    pool=self._pool.name,
+                    waited=bound,
+                )
+            self._thread = own
+            self._lent += 1
+            self._handles += 1
+            handle = _Handle.__new__(_Handle)
+            # The very same dict: every handle sees every reply.
+            handle.__dict__ = self.session.__dict__
+            handle._pool, handle._slot = self._pool, None
+            handle._around, handle._blocks, handle._cursor = self, 0, None
+            handle._savepoint, handle._in_transaction = f"pymysqlpool_test_{self._handles}", False
+            handle._set_mark()
+        return handle
+
+    def come_home(self) -> None:
+        with self._turn:
+            self._lent -= 1
+            if not self._lent:
+                self._thread = None
+                self._turn.notify_all()
+
+    def run(self, sql: Any, unbuffered: bool) -> int:
+        affected = Connection.query(self.session, sql, unbuffered)
+        if not unbuffered and not self.session.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS:
+            raise ImplicitCommitError(f"this statement has committed what the test had written: {sql!r}")
+        return affected
+
+
+class _Handle(Connection):
+    """What a borrower gets inside `rollback()`: the shared session, with a transaction of its own in a savepoint."""
+
+    __slots__ = ("_around", "_blocks", "_cursor", "_in_transaction", "_savepoint")  # apart from the shared dict
+    _around: _Around
+    _blocks: int
+    _cursor: Any
+    _in_transaction: bool
+    _savepoint: str
+
+    def query(self, sql: Any, unbuffered: bool = False) -> int:
+        text = sql if isinstance(sql, str) else bytes(sql[:100]).decode(errors="replace")
+        for pattern, instead in _INSTEAD:
+            if pattern.match(text):
+                instead(self)
+                return 0
+        self._refuse_dead()
+        affected = self._around.run(sql, unbuffered)
+        if self._commits_each():
+            self._around.session._marks &= ~WROTE
+        return affected
+
+    def _commits_each(self) -> bool:
+        return bool(self.get_autocommit()) and not self._in_transaction
+
+    def begin(self) -> None:
+        self._set_mark()
+        self._in_transaction = True
+
+    def commit(self) -> None:
+        self._set_mark()
+        self._in_transaction = False
+
+    def rollback(self) -> None:
+        self._refuse_dead()
+        if self._commits_each():
+            return
+        try:
+            _unrecorded(self._around.session, f"ROLLBACK TO SAVEPOINT {self._savepoint}")
+        except err.MySQLError as error:
+            if error_number(error) != ER.SP_DOES_NOT_EXIST:
+                raise
+        self.commit()  # nothing is left to undo: the next unit starts here
+
+    def autocommit(self, value: Any) -> None:
+        """Not changed: the transaction around the test would end."""
+
+    def pipeline(self, commands: Sequence[Command]) -> None:
+        failure: err.MySQLError | None = None
+        for _, statement in commands:
+            try:
+                self.query(statement)
+            except err.MySQLError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def __enter__(self) -> Self:
+        self._refuse_dead()
+        self._blocks += 1
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self._blocks -= 1
+        if self._returned is None and not self._blocks:
+            if exc_info[0] is None:
+                self.commit()
+            self.close()
+
+    def _kept_cursor(self) -> Any:
+        if self._cursor is None:
+            self._cursor = self.cursor()
+        return self._cursor
+
+    def _set_mark(self) -> None:
+        """What was written so far counts as committed."""
+        self._refuse_dead()
+        _unrecorded(self._around.session, f"SAVEPOINT {self._savepoint}")
+        self._around.session._marks &= ~WROTE
+
+    def _refuse_dead(self) -> None:
+        if self._returned is not None or self._around.over:
+            self._refuse_closed()
+
+    def _end(self, frame: FrameType) -> None:
+        self._refuse_dead()
+        try:
+            self.rollback()
+        finally:
+            self.__dict__ = {"_returned": (frame.f_code, frame.f_lasti)}
+            self._around.come_home()
+
+
+_unrecorded = Connection.query
+_INSTEAD: tuple[tuple[re.Pattern[str], Callable[[_Handle], None]], ...] = (
+    (re.compile(r"\s*(begin|start\s+transaction)\b", re.IGNORECASE), _Handle.begin),
+    (re.compile(r"\s*commit\b", re.IGNORECASE), _Handle.commit),
+    (re.compile(r"\s*rollback\s*(work\s*)?;?\s*$", re.IGNORECASE), _Handle.rollback),
+    (re.compile(r"\s*set\s+(?:session\s+|@@)?autocommit\b", re.IGNORECASE), lambda handle: None),
+)
+
+
+def _asker() -> str:
+    """Who asked: the innermost frame that is neither ours nor PyMySQL's."""
+    frame = _borrower.caller()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("pymysql", "pymysqlpool"):
+        frame = frame.f_back
+    return _borrower.describe_place((frame.f_code, frame.f_lasti) if frame is not None else None)

@@ -1,0 +1,184 @@
+"""Any WSGI application, in one line: `application = PoolMiddleware(application, pool)`.
+
+Inside, `environ["pymysqlpool.scope"].connection()`, or `current_connection(pool)` from `request_scope` anywhere below,
+is the request's connection: borrowed at first use, given back when the work is done. That is before the body is sent
+when the body is a list, a tuple or a `wsgi.file_wrapper` (handed on untouched), and when the body is exhausted, fails
+or is closed when it is made on the way out. One that nobody exhausts or closes is left to the collector, and the pool
+takes its connection back.
+
+PEP 3333 to the letter: `close()` is forwarded, `write` works, no chunk is read ahead, no header changed unless asked.
+Never: looks into a body, answers for the application except 503 with Retry-After when no connection could be had and
+nothing has been sent.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from .errors import GetConnectionFromPoolError
+from .pool import ConnectionPool, logger
+from .request_scope import (
+    CommitVeto,
+    RequestScope,
+    TransactionMode,
+    Watch,
+    commits,
+    current_scope,
+    entered,
+    server_timing,
+)
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+SCOPE = "pymysqlpool.scope"  # its name in environ
+_BUSY = b"The database is busy or out of reach at the moment. Please try again soon.\n"
+
+
+class PoolMiddleware:
+    """Gives every request a `RequestScope`.
+
+    Args:
+        application: any WSGI application.
+        pool: what `scope.connection()` borrows from; others are given by `scope.connection(other)`.
+        transaction: None (nothing is committed for you) or "request": committed before the head goes out if the
+            status is below 400, else rolled back.
+        commit_veto: called with status, headers and exception; true rolls back. Replaces the rule of the status.
+        retry_after: seconds, in the `Retry-After` header of a 503.
+        server_timing: add a `Server-Timing` header to answers whose request borrowed a connection.
+        watch: which slow waits and long holds to log.
+    """
+
+    def __init__(
+        self,
+        application: WSGIApplication,
+        pool: ConnectionPool,
+        *,
+        transaction: TransactionMode = None,
+        commit_veto: CommitVeto | None = None,
+        retry_after: int = 1,
+        server_timing: bool = False,
+        watch: Watch | None = None,
+    ) -> None:
+        self.application = application
+        self.pool = pool
+        self.transaction = transaction
+        self.commit_veto = commit_veto
+        self.retry_after = retry_after
+        self.server_timing = server_timing
+        self.watch = watch
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        around = current_scope()
+        if around is not None and not around.closed and around is environ.get(SCOPE):
+            return self.application(environ, start_response)  # installed twice: one lease
+        label = f"{environ.get('REQUEST_METHOD')} {environ.get('PATH_INFO')}"
+        scope = environ[SCOPE] = RequestScope(self.pool, transaction=self.transaction, watch=self.watch, label=label)
+        return _Exchange(self, scope, start_response).run(environ)
+
+
+class _Exchange:
+    """One request and its answer; as an iterable, the body."""
+
+    def __init__(self, middleware: PoolMiddleware, scope: RequestScope, start_response: StartResponse) -> None:
+        self._middleware = middleware
+        self._scope = scope
+        self._server_starts = start_response
+        self._head: tuple[int, list[tuple[str, str]], BaseException | None] | None = None
+        self._sent = False  # a byte went out, and the head before it
+        self._body: Iterable[bytes] = ()
+        self._chunks: Iterator[bytes] | None = None
+
+    def run(self, environ: WSGIEnvironment) -> Iterable[bytes]:
+        try:
+            with entered(self._scope):
+                self._body = self._middleware.application(environ, self._start)
+            if self._head is not None:
+                self._commit_point()
+        except BaseException as error:
+            with ExitStack() as both:
+                both.callback(self._scope.close, error)
+                both.callback(self._close_body)
+            if not isinstance(error, GetConnectionFromPoolError) or self._sent:
+                raise
+            return [self._refuse(error)]
+        if isinstance(self._body, list | tuple) or _is_file_wrapper(self._body, environ):
+            self._scope.close()
+            return self._body
+        return self
+
+    def _start(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
+        """The application's `start_response`."""
+        error = exc_info[0][1] if exc_info and exc_info[0] else None
+        self._head = int(status[:3]), headers, error
+        if self._middleware.server_timing and self._scope.uses:
+            headers = [*headers, ("Server-Timing", server_timing(self._scope))]
+        server_writes = self._server_starts(status, headers, *exc_info)
+
+        def write(data: bytes) -> object:
+            self._commit_point()
+            self._sent = True
+            return server_writes(data)
+
+        return write
+
+    def _commit_point(self) -> None:
+        """The head is known and about to go out: a COMMIT that fails now still becomes a 500."""
+        if self._head is not None:
+            self._scope.finish(commit=commits(*self._head, self._middleware.commit_veto))
+
+    def _refuse(self, error: GetConnectionFromPoolError) -> bytes:
+        """503, in place of a head that has not been sent; where it has, the server raises `error`."""
+        logger.warning("%s was answered 503: %s", self._scope.label, error)
+        headers = [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(_BUSY))),
+            ("Retry-After", str(self._middleware.retry_after)),
+        ]
+        self._server_starts("503 Service Unavailable", headers, sys.exc_info())
+        return _BUSY
+
+    # -- a body that is made while it is sent ------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            with entered(self._scope):
+                if self._chunks is None:
+                    self._chunks = iter(self._body)
+                chunk = next(self._chunks, None)
+            if not self._sent and (chunk or chunk is None):
+                self._commit_point()
+                self._sent = True
+        except BaseException as error:
+            self._scope.close(error)
+            if not isinstance(error, GetConnectionFromPoolError) or self._sent:
+                raise
+            self._chunks, self._sent = iter(()), True
+            return self._refuse(error)
+        if chunk is None:
+            self._scope.close()
+            raise StopIteration
+        return chunk
+
+    def close(self) -> None:
+        try:
+            self._close_body()
+        finally:
+            self._scope.close()
+
+    def _close_body(self) -> None:
+        close = getattr(self._body, "close", None)
+        if close is not None:
+            with entered(self._scope):
+                close()
+
+
+def _is_file_wrapper(body: Iterable[bytes], environ: WSGIEnvironment) -> bool:
+    wrapper = environ.get("wsgi.file_wrapper")
+    return isinstance(wrapper, type) and isinstance(body, wrapper)

@@ -1,0 +1,134 @@
+"""An exception at every point of the pool's own code where Python can raise one, one after the other.
+
+CPython looks for signals and asynchronous exceptions when a call has ended, when a function begins and when a loop
+goes round (in between it cannot be interrupted, which is why `with lock:` is safe). A trace function counts those
+points in this package's files and raises at the n-th. For each n the same little story is told; afterwards every slot
+must be usable and every answer right (Invariants 3, 5, 6, 7, 11).
+"""
+
+from __future__ import annotations
+
+import dis
+import gc
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import pymysqlpool
+from pymysqlpool import ConnectionPool, PoolTimeout
+from tests.conftest import MakePool
+
+PACKAGE = str(Path(pymysqlpool.__file__).parent)
+
+# An exception between socket() and the name it is bound to leaves it to the collector, which warns of it.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+INTERRUPTIBLE = ("CALL", "RESUME", "JUMP_BACKWARD")
+
+
+class Bolt(BaseException):
+    """What strikes."""
+
+
+class Striker:
+    """Raises `Bolt` at the n-th point in the package where CPython may be interrupted."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+        self.struck: str | None = None
+        self.before: dict[FrameType, str] = {}
+
+    def trace(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if self.struck is not None or not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            before = self.before.get(frame)
+            self.before[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            if before is None or before.startswith(INTERRUPTIBLE):
+                self.left -= 1
+            if self.left < 0:
+                self.struck = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"
+                raise Bolt(self.struck)
+        return self.trace
+
+
+def clean(pool: ConnectionPool) -> None:
+    pool.get_connection(timeout=5).close()
+
+
+def query(pool: ConnectionPool) -> None:
+    connection = pool.get_connection(timeout=5)
+    cursor = connection.cursor()
+    cursor.execute("select 17")
+    assert cursor.fetchall() == ((17,),)
+    connection.close()
+
+
+def transaction(pool: ConnectionPool) -> None:
+    with pool.get_connection(timeout=5) as connection:
+        connection.begin()
+        connection.execute("do 1")
+
+
+def dirty(pool: ConnectionPool) -> None:
+    connection = pool.get_connection(timeout=5)
+    connection.execute("set @x = 1")
+    connection.close()
+
+
+def connecting(pool: ConnectionPool) -> None:
+    pool.drain()
+    connection = pool.get_connection(timeout=5)
+    connection.close()
+
+
+def two(pool: ConnectionPool) -> None:
+    first = pool.get_connection(timeout=5)
+    second = pool.get_connection(timeout=5)
+    first.close()
+    second.close()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("story", [clean, query, transaction, dirty, connecting, two])
+def test_capacity_and_answers_survive_an_exception_at_every_bytecode(
+    make_pool: MakePool, story: Callable[[ConnectionPool], None]
+) -> None:
+    pool = make_pool(size=2, maxsize=2, autocommit=True)
+    query(pool)
+    at = struck = 0
+    while True:
+        striker = Striker(at)
+        before = sys.gettrace()
+        try:
+            sys.settrace(striker.trace)
+            story(pool)
+        except Bolt:
+            pass
+        finally:
+            sys.settrace(before)
+            striker.before.clear()  # frames, and with them the leases in their locals
+        if striker.struck is None:
+            break
+        gc.collect()
+        try:
+            leases = [pool.get_connection(timeout=2) for _ in range(2)]
+        except PoolTimeout as error:
+            raise AssertionError(f"capacity was lost at {striker.struck}") from error
+        for number, lease in enumerate(leases):
+            cursor = lease.cursor()
+            for token in range(at * 10 + number, at * 10 + number + 3):
+                cursor.execute(f"select {token}, @x")
+                assert cursor.fetchall() == ((token, None),), striker.struck
+            lease.close()
+        stats = pool.stats()
+        assert (stats.idle, stats.in_use, stats.total, stats.waiting) == (2, 0, 2, 0), (striker.struck, stats)
+        struck += 1
+        at += 1 if story is not connecting else 3
+    assert struck > 15
