@@ -11,6 +11,7 @@ import gc
 import itertools
 import os
 import random
+import sys
 import threading
 import time
 
@@ -120,7 +121,9 @@ def test_no_answer_belongs_to_another_query_and_no_capacity_is_lost(make_pool: M
     for worker in workers:
         for key, count in worker.errors.items():
             errors[key] = errors.get(key, 0) + count
-    print(f"{SECONDS:.0f} s, {bolts} bolts, {good} right answers, {len(wrong)} wrong, errors {errors}, {pool.stats()}")
+    sys.stderr.write(
+        f"{SECONDS:.0f} s, {bolts} bolts, {good} right answers, {len(wrong)} wrong, errors {errors}, {pool.stats()}\n"
+    )
     assert not wrong
     assert good > 100 * SECONDS
     assert not [key for key in errors if "Packet sequence" in key or "PoolTimeout" in key], errors
