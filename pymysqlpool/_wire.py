@@ -42,6 +42,7 @@ from pymysql.constants import COMMAND, CR, ER, SERVER_STATUS
 
 from . import _borrower as borrower
 from . import _statements
+from ._reader import Source, read_result
 from ._statements import AUTOCOMMIT, DATABASE, INSERT_ID, NOTHING, STATE, TRANSACTION, WROTE
 from .errors import ConnectionInterruptedError, ForkedConnectionError, ReturnConnectionToPoolError
 
@@ -162,6 +163,7 @@ class WireConnection(_PyMySQLConnection):
     _fetch: threading.Lock | None = None  # taken = a thread is reading an unbuffered row
     _effect = NOTHING  # what the statement being answered may do, from its text
     _marks = NOTHING  # what this lease may have done to the session
+    _reads_fast = True  # results come through `_reader`
     _tracked = False  # the server reports session state changes
     _error_args: tuple[Any, ...] = ()  # of the last error packet
     _slot: Any = None  # the slot of the lease; its `borrower` is whoever used it last
@@ -284,8 +286,11 @@ class WireConnection(_PyMySQLConnection):
     def _read_query_result(self, unbuffered: bool = False) -> int:
         self._result = None
         result: Any = WireResult(self)
+        source = self._rfile
         if unbuffered:
             result.init_unbuffered_query()
+        elif type(source) is Source:
+            read_result(self, result, source)
         else:
             result.read()
         self._result = result
@@ -315,6 +320,9 @@ class WireConnection(_PyMySQLConnection):
         self._owner_pid = _getpid()
         self._marks = NOTHING
         super().connect(sock)
+        if self._reads_fast:
+            self._rfile.close()
+            self._rfile = Source(self._sock)
 
     def _create_ssl_ctx(self, sslp: Any) -> Any:
         contexts = self._tls_contexts
@@ -521,6 +529,9 @@ class Wire:
 
         With the lock taken no thread that still holds the handle can begin an exchange.
         """
+        source = attributes.get("_rfile")
+        if type(source) is Source and source.position != len(source.buffer):
+            return False  # something came that nobody asked for
         return attributes.get("_sock") is self.sock and self.exchange.acquire(False)
 
     def is_untouched(self, attributes: Mapping[str, Any]) -> bool:

@@ -1,0 +1,291 @@
+"""Buffered results, read faster than PyMySQL reads them, and exactly alike.
+
+PyMySQL reads a packet by two small reads, an object and a method call per column. Here whole segments are taken from
+the socket and walked by index. Column definitions, which repeat from query to query, are PyMySQL's own objects, made
+once per distinct definition.
+
+`Source` stands in the place of the socket's file object, so that whatever this file does not serve (the handshake, OK
+packets, unbuffered results, LOAD DATA LOCAL) goes PyMySQL's own way over the same bytes: none is lost between the two.
+
+What this file never does: send, or decide. It does touch PyMySQL's private names, like `_wire.py` beside it.
+
+Protocol: MySQL Internals, "Text Resultset" (column count, column definitions, EOF, rows, EOF); a packet is a 3-byte
+length, a sequence number and the payload, and a payload of 2^24 - 1 bytes or more is continued in the next packet.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from pymysql import connections, converters, err, protocol
+from pymysql.constants import CR, FIELD_TYPE, SERVER_STATUS
+
+_SEGMENT = 16 * 1024  # bytes asked of the socket at first; more while a large result is read
+_LARGEST_SEGMENT = 256 * 1024
+_CONTINUED = 0xFFFFFF
+_MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
+_CACHED_COLUMNS = 4096
+
+# Definition and encoding to PyMySQL's packet and its description. Shared, so never changed.
+_columns: dict[tuple[bytes, str], tuple[Any, tuple[Any, ...]]] = {}
+
+# Converters that take bytes and make the same value of them: no text in between.
+_TAKE_BYTES = frozenset({int, float})
+
+
+class Source:
+    """The bytes from the server that have been received and not read yet."""
+
+    __slots__ = ("_sock", "buffer", "position", "segment")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock: socket.socket | None = sock
+        self.buffer = b""
+        self.position = 0
+        self.segment = _SEGMENT
+
+    @property
+    def is_empty(self) -> bool:
+        return self.position == len(self.buffer)
+
+    def more(self) -> bool:
+        """Receive once and append; False at the end of the stream."""
+        if self._sock is None:
+            return False
+        data = self._sock.recv(self.segment)
+        self.buffer = self.buffer[self.position :] + data
+        self.position = 0
+        return bool(data)
+
+    def read(self, size: int) -> bytes:
+        """Exactly `size` bytes; fewer only at the end of the stream. As a buffered file's `read`."""
+        if len(self.buffer) - self.position < size:
+            self._gather(size)
+        start = self.position
+        data = self.buffer[start : start + size]
+        self.position = start + len(data)
+        return data
+
+    def read1(self, size: int) -> bytes:
+        """At most `size` bytes after at most one receive."""
+        if self.is_empty:
+            self.more()
+        start = self.position
+        data = self.buffer[start : start + size]
+        self.position = start + len(data)
+        return data
+
+    def _gather(self, size: int) -> None:
+        """Receive until `size` bytes are there, without copying all of them at each receive."""
+        parts = [self.buffer[self.position :]]
+        gathered = len(parts[0])
+        try:
+            while gathered < size and self._sock is not None:
+                data = self._sock.recv(max(self.segment, min(size - gathered, _LARGEST_SEGMENT)))
+                if not data:
+                    break
+                parts.append(data)
+                gathered += len(data)
+        finally:
+            self.buffer = b"".join(parts)
+            self.position = 0
+
+    def close(self) -> None:
+        self._sock = None
+
+
+def read_result(connection: Any, result: Any, source: Source) -> None:
+    """Read one reply to a COM_QUERY into `result`, as PyMySQL's `MySQLResult.read` does.
+
+    Raises what PyMySQL would. A value that cannot be converted is raised after the whole result was read, so that
+    the connection stays at a command boundary.
+    """
+    try:
+        if source.position == len(source.buffer):
+            _receive(connection, source, 4)
+        payload = _payload(connection, source)
+        kind = payload[0]
+        if 0 < kind < 0xFB:
+            result.field_count = kind
+            _read_columns(connection, result, source)
+            _read_rows(connection, result, source)
+            return
+        packet = protocol.MysqlPacket(payload, connection.encoding)
+        if packet.is_ok_packet():
+            result._read_ok_packet(packet)
+        elif packet.is_load_local_packet():
+            result._read_load_local_packet(packet)
+        else:
+            result.field_count = packet.read_length_encoded_integer()
+            _read_columns(connection, result, source)
+            _read_rows(connection, result, source)
+    finally:
+        result.connection = None
+
+
+def _payload(connection: Any, source: Source) -> bytes:
+    """The next packet's payload."""
+    buffer = source.buffer
+    position = source.position
+    start = position + 4
+    if start < len(buffer):
+        length = buffer[position] | buffer[position + 1] << 8 | buffer[position + 2] << 16
+        end = start + length
+        sequence = connection._next_seq_id
+        if end <= len(buffer) and buffer[position + 3] == sequence and buffer[start] != 0xFF and 0 < length < _CONTINUED:
+            source.position = end
+            connection._next_seq_id = (sequence + 1) & 0xFF
+            return buffer[start:end]
+    # Not all received yet, out of step, an error packet, 16 MB: PyMySQL's own way.
+    return connection._read_packet().get_all_data()  # type: ignore[no-any-return]
+
+
+def _read_columns(connection: Any, result: Any, source: Source) -> None:
+    encoding = connection.encoding
+    use_unicode = connection.use_unicode
+    decoders = connection.decoders
+    fields = []
+    description = []
+    result.converters = converting = []
+    for _ in range(result.field_count):
+        payload = _payload(connection, source)
+        known = _columns.get((payload, encoding))
+        if known is None:
+            field = protocol.FieldDescriptorPacket(payload, encoding)
+            known = (field, field.description())
+            if len(_columns) >= _CACHED_COLUMNS:
+                _columns.clear()
+            _columns[payload, encoding] = known
+        field, described = known
+        fields.append(field)
+        description.append(described)
+        kind = field.type_code
+        converter = decoders.get(kind)
+        if converter is converters.through:
+            converter = None
+        text: str | None
+        if not use_unicode:
+            text = None
+        elif kind == FIELD_TYPE.JSON:
+            text = encoding
+        elif kind in connections.TEXT_TYPES:
+            text = None if field.charsetnr == 63 else encoding
+        else:
+            text = None if converter in _TAKE_BYTES else "ascii"
+        converting.append((text, converter))
+    payload = _payload(connection, source)
+    assert payload[0] == 0xFE and len(payload) < 9, "Protocol error, expecting EOF"
+    result.fields = fields
+    result.description = tuple(description)
+
+
+def _read_rows(connection: Any, result: Any, source: Source) -> None:
+    rows: list[tuple[Any, ...]] = []
+    converting = result.converters
+    failure: Exception | None = None
+    sequence = connection._next_seq_id
+    buffer = source.buffer
+    position = source.position
+    while True:
+        # One packet, whole, in the buffer.
+        start = position + 4
+        length = -1
+        if start <= len(buffer):
+            length = buffer[position] | buffer[position + 1] << 8 | buffer[position + 2] << 16
+        end = start + length
+        if length < 0 or end > len(buffer):
+            source.position = position
+            connection._next_seq_id = sequence
+            _receive(connection, source, 4 + max(length, 0))
+            buffer = source.buffer
+            position = source.position
+            continue
+        if buffer[position + 3] != sequence or length == _CONTINUED:
+            # Out of step, or a packet of 16 MB: PyMySQL's own way, which raises or joins.
+            source.position = position
+            connection._next_seq_id = sequence
+            payload = connection._read_packet().get_all_data()
+            sequence = connection._next_seq_id
+            buffer = source.buffer
+            position = source.position
+            row_from, row_end, data = 0, len(payload), payload
+        else:
+            sequence = (sequence + 1) & 0xFF
+            position = end
+            row_from, row_end, data = start, end, buffer
+        kind = data[row_from] if row_end > row_from else -1
+        if kind == 0xFE and row_end - row_from < 9:
+            source.position = position
+            connection._next_seq_id = sequence
+            status = data[row_from + 3] | data[row_from + 4] << 8
+            warning_count = data[row_from + 1] | data[row_from + 2] << 8
+            result.server_status = status
+            result.warning_count = warning_count
+            result.has_next = status & _MORE_RESULTS
+            result.affected_rows = len(rows)
+            result.rows = tuple(rows)
+            connection._reply_read(status, warning_count, 0, result.has_next)
+            break
+        if kind == 0xFF:
+            source.position = position
+            connection._next_seq_id = sequence
+            try:
+                err.raise_mysql_exception(data[row_from:row_end])
+            except err.MySQLError as error:
+                connection._error_args = error.args
+                connection._reply_failed()
+                raise
+        if failure is not None:
+            continue
+        try:
+            rows.append(_row(data, row_from, row_end, converting))
+        except Exception as error:  # noqa: BLE001 - raised below, when the rest of the result has been read
+            failure = error
+    if failure is not None:
+        raise failure
+
+
+def _row(data: bytes, at: int, end: int, converting: list[tuple[str | None, Any]]) -> tuple[Any, ...]:
+    row = []
+    for text, converter in converting:
+        if at >= end:
+            break  # as PyMySQL: fewer values than columns
+        size = data[at]
+        at += 1
+        if size == 0xFB:
+            row.append(None)
+            continue
+        if size > 0xFB:
+            width = _WIDTHS[size]
+            size = int.from_bytes(data[at : at + width], "little")
+            at += width
+        after = at + size
+        if after > end:
+            raise AssertionError(
+                "Result length not requested length:\n"
+                f"Expected={size}.  Actual={end - at}.  Position: {at}.  Data Length: {end}"
+            )
+        value: Any = data[at:after]
+        at = after
+        if text is not None:
+            value = value.decode(text)
+        if converter is not None:
+            value = converter(value)
+        row.append(value)
+    return tuple(row)
+
+
+_WIDTHS = {0xFC: 2, 0xFD: 3, 0xFE: 8, 0xFF: 8}
+
+
+def _receive(connection: Any, source: Source, wanted: int) -> None:
+    """Receive until `wanted` bytes are in the buffer, with PyMySQL's timeouts, errors and closing."""
+    if connection._current_timeout != connection._read_timeout:
+        connection._sock.settimeout(connection._read_timeout)
+        connection._current_timeout = connection._read_timeout
+    data = connection._read_bytes(wanted)
+    source.buffer = data + source.buffer[source.position :]
+    source.position = 0
+    if source.segment < _LARGEST_SEGMENT:
+        source.segment *= 2
