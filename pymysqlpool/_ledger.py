@@ -60,6 +60,7 @@ class Slot:
         "expires_at",
         "generation",
         "holder",
+        "in_transaction",
         "place",
         "since",
         "state",
@@ -75,6 +76,7 @@ class Slot:
         self.since = 0.0  # monotonic; when it was lent, or when it became idle
         self.borrower: Any = None  # who borrowed it, for reports and for finding dead threads
         self.place: Any = None  # where it was borrowed
+        self.in_transaction = False  # as of the last reply to its borrower; for reports
 
     def drop(self, lease: Lease) -> bool:
         """`lease` is being collected: mark the slot when it is its owner. The one change made without the lock:
@@ -265,3 +267,4 @@ class Ledger:
         slot.holder = id(lease)
         slot.state = state
         slot.borrower = None
+        slot.in_transaction = False

@@ -19,7 +19,7 @@ import socket
 from typing import Any
 
 from pymysql import connections, converters, err, protocol
-from pymysql.constants import CR, FIELD_TYPE, SERVER_STATUS
+from pymysql.constants import FIELD_TYPE, SERVER_STATUS
 
 _SEGMENT = 16 * 1024  # bytes asked of the socket at first; more while a large result is read
 _LARGEST_SEGMENT = 256 * 1024
@@ -133,7 +133,12 @@ def _payload(connection: Any, source: Source) -> bytes:
         length = buffer[position] | buffer[position + 1] << 8 | buffer[position + 2] << 16
         end = start + length
         sequence = connection._next_seq_id
-        if end <= len(buffer) and buffer[position + 3] == sequence and buffer[start] != 0xFF and 0 < length < _CONTINUED:
+        if (
+            end <= len(buffer)
+            and buffer[position + 3] == sequence
+            and buffer[start] != 0xFF
+            and 0 < length < _CONTINUED
+        ):
             source.position = end
             connection._next_seq_id = (sequence + 1) & 0xFF
             return buffer[start:end]
@@ -152,7 +157,7 @@ def _read_columns(connection: Any, result: Any, source: Source) -> None:
         payload = _payload(connection, source)
         known = _columns.get((payload, encoding))
         if known is None:
-            field = protocol.FieldDescriptorPacket(payload, encoding)
+            field: Any = protocol.FieldDescriptorPacket(payload, encoding)
             known = (field, field.description())
             if len(_columns) >= _CACHED_COLUMNS:
                 _columns.clear()
@@ -175,7 +180,7 @@ def _read_columns(connection: Any, result: Any, source: Source) -> None:
             text = None if converter in _TAKE_BYTES else "ascii"
         converting.append((text, converter))
     payload = _payload(connection, source)
-    assert payload[0] == 0xFE and len(payload) < 9, "Protocol error, expecting EOF"
+    assert protocol.MysqlPacket(payload, encoding).is_eof_packet(), "Protocol error, expecting EOF"
     result.fields = fields
     result.description = tuple(description)
 
@@ -247,7 +252,7 @@ def _read_rows(connection: Any, result: Any, source: Source) -> None:
 
 
 def _row(data: bytes, at: int, end: int, converting: list[tuple[str | None, Any]]) -> tuple[Any, ...]:
-    row = []
+    row: list[Any] = []
     for text, converter in converting:
         if at >= end:
             break  # as PyMySQL: fewer values than columns

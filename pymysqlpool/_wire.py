@@ -255,6 +255,9 @@ class WireConnection(_PyMySQLConnection):
             marks |= STATE  # SHOW WARNINGS would show them to the next borrower; no statement clears them
         self._marks = marks
         self.server_status = status
+        slot = self._slot
+        if slot is not None:
+            slot.in_transaction = bool(status & _IN_TRANS)
         if not has_next:
             self._end_exchange()
 

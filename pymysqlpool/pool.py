@@ -25,8 +25,9 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from pymysql import err
+from pymysql.constants import ER
 
-from . import _borrower, _session, _wire, reuse, settings
+from . import _borrower, _maintenance, _report, _session, _wire, reuse, settings
 from ._gate import ConnectGate
 from ._ledger import CLOSING, CONNECTING, IDLE, IN_USE, RESERVED, Ledger, Slot
 from ._session import Baseline, Cleanup
@@ -50,7 +51,6 @@ logger = logging.getLogger("pymysqlpool")
 _LOOK_AROUND = 0.25  # seconds
 _CONNECT_TIMEOUT = 10.0  # seconds; PyMySQL's default
 _LIFETIME_JITTER = 0.05
-_HOLDERS_SHOWN = 10
 _CALLABLE_ARGUMENTS = frozenset({"user", "password", "host"})
 
 # Errors of a connect that waiting may cure: the server is starting, stopping, full or out of reach.
@@ -141,6 +141,7 @@ class ConnectionPool:
         )
         self.name = name or settings.default_name(self._connect_args)
         self.endpoint = settings.endpoint_of(self._connect_args)
+        self._asks_for_credentials = any(callable(self._connect_args.get(name)) for name in _CALLABLE_ARGUMENTS)
         self._policy = reuse_policy
         own = self._settings
         self._checks_more = bool(own.pre_ping or own.on_checkout or own.record_stacks)
@@ -167,6 +168,8 @@ class ConnectionPool:
     _counters: Counters
     _state: PoolState
     _baseline: Baseline | None
+    _caretaker: _maintenance.Caretaker | None
+    _tend_at: float  # monotonic; when a returning thread tends the idle ones; a lost update only tends twice
     _dropped: deque[Slot]  # leases that Python threw away; appended to without the lock
 
     def _enter_process(self) -> None:
@@ -190,6 +193,8 @@ class ConnectionPool:
         self._lock, self._ledger, self._gate, self._counters, self._dropped = winner
         self._baseline = None
         self._state = PoolState.CLOSED if self._closed else PoolState.NEW
+        self._tend_at = monotonic() + _maintenance.INTERVAL
+        self._caretaker = None
         self._pid = pid
         if inherited is not None and winner is fresh:
             self._books.clear()
@@ -277,6 +282,8 @@ class ConnectionPool:
             lease.__dict__ = slot.wire.attributes()
             if logger.isEnabledFor(logging.DEBUG):
                 logger.debug("Get connection from pool(%s)", self.name)
+            if own.background and self._caretaker is None:
+                self._hire_caretaker()
             if own.on_checkout is not None:
                 own.on_checkout(lease)
         except BaseException:
@@ -304,7 +311,8 @@ class ConnectionPool:
                     self._connect(lease, slot, waiter, wish)
                     continue
                 if failure is not None:
-                    raise self._failure(failure, wish) from (wish.last_error or self._gate.error)
+                    cause = wish.last_error or self._gate.error
+                    raise _report.failure(self, failure, monotonic() - wish.started, cause) from cause
                 if not waiting_since:
                     waiting_since = now
                 if now >= wish.next_retry and logger.isEnabledFor(logging.DEBUG):
@@ -421,9 +429,21 @@ class ConnectionPool:
         self._wake(woken)
 
     def _make_wire(self, deadline: float) -> Wire:
-        """Connect, log in and set up a session, all before `deadline`."""
+        """Connect, log in and set up a session, all before `deadline`.
+
+        Where a credential is a callable, a login that is refused is tried once more with what it says then: the
+        password may have been rotated in between.
+        """
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("Create new connection in pool(%s)", self.name)
+        try:
+            return self._log_in(deadline)
+        except err.OperationalError as error:
+            if error.args[0] != ER.ACCESS_DENIED_ERROR or not self._asks_for_credentials:
+                raise
+        return self._log_in(deadline)
+
+    def _log_in(self, deadline: float) -> Wire:
         arguments = {
             name: value() if name in _CALLABLE_ARGUMENTS and callable(value) else value
             for name, value in self._connect_args.items()
@@ -465,7 +485,8 @@ class ConnectionPool:
                 if slot is not None:
                     self._connect(lease, slot, waiter, wish)
                 if wish.last_error is not None:
-                    raise self._failure(PoolUnavailable, wish) from wish.last_error
+                    cause = wish.last_error
+                    raise _report.failure(self, PoolUnavailable, monotonic() - wish.started, cause) from cause
         finally:
             for lease in leases:
                 with self._lock:
@@ -573,6 +594,7 @@ class ConnectionPool:
             exception is None
             and now < slot.expires_at
             and self._keeps_plainly
+            and self._ledger.total <= self._ledger.maxsize
             and slot.holder == id(lease)
             and slot.wire.is_untouched(attributes)
             and slot.wire.is_quiet(attributes)
@@ -586,6 +608,9 @@ class ConnectionPool:
         lease._slot = None
         if waiter is not None:
             waiter.wake()
+        if now >= self._tend_at and self._caretaker is None:
+            self._tend_at = now + _maintenance.INTERVAL
+            _maintenance.tend(self)
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("Put connection back to pool(%s)", self.name)
 
@@ -619,6 +644,7 @@ class ConnectionPool:
             quiet=quiet,
             open=_wire.is_open(attributes),
             reconnected=_wire.is_reconnected(attributes, wire),
+            surplus=self._ledger.total > self._ledger.maxsize,
             expired=monotonic() >= slot.expires_at,
             stale_generation=slot.generation != self._ledger.generation,
             cleanup=cleanup,
@@ -715,6 +741,13 @@ class ConnectionPool:
                 )
             self._discard(keeper, slot, Reason.LEAKED)
 
+    def _hire_caretaker(self) -> None:
+        with self._lock:
+            if self._caretaker is not None or self._state is not PoolState.OPEN:
+                return
+            caretaker = self._caretaker = _maintenance.Caretaker(self)
+        caretaker.start()
+
     # -- the pool's own life -------------------------------------------------------------------------------
 
     def drain(self) -> None:
@@ -724,6 +757,20 @@ class ConnectionPool:
             generation = self._ledger.generation
         self._tls_contexts.clear()
         self._discard_idle(Reason.GENERATION, lambda slot: slot.generation != generation)
+
+    def resize(self, size: int, maxsize: int) -> None:
+        """Change the bounds. Lent connections beyond the new `maxsize` are closed as they come home.
+
+        Raises:
+            SettingsError: a bound is not a whole number of at least 1, or `size` is larger than `maxsize`.
+        """
+        settings.Settings(size=size, maxsize=maxsize)
+        with self._lock:
+            self._ledger.size = size
+            self._ledger.maxsize = maxsize
+            woken = self._grant_locked()
+        self._wake(woken)
+        self._discard_idle(Reason.SURPLUS, lambda slot: self._ledger.total > maxsize)
 
     def close(self, timeout: float = 10.0) -> None:
         """End the pool: it lends nothing more, and waiters fail at once. May be called again.
@@ -742,6 +789,8 @@ class ConnectionPool:
             failed = self._ledger.fail_all()
         self._wake(failed)
         deadline = monotonic() + timeout
+        if self._caretaker is not None:
+            self._caretaker.stop()
         self._discard_idle(Reason.POOL_CLOSED, lambda slot: True)
         while self._ledger.total and monotonic() < deadline:
             self._reap(look_for_dead_threads=True)
@@ -830,56 +879,3 @@ class ConnectionPool:
             f"<ConnectionPool {self.name!r} {self._state.value} size={now.total}/{now.maxsize} "
             f"in_use={now.in_use} idle={now.idle} waiting={now.waiting}>"
         )
-
-    def _failure(self, kind: type[GetConnectionFromPoolError], wish: _Wish) -> GetConnectionFromPoolError:
-        """The error with the numbers, the holders and the way out."""
-        now = self.stats()
-        waited = monotonic() - wish.started
-        where = f"pool({self.name})"
-        if kind is PoolClosed:
-            text = f"can't get connection from {where}: the pool is closed"
-        elif kind is PoolOverloaded:
-            text = (
-                f"can't get connection from {where}: {now.waiting} callers wait already, "
-                f"max_waiting={self._settings.max_waiting}; shed load, or raise max_waiting or maxsize"
-            )
-        elif kind is PoolUnavailable:
-            cause = wish.last_error or self._gate.error
-            text = (
-                f"can't get connection from {where} within {waited:.2f} s: the server at {self.endpoint} could not "
-                f"be reached, last error: {cause}"
-            )
-        else:
-            text = (
-                f"can't get connection from {where} within {waited:.2f} s: {now.in_use} in use, {now.idle} idle, "
-                f"{now.connecting} connecting of maxsize={now.maxsize}, {now.waiting} waiting; give connections "
-                f"back sooner, wait longer (timeout=), or raise maxsize.{self._holders()}"
-            )
-        return kind(
-            text,
-            pool=self.name,
-            waited=waited,
-            in_use=now.in_use,
-            idle=now.idle,
-            waiting=now.waiting,
-            maxsize=now.maxsize,
-        )
-
-    def _holders(self) -> str:
-        """Who holds the connections: for the message of a timeout, longest first."""
-        now = monotonic()
-        with self._lock:
-            held = [
-                (now - slot.since, slot.borrower, slot.place, slot.wire)
-                for slot in self._ledger.slots()
-                if slot.state is IN_USE and slot.place is not None
-            ]
-        held.sort(key=lambda one: -one[0])
-        lines = [
-            f"\n  held for {age:.1f} s by {_borrower.describe_borrower(borrower)}, "
-            f"borrowed at {_borrower.describe_place(place)}"
-            for age, borrower, place, wire in held[:_HOLDERS_SHOWN]
-        ]
-        if len(held) > _HOLDERS_SHOWN:
-            lines.append(f"\n  and {len(held) - _HOLDERS_SHOWN} more")
-        return "".join(lines)

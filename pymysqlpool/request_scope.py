@@ -23,8 +23,10 @@ from typing import Literal
 
 from . import _borrower
 from . import transaction as _transaction
+from ._statements import WROTE
+from ._wire import is_between_commands
 from .connection import Connection
-from .errors import GetConnectionFromPoolError, PoolError, ReturnConnectionToPoolError
+from .errors import ConnectionInterruptedError, GetConnectionFromPoolError, PoolError, ReturnConnectionToPoolError
 from .pool import ConnectionPool, logger
 
 TransactionMode = Literal["request"] | None
@@ -169,7 +171,14 @@ class RequestScope:
         for connection in connections:
             if connection is None or connection._returned is not None:
                 continue
-            if commit:
+            if connection.open and not is_between_commands(connection):
+                if commit and connection._marks & WROTE:
+                    raise ConnectionInterruptedError(
+                        "the head of the response is due while a result is half read, so what the request has "
+                        "written cannot be committed; read the result to its end, or stream from a scope of its own"
+                    )
+                # Only read so far, and the body goes on reading: nothing to commit.
+            elif commit:
                 _transaction.commit(connection)
             elif connection.open:
                 try:

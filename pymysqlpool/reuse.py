@@ -10,7 +10,7 @@ turn a KEEP into a DISCARD and never the other way round, and its absence proves
 | 2006, 2013, 2014, 2055, 1053, 1927, 4031, any InterfaceError, "Packet sequence number wrong" | DISCARD |
 | 1290, 1792, 1836, 1047: read-only after a failover, node not ready | DISCARD, expire the generation |
 | BaseException that is no Exception (KeyboardInterrupt, GreenletExit, CancelledError) | as the wire says |
-| too old, or of an expired generation | DISCARD |
+| too old, of an expired generation, or more than `maxsize` since `resize()` | DISCARD |
 | session touched | RESET by the cheapest sufficient means, or DISCARD where the server has none |
 | anything else: no exception, IntegrityError, 1205, 1213, the application's own | KEEP |
 
@@ -46,6 +46,7 @@ class Reason(Enum):
     EXPIRED = "expired"  # con_lifetime
     GENERATION = "generation"  # drain(), or the pool learned that all of its age are dead
     IDLE = "idle"  # max_idle
+    SURPLUS = "surplus"  # more than maxsize since resize()
     DEAD = "dead"  # found dead when it was to be lent
     UNRESETTABLE = "unresettable"  # touched, and the server cannot reset it
     RESET_FAILED = "reset failed"
@@ -69,6 +70,7 @@ class Facts:
     reconnected: bool
     expired: bool
     stale_generation: bool
+    surplus: bool  # more than maxsize are connected, since resize()
     cleanup: Cleanup  # what its session would need
 
 
@@ -99,6 +101,8 @@ def decide(facts: Facts) -> Decision:
         return Decision(Verdict.DISCARD, Reason.GENERATION)
     if facts.expired:
         return Decision(Verdict.DISCARD, Reason.EXPIRED)
+    if facts.surplus:
+        return Decision(Verdict.DISCARD, Reason.SURPLUS)
     if facts.cleanup is Cleanup.CLOSE:
         return Decision(Verdict.DISCARD, Reason.UNRESETTABLE)
     if facts.cleanup is Cleanup.NOTHING:

@@ -38,6 +38,10 @@ class Settings:
         timeout: default for `get_connection(timeout=...)`; None means the old package's patience
             (`retry_num * retry_interval`).
         max_idle: an idle connection beyond `size` is closed after this time; None: kept for its lifetime.
+        keepalive: an idle connection is pinged when it has been idle for this long, so that NATs and load balancers do
+            not forget it; None: never. Meaningful with `background`, or where the pool is in constant use.
+        background: look after idle connections in a daemon thread, started at the first borrow. Without it the same is
+            done by returning threads, at most once a second, when the pool is used.
         max_waiting: callers that may wait at once; beyond it `PoolOverloaded` is raised at once. None: no limit.
         pre_ping: ask the server before lending: False never, True always, a number: when idle longer than that.
             A dead socket is noticed without it; it is for networks that drop packets silently.
@@ -60,6 +64,8 @@ class Settings:
     con_lifetime: float | None = 3600
     timeout: float | None = None
     max_idle: float | None = None
+    keepalive: float | None = None
+    background: bool = False
     max_waiting: int | None = None
     pre_ping: PrePing = False
     reset: ResetMode = "auto"
@@ -83,6 +89,7 @@ class Settings:
         _optional(_whole, "max_waiting", self.max_waiting, 0)
         _optional(_seconds, "timeout", self.timeout, 0.0)
         _optional(_seconds, "max_idle", self.max_idle, 0.0)
+        _optional(_seconds, "keepalive", self.keepalive, 0.001)
         _optional(_seconds, "con_lifetime", self.con_lifetime, None)
         _seconds("reset_timeout", self.reset_timeout, 0.001)
         if not isinstance(self.pre_ping, bool):
@@ -91,7 +98,7 @@ class Settings:
             raise SettingsError(f"name={self.name!r} must be a string")
         if self.reset not in ("auto", "always", "never"):
             raise SettingsError(f"reset={self.reset!r} must be 'auto', 'always' or 'never'")
-        for flag in ("fail_fast", "record_stacks"):
+        for flag in ("background", "fail_fast", "record_stacks"):
             if not isinstance(getattr(self, flag), bool):
                 raise SettingsError(f"{flag}={getattr(self, flag)!r} must be True or False")
         if self.pipeline_reset not in (None, True, False):

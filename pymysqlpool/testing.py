@@ -27,7 +27,7 @@ from unittest.mock import patch
 from pymysql import err
 from pymysql.constants import ER, SERVER_STATUS
 
-from . import _borrower
+from . import _borrower, _report
 from ._statements import WROTE
 from ._wire import Command
 from .connection import Connection
@@ -57,7 +57,7 @@ def assert_nothing_borrowed(pool: ConnectionPool) -> Iterator[None]:
     before = pool.stats().in_use
     yield
     left = pool.stats().in_use - before
-    assert left <= 0, f"{left} connections of pool({pool.name}) were not given back:{pool._holders()}"
+    assert left <= 0, f"{left} connections of pool({pool.name}) were not given back:{_report.holders(pool)}"
 
 
 @contextmanager

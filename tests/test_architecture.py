@@ -17,6 +17,7 @@ LAYERS = (
     {"_wire"},
     {"_ledger", "_session"},
     {"reuse", "connection"},
+    {"_report", "_maintenance"},
     {"pool"},
     {"request_scope", "transaction", "routing", "aio"},
     {"wsgi", "asgi", "testing"},

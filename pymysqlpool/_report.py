@@ -1,0 +1,81 @@
+"""What a caller is told who could not be given a connection: the numbers, the holders, the last cause, the way out.
+
+Built only when a call has failed; never on the way of a call that succeeds, and never with the pool's lock held.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from . import _borrower
+from ._ledger import IN_USE
+from .errors import GetConnectionFromPoolError, PoolClosed, PoolOverloaded, PoolUnavailable
+
+if TYPE_CHECKING:
+    from .pool import ConnectionPool
+
+_HOLDERS_SHOWN = 10
+
+
+def failure(
+    pool: ConnectionPool, kind: type[GetConnectionFromPoolError], waited: float, cause: BaseException | None
+) -> GetConnectionFromPoolError:
+    """The error of `kind` for a call that has waited `waited` seconds; `cause` is the last connect error."""
+    now = pool.stats()
+    where = f"pool({pool.name})"
+    if kind is PoolClosed:
+        text = f"can't get connection from {where}: the pool is closed"
+    elif kind is PoolOverloaded:
+        text = (
+            f"can't get connection from {where}: {now.waiting} callers wait already and "
+            f"max_waiting={pool._settings.max_waiting} allows no more; shed load, or raise max_waiting or maxsize"
+        )
+    elif kind is PoolUnavailable:
+        text = (
+            f"can't get connection from {where} within {waited:.2f} s: the server at {pool.endpoint} could not be "
+            f"reached, last error: {cause}"
+        )
+    else:
+        text = (
+            f"can't get connection from {where} within {waited:.2f} s: {now.in_use} in use, {now.idle} idle, "
+            f"{now.connecting} connecting of maxsize={now.maxsize}, {now.waiting} waiting; give connections back "
+            f"sooner, wait longer (timeout=), or raise maxsize.{holders(pool)}"
+        )
+    return kind(
+        text,
+        pool=pool.name,
+        waited=waited,
+        in_use=now.in_use,
+        idle=now.idle,
+        waiting=now.waiting,
+        maxsize=now.maxsize,
+    )
+
+
+def holders(pool: ConnectionPool) -> str:
+    """Who holds the connections, longest first; and that it is the caller itself, when it is."""
+    now = monotonic()
+    me = _borrower.current()
+    with pool._lock:
+        held = [
+            (now - slot.since, slot.borrower, slot.place, slot.in_transaction)
+            for slot in pool._ledger.slots()
+            if slot.state is IN_USE and slot.place is not None
+        ]
+    held.sort(key=lambda one: -one[0])
+    lines = [
+        f"\n  held for {age:.1f} s by {_borrower.describe_borrower(borrower)}, "
+        f"{'in' if in_transaction else 'not in'} a transaction, "
+        f"borrowed at {_borrower.describe_place(place)}"
+        for age, borrower, place, in_transaction in held[:_HOLDERS_SHOWN]
+    ]
+    if len(held) > _HOLDERS_SHOWN:
+        lines.append(f"\n  and {len(held) - _HOLDERS_SHOWN} more")
+    mine = sum(borrower is me for _, borrower, _, _ in held)
+    if mine:
+        lines.append(
+            f"\n  This thread itself holds {mine} of them: it borrowed again before it gave back (nested borrowing), "
+            f"which deadlocks when all do so. Pass the connection on instead of borrowing another."
+        )
+    return "".join(lines)
