@@ -1,6 +1,7 @@
 """A connection pool that makes PyMySQL safe and fast. See `ConnectionPool`."""
 
 from . import _distribution
+from ._log import logger
 from .connection import Connection
 from .errors import (
     ConnectionInterruptedError,
@@ -14,7 +15,7 @@ from .errors import (
     ReturnConnectionToPoolError,
     SettingsError,
 )
-from .pool import ConnectionPool, logger
+from .pool import ConnectionPool
 from .stats import PoolStats
 
 __all__ = [

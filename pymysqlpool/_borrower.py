@@ -15,7 +15,10 @@ from types import CodeType, FrameType
 
 Place = tuple[CodeType, int] | str
 
-_OWN_PACKAGES = frozenset({"pymysqlpool", "pymysqlpool_flask", "pymysqlpool_django", "contextlib"})
+# What stands between the user's line and ours.
+_PASSED_OVER = frozenset(
+    {"pymysqlpool", "pymysqlpool_flask", "pymysqlpool_django", "contextlib", "werkzeug", "flask", "asgiref"}
+)
 
 
 class Token:
@@ -47,9 +50,15 @@ def current() -> weakref.ref[Token]:
 def caller() -> FrameType | None:
     """The innermost frame that is not this package's."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OWN_PACKAGES:
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED_OVER:
         frame = frame.f_back
     return frame
+
+
+def place() -> Place:
+    """Where the caller is, as far as the user is concerned."""
+    frame = caller()
+    return (frame.f_code, frame.f_lasti) if frame is not None else "an unknown place"
 
 
 def stack() -> str:

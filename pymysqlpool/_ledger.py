@@ -125,6 +125,7 @@ class Ledger:
         lease._slot = slot  # as _own does; this is the hottest path there is
         slot.holder = id(lease)
         slot.state = IN_USE
+        slot.borrower = None  # whoever had it last may have ended since
         self.idle.pop()
         self.lent += 1
         return slot

@@ -58,10 +58,10 @@ class Caretaker(threading.Thread):
     def __init__(self, pool: ConnectionPool) -> None:
         super().__init__(name=f"pymysqlpool {pool.name}", daemon=True)
         self._pool = weakref.ref(pool)
-        self._stop = threading.Event()
+        self._ended = threading.Event()
 
     def run(self) -> None:
-        while not self._stop.wait(INTERVAL):
+        while not self._ended.wait(INTERVAL):
             pool = self._pool()
             if pool is None:
                 return
@@ -69,6 +69,6 @@ class Caretaker(threading.Thread):
             del pool
 
     def stop(self) -> None:
-        self._stop.set()
+        self._ended.set()
         if self is not threading.current_thread():
             self.join(_PING_TIMEOUT + INTERVAL)

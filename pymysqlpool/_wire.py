@@ -118,6 +118,8 @@ else:
 class WireResult(_PyMySQLResult):
     """PyMySQL's result, which also says when the exchange is over and what the EOF packet's status was."""
 
+    deferred = False  # its cursor is gone, and what it has not read is still to come
+
     def _check_packet_is_eof(self, packet: Any) -> bool:
         if not super()._check_packet_is_eof(packet):
             return False
@@ -134,6 +136,12 @@ class WireResult(_PyMySQLResult):
             return super()._read_rowdata_packet_unbuffered()
 
     def _finish_unbuffered_query(self) -> None:
+        """Called when its cursor is closed or collected: nobody wants the rest. Nobody waits for it either: it is
+        read only if another command follows, and a connection that is given back instead is discarded."""
+        self.deferred = True
+
+    def drain(self) -> None:
+        """Read and forget what is left."""
         if self.unbuffered_active:
             with self.connection._reading():
                 super()._finish_unbuffered_query()
@@ -211,8 +219,9 @@ class WireConnection(_PyMySQLConnection):
         if result is None or not (result.unbuffered_active or result.has_next):
             self._refuse_interrupted()
         if result.unbuffered_active:
-            warnings.warn("Previous unbuffered result was left incomplete", stacklevel=5)
-            result._finish_unbuffered_query()
+            if not result.deferred:
+                warnings.warn("Previous unbuffered result was left incomplete", stacklevel=5)
+            result.drain()
         while self._result is not None and self._result.has_next:
             self.next_result()
         self._result = None
@@ -593,6 +602,11 @@ def _readable(sock: Any) -> Callable[[float], Any]:
 def is_between_commands(connection: WireConnection) -> bool:
     exchange = connection._exchange
     return exchange is not None and not exchange.locked()
+
+
+def can_go_on(connection: WireConnection) -> bool:
+    """At a command boundary, or in a result whose cursor was closed: its rest is read before the next command."""
+    return is_between_commands(connection) or getattr(connection._result, "deferred", False)
 
 
 def is_open(attributes: Mapping[str, Any]) -> bool:

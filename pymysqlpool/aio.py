@@ -4,7 +4,7 @@ One pool, two faces: async and sync borrowers stand in one queue, in order of ar
 loop and parks no thread. Statements run in worker threads of this pool's own, at most one per connection. On the loop
 itself nothing makes a round trip: a clean connection is given back there, one that must be reset goes to a thread.
 
-**Cancellation.** A cancelled task does not end the thread that works for it, so the two agree who is last (`_Errand`):
+**Cancellation.** A cancelled task does not end the thread that works for it, so the two agree who is last (`Errand`):
 
 * while a statement runs, the connection is cut, which wakes its thread with an error, and that thread gives it back:
   as long as it uses the connection nobody else can have it;
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -33,17 +34,20 @@ from typing import Any, Self
 from pymysql import err
 from pymysql.constants import CR, ER
 
-from . import _borrower
+from . import _borrower, _report
 from . import transaction as _transaction
 from ._ledger import IN_USE, Slot
+from ._log import logger
 from ._statements import TRANSACTION, WROTE
 from ._waiter import Waiter
 from ._wire import is_between_commands
 from .connection import Connection
 from .errors import ConnectionInterruptedError, ReturnConnectionToPoolError
-from .pool import _CONNECT_TIMEOUT, ConnectionPool, _Wish, logger
+from .pool import _CONNECT_TIMEOUT, ConnectionPool, _Wish
 from .reuse import error_number
 from .stats import PoolStats
+
+_EARLY = 0.1  # seconds before the pool's idle connections are due to be looked after
 
 
 class Bell:
@@ -92,7 +96,7 @@ class _Stage(Enum):
     LEFT = "left"  # left while it ran
 
 
-class _Errand:
+class Errand:
     """A call in a worker thread. Whoever is last, the thread or the task that waits for it, cleans up.
 
     QUEUED -> RUNNING -> DONE, or QUEUED -> REVOKED, or RUNNING -> LEFT -> DONE: then the thread calls `if_left`.
@@ -152,7 +156,7 @@ class AsyncConnectionPool:
         self._lock = Lock()  # guards the three below
         self._pid = 0
         self._executor: ThreadPoolExecutor | None = None
-        self._carry_out: Callable[[_Errand], Awaitable[Any]] | None = None
+        self._carry_out: Callable[[Errand], Awaitable[Any]] | None = None
 
     @property
     def name(self) -> str:
@@ -196,6 +200,7 @@ class AsyncConnectionPool:
         connect_timeout = pool._connect_args.get("connect_timeout", _CONNECT_TIMEOUT)
         wish = _Wish(retry_num, retry_interval, own.timeout if timeout is None else timeout, connect_timeout)
         waiter = AsyncWaiter(lease)
+        token = _borrower.Token()  # the loop's thread would do, but it borrows for many and lives too long
         with pool._lock:
             pool._ledger.arrive(waiter)
         try:
@@ -204,18 +209,20 @@ class AsyncConnectionPool:
                 if await self._is_fit(lease, slot, waiter, pre_ping or own.pre_ping, wish):
                     break
                 waiter.may_grow = True  # it replaces a connection that was there
-            slot.place = pool._place()
+            slot.place = _borrower.place()
             slot.since = monotonic()
-            slot.borrower = _borrower.current()
+            slot.borrower = weakref.ref(token)
             lease.__dict__ = slot.wire.attributes()
             logger.debug("Get connection from pool(%s)", pool.name)
+            if own.background and pool._caretaker is None:
+                pool._hire_caretaker()
             if own.on_checkout is not None:
                 await self._for(waiter, partial(own.on_checkout, lease), slot.wire.cut)
         except BaseException:
             if not waiter.left:
                 pool._withdraw(lease, waiter)
             raise
-        return AsyncConnection(self, lease)
+        return AsyncConnection(self, lease, token)
 
     async def _obtain(self, lease: Connection, waiter: AsyncWaiter, wish: _Wish) -> Slot:
         """Wait for, or make, a connection; returns its slot, owned by `lease`."""
@@ -232,7 +239,8 @@ class AsyncConnectionPool:
                     await self._for(waiter, partial(pool._connect, lease, slot, waiter, wish))
                     continue
                 if failure is not None:
-                    raise pool._failure(failure, wish) from (wish.last_error or pool._gate.error)
+                    cause = wish.last_error or pool._gate.error
+                    raise _report.failure(pool, failure, monotonic() - wish.started, cause) from cause
                 waiting_since = waiting_since or now
                 pool._reap(look_for_dead_threads=True)
                 await waiter.wait(pool._next_look(waiter, wish) - monotonic())
@@ -254,16 +262,16 @@ class AsyncConnectionPool:
         self, waiter: AsyncWaiter, call: Callable[[], Any], hurry: Callable[[], object] = lambda: None
     ) -> Any:
         """Do a step of borrowing in a thread; if the borrower leaves meanwhile, the thread passes on what it has."""
-        errand = _Errand(call, partial(self.pool._withdraw, waiter.lease, waiter))
+        errand = Errand(call, partial(self.pool._withdraw, waiter.lease, waiter))
         try:
-            return await self._run(errand)
+            return await self.run(errand)
         except BaseException:
             waiter.left = errand.leave(hurry)
             raise
 
     # -- threads -------------------------------------------------------------------------------------------
 
-    async def _run(self, errand: _Errand) -> Any:
+    async def run(self, errand: Errand) -> Any:
         with self._lock:
             self._start_locked()
             assert self._carry_out is not None
@@ -271,11 +279,12 @@ class AsyncConnectionPool:
         return await carry_out(errand)
 
     def _start_locked(self) -> ThreadPoolExecutor:
-        """The executor of this process. Every errand is about a slot of its own, so none waits for another's end."""
+        """The executor of this process. Each errand has a slot to itself, so none waits for another's end; one thread
+        more, for a return that goes on to look after the idle connections."""
         if self._executor is None or self._pid != os.getpid():
             self._pid = os.getpid()
-            self._executor = ThreadPoolExecutor(self.pool._settings.maxsize, f"pymysqlpool {self.pool.name}")
-            self._carry_out = _sync_to_async()(_Errand.run, thread_sensitive=False, executor=self._executor)
+            self._executor = ThreadPoolExecutor(self.pool._settings.maxsize + 1, f"pymysqlpool {self.pool.name}")
+            self._carry_out = _sync_to_async()(Errand.run, thread_sensitive=False, executor=self._executor)
         return self._executor
 
     def hand_in(self, lease: Connection, give_back: Callable[[], object]) -> Bell | None:
@@ -283,13 +292,13 @@ class AsyncConnectionPool:
 
         Returns what to wait for, or None when it is done. Not waiting is safe; it comes home all the same.
         """
-        slot = lease._slot
-        if slot is None or slot.holder != id(lease):
+        slot, pool = lease._slot, lease._pool
+        if slot is None or pool is None or slot.holder != id(lease):
             give_back()  # it was taken back already
         elif not is_between_commands(lease):
             slot.wire.cut()  # rows are under way, or another thread waits for them and is woken by this
             give_back()
-        elif self.pool._keeps_plainly and slot.wire.is_untouched(lease.__dict__):
+        elif pool._keeps_plainly and slot.wire.is_untouched(lease.__dict__) and not _is_time_to_tend(pool):
             give_back()
         else:
             bell = Bell()
@@ -340,12 +349,12 @@ class AsyncConnectionPool:
         await bell.wait()
         thread.join()
 
-    def end_threads(self) -> None:
-        """End the worker threads, once they are done. The next statement would start new ones."""
+    def end_threads(self, wait: bool = True) -> None:
+        """End the worker threads, once they are done; the next statement would start new ones."""
         with self._lock:
             executor, self._executor = self._executor, None
         if executor is not None and self._pid == os.getpid():
-            executor.shutdown()
+            executor.shutdown(wait)
 
     async def __aenter__(self) -> Self:
         return self
@@ -383,18 +392,19 @@ class AsyncConnection:
     statement runs, the connection is cut and can do nothing more; borrow another.
     """
 
-    def __init__(self, pool: AsyncConnectionPool, lease: Connection) -> None:
+    def __init__(self, pool: AsyncConnectionPool, lease: Connection, token: _borrower.Token | None = None) -> None:
         self._pool = pool
-        self._lease = lease
+        self.lease = lease
+        self._token = token  # tells the pool, until the first statement, that the borrower lives
         self._turn = asyncio.Lock()
-        self._errand: _Errand | None = None  # what a thread is doing at this moment
+        self._errand: Errand | None = None  # what a thread is doing at this moment
         self._over = ""  # why it can do nothing more
         self._lost_changes = False
 
     @property
     def closed(self) -> bool:
         """Whether it can do nothing more: given back, or cut."""
-        return bool(self._over) or self._lease._returned is not None
+        return bool(self._over) or self.lease._returned is not None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of pool {self._pool.name!r} {'closed' if self.closed else 'lent'}>"
@@ -404,29 +414,29 @@ class AsyncConnection:
     def cursor(self, cursor: type[Any] | None = None) -> AsyncCursor:
         """A cursor, of PyMySQL's class `cursor`; to be entered with `async with`, or used as it is."""
         self._refuse_closed()
-        return AsyncCursor(self, self._lease.cursor(cursor))
+        return AsyncCursor(self, self.lease.cursor(cursor))
 
     async def begin(self) -> None:
-        await self.do(self._lease.begin)
+        await self.do(self.lease.begin)
 
     async def commit(self) -> None:
-        await self.do(self._lease.commit)
+        await self.do(self.lease.commit)
 
     async def rollback(self) -> None:
-        await self.do(self._lease.rollback)
+        await self.do(self.lease.rollback)
 
     async def ping(self) -> None:
         """Ask the server; raises when it does not answer."""
-        await self.do(self._lease.ping, reconnect=False)
+        await self.do(self.lease.ping, reconnect=False)
 
     async def run_sync(self, function: Callable[..., Any], *args: Any) -> Any:
         """`function(connection, *args)` in a worker thread, with the sync `Connection`, for what is missing here."""
-        return await self.do(function, self._lease, *args)
+        return await self.do(function, self.lease, *args)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Self]:
         """All of the block or nothing; nested by savepoints. See `pymysqlpool.transaction`."""
-        block = _transaction.transaction(self._lease)
+        block = _transaction.transaction(self.lease)
         try:
             await self.do(block.__enter__)
             yield self
@@ -444,9 +454,9 @@ class AsyncConnection:
         """One exchange, in a worker thread, after those that came before."""
         async with self._turn:
             self._refuse_closed()
-            errand = self._errand = _Errand(partial(call, *args, **options), self._hand_in_cut)
+            errand = self._errand = Errand(partial(call, *args, **options), self._hand_in_cut)
             try:
-                return await self._pool._run(errand)
+                return await self._pool.run(errand)
             except BaseException:
                 if errand.leave(self._cut):
                     self._over = "was cut off: a statement on it was cancelled"
@@ -456,15 +466,15 @@ class AsyncConnection:
 
     def _cut(self) -> None:
         """A thread that waits for the server is woken with an error; what was not committed is rolled back."""
-        self._lost_changes = bool(self._lease._marks & WROTE)
-        slot = self._lease._slot
-        if slot is not None and slot.holder == id(self._lease):
+        self._lost_changes = bool(self.lease._marks & WROTE)
+        slot = self.lease._slot
+        if slot is not None and slot.holder == id(self.lease):
             slot.wire.cut()
 
     def _hand_in_cut(self) -> None:
         """In the thread of a statement that nobody waits for any more: it is the last one here."""
-        if self._pool.kill_on_cancel and not is_between_commands(self._lease):
-            self._pool._kill(self._lease.thread_id())
+        if self._pool.kill_on_cancel and not is_between_commands(self.lease):
+            self._pool._kill(self.lease.thread_id())  # type: ignore[no-untyped-call]
         self._give_back(err.OperationalError(CR.CR_SERVER_LOST, "cut off, because its task was cancelled"))
 
     # -- giving back ---------------------------------------------------------------------------------------
@@ -488,14 +498,14 @@ class AsyncConnection:
         """See `AsyncConnectionPool.hand_in`; for the time being, or for good, a thread may have that in hand."""
         if self._over:
             return None
-        self._over = f"has returned to the pool({self._pool.name}) at {_place()}"
+        self._over = f"has returned to the pool({self._pool.name}) at {_borrower.describe_place(_borrower.place())}"
         if self._errand is not None and self._errand.leave(self._cut):
             return None
-        return self._pool.hand_in(self._lease, give_back)
+        return self._pool.hand_in(self.lease, give_back)
 
     def _give_back(self, exception: BaseException | None) -> None:
         with suppress(ReturnConnectionToPoolError):  # somebody was faster
-            self._pool.pool.give_back(self._lease, exception)
+            self._pool.pool.give_back(self.lease, exception)
 
     async def __aenter__(self) -> Self:
         self._refuse_closed()
@@ -507,8 +517,8 @@ class AsyncConnection:
         try:
             if exception is None and self._lost_changes:
                 raise ConnectionInterruptedError(f"changes were not committed: this connection {self._over}")
-            if exception is None and not self.closed and self._lease._marks & TRANSACTION:
-                await self.do(self._lease._commit_at_the_end)
+            if exception is None and not self.closed and self.lease._marks & TRANSACTION:
+                await self.do(self.lease._commit_at_the_end)
         except BaseException as error:
             exception = error
             raise
@@ -518,8 +528,8 @@ class AsyncConnection:
     def _refuse_closed(self) -> None:
         if self._over:
             raise ReturnConnectionToPoolError(f"this connection {self._over}")
-        if self._lease._returned is not None:
-            self._lease._refuse_closed()
+        if self.lease._returned is not None:
+            self.lease._refuse_closed()
 
 
 class AsyncCursor:
@@ -560,7 +570,7 @@ class AsyncCursor:
 
     async def _read(self, call: Callable[..., Any], *args: Any) -> Any:
         self.connection._refuse_closed()
-        if is_between_commands(self.connection._lease):
+        if is_between_commands(self.connection.lease):
             return call(*args)  # all results have been read: there is nothing to wait for
         return await self._do(call, *args)
 
@@ -598,13 +608,13 @@ class AsyncCursor:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if exception is None or is_between_commands(self.connection._lease):
+        if exception is None or is_between_commands(self.connection.lease):
             await self.close()  # after an exception nobody waits for rows that nobody wants (Invariant 10)
 
 
-def _place() -> str:
-    frame = _borrower.caller()
-    return _borrower.describe_place((frame.f_code, frame.f_lasti) if frame is not None else None)
+def _is_time_to_tend(pool: ConnectionPool) -> bool:
+    """Whether a return may go on to look after the idle connections, which takes round trips."""
+    return pool._caretaker is None and monotonic() > pool._tend_at - _EARLY
 
 
 def _sync_to_async() -> Any:

@@ -16,7 +16,7 @@ from pymysql.cursors import DictCursor
 
 from . import _borrower
 from ._statements import TRANSACTION, WROTE
-from ._wire import WireConnection, is_between_commands
+from ._wire import WireConnection, can_go_on
 from .errors import ConnectionInterruptedError, ReturnConnectionToPoolError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Connection(WireConnection):
         self._pool._give_back(self, exception, sys._getframe(1))
 
     def _commit_at_the_end(self) -> None:
-        if is_between_commands(self):
+        if can_go_on(self):
             self.commit()
         elif self._marks & WROTE:
             raise ConnectionInterruptedError(

@@ -17,7 +17,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from enum import Enum
 from random import uniform
 from time import monotonic
@@ -30,6 +30,7 @@ from pymysql.constants import ER
 from . import _borrower, _maintenance, _report, _session, _wire, reuse, settings
 from ._gate import ConnectGate
 from ._ledger import CLOSING, CONNECTING, IDLE, IN_USE, RESERVED, Ledger, Slot
+from ._log import logger
 from ._session import Baseline, Cleanup
 from ._statements import TRANSACTION, WROTE
 from ._waiter import ThreadWaiter, Waiter
@@ -42,10 +43,9 @@ from .errors import (
     PoolTimeout,
     PoolUnavailable,
 )
+from .request_scope import RequestScope, request_scope
 from .reuse import Decision, Facts, Reason, Verdict
 from .stats import Counters, PoolStats
-
-logger = logging.getLogger("pymysqlpool")
 
 # How often a waiter looks for leases that nobody will return: dropped ones, and those of dead threads.
 _LOOK_AROUND = 0.25  # seconds
@@ -276,7 +276,7 @@ class ConnectionPool:
                 if self._is_fit(lease, slot, pre_ping or own.pre_ping, wish):
                     break
                 waiter.may_grow = True  # it replaces a connection that was there
-            slot.place = self._place()
+            slot.place = _borrower.stack() if own.record_stacks else _borrower.place()
             slot.since = monotonic()
             slot.borrower = _current_borrower()
             lease.__dict__ = slot.wire.attributes()
@@ -290,12 +290,6 @@ class ConnectionPool:
             self._withdraw(lease, waiter)
             raise
         return lease
-
-    def _place(self) -> _borrower.Place:
-        if self._settings.record_stacks:
-            return _borrower.stack()
-        frame = _borrower.caller()
-        return (frame.f_code, frame.f_lasti) if frame is not None else "an unknown place"
 
     def _obtain(self, lease: Connection, waiter: ThreadWaiter, wish: _Wish) -> Slot:
         """Wait for, or make, a connection; returns its slot, owned by `lease`."""
@@ -757,6 +751,11 @@ class ConnectionPool:
             generation = self._ledger.generation
         self._tls_contexts.clear()
         self._discard_idle(Reason.GENERATION, lambda slot: slot.generation != generation)
+
+    def scope(self) -> AbstractContextManager[RequestScope]:
+        """`with pool.scope() as scope:` for what is no request: a script, a thread, a job. `scope.connection()` borrows
+        at its first call; the connection goes back when the block ends."""
+        return request_scope(self)
 
     def resize(self, size: int, maxsize: int) -> None:
         """Change the bounds. Lent connections beyond the new `maxsize` are closed as they come home.

@@ -19,15 +19,18 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from . import _borrower
 from . import transaction as _transaction
+from ._log import logger
 from ._statements import WROTE
-from ._wire import is_between_commands
+from ._wire import can_go_on
 from .connection import Connection
 from .errors import ConnectionInterruptedError, GetConnectionFromPoolError, PoolError, ReturnConnectionToPoolError
-from .pool import ConnectionPool, logger
+
+if TYPE_CHECKING:
+    from .pool import ConnectionPool
 
 TransactionMode = Literal["request"] | None
 Headers = Sequence[tuple[str, str]]
@@ -140,8 +143,10 @@ class RequestScope:
                 error.add_note(f"This request holds a connection of pool({'), pool('.join(held)}) already.")
             raise
         now = monotonic()
-        where = _borrower.caller() if self._watch else None
-        spot = _borrower.describe_place((where.f_code, where.f_lasti)) if where is not None else ""
+        where = _borrower.place()
+        if connection._slot is not None:
+            connection._slot.place = where  # not here, but where the request asked for it
+        spot = _borrower.describe_place(where) if self._watch else ""
         place.use = Use(pool.name, spot, now - started, now)
         place.connection = connection
         if self._closed:  # it ended while we waited, and `close` has not seen this one
@@ -171,7 +176,7 @@ class RequestScope:
         for connection in connections:
             if connection is None or connection._returned is not None:
                 continue
-            if connection.open and not is_between_commands(connection):
+            if connection.open and not can_go_on(connection):
                 if commit and connection._marks & WROTE:
                     raise ConnectionInterruptedError(
                         "the head of the response is due while a result is half read, so what the request has "

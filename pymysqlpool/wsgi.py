@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from ._log import logger
 from .errors import GetConnectionFromPoolError
-from .pool import ConnectionPool, logger
+from .pool import ConnectionPool
 from .request_scope import (
     CommitVeto,
     RequestScope,

@@ -12,14 +12,15 @@ PACKAGES = ("pymysqlpool", "pymysqlpool_flask", "pymysqlpool_django")
 
 # Lowest first: a module imports only modules of its own layer's left neighbours and of lower layers.
 LAYERS = (
-    {"errors", "devserver", "_statements", "_borrower", "_gate", "_distribution"},
+    {"_log", "errors", "devserver", "_statements", "_borrower", "_gate", "_distribution"},
     {"settings", "stats", "_waiter", "_reader"},
     {"_wire"},
     {"_ledger", "_session"},
     {"reuse", "connection"},
-    {"_report", "_maintenance"},
+    {"_report", "_maintenance", "transaction"},
+    {"request_scope"},
     {"pool"},
-    {"request_scope", "transaction", "routing", "aio"},
+    {"aio"},
     {"wsgi", "asgi", "testing"},
 )
 LAYER_OF = {name: level for level, names in enumerate(LAYERS) for name in names}
