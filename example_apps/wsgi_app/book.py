@@ -1,0 +1,58 @@
+"""The visitors' book itself: what all four applications share. Environment: DB_HOST, DB_PORT, DB_NAME, DB_POOL."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from pymysql.cursors import SSCursor
+
+from pymysqlpool import ConnectionPool
+from pymysqlpool.request_scope import current_connection
+
+LINES = int(os.environ.get("DB_POOL", "8"))
+pool = ConnectionPool(
+    host=os.environ.get("DB_HOST", "127.0.0.1"),
+    port=int(os.environ.get("DB_PORT", "3306")),
+    user=os.environ.get("DB_USER", "root"),
+    password=os.environ.get("DB_PASSWORD", ""),
+    database=os.environ.get("DB_NAME", "test"),
+    size=LINES,
+    maxsize=LINES,
+    timeout=10,
+)
+
+TABLE = "CREATE TABLE IF NOT EXISTS visitor (id INT AUTO_INCREMENT PRIMARY KEY, line VARCHAR(200) NOT NULL)"
+
+
+def open_book() -> None:
+    """Make the table, once."""
+    with pool.get_connection() as connection:
+        connection.execute(TABLE)
+
+
+def read() -> str:
+    with current_connection(pool).cursor() as cursor:
+        cursor.execute("SELECT line FROM visitor ORDER BY id DESC LIMIT 20")
+        return "".join(f"{line}\n" for (line,) in cursor.fetchall())
+
+
+def stream() -> Iterator[bytes]:
+    """The whole book, line by line, as the client takes it."""
+    with current_connection(pool).cursor(SSCursor) as cursor:
+        cursor.execute("SELECT line FROM visitor ORDER BY id")
+        for (line,) in cursor:
+            yield f"{line}\n".encode()
+
+
+def write(line: str) -> str:
+    if not line.strip():
+        raise ValueError("an empty line is no visitor")
+    with current_connection(pool).cursor() as cursor:
+        cursor.execute("INSERT INTO visitor (line) VALUES (%s)", (line.strip()[:200],))
+    return "Thank you.\n"
+
+
+def numbers() -> dict[str, int]:
+    now = pool.stats()
+    return {"in_use": now.in_use, "waiting": now.waiting, "created": now.created, "leaked": now.leaked}

@@ -1,0 +1,86 @@
+"""`flask pool status` and `flask pool ping`: how the pools are configured, and whether their servers answer.
+
+Never: prints a password, connects for `status`.
+"""
+
+from __future__ import annotations
+
+import re
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+from pymysql import err
+
+if TYPE_CHECKING:
+    from .extension import AppState
+
+pool = AppGroup("pool", help="The connection pools of this application.")
+
+# What a value is shown for; everything else that PyMySQL or a hook takes is only said to be set.
+_SECRET = re.compile("passw|secret|token|key|init_command|ssl|auth|read_default", re.IGNORECASE)
+_MASK = "***"
+
+
+@pool.command()
+def status() -> None:
+    """Show each pool's configuration, secrets masked, without connecting."""
+    state = _state()
+    for bind in state.binds:
+        its = state.pool(bind)
+        click.secho(f"{bind or 'default'}: {its.name}", bold=True)
+        click.echo(f"  server   {its.endpoint}")
+        options = state.binds[bind]
+        click.echo(f"  on g     {'g.' + options.g_name if options.g_name else 'nothing'}")
+        for name in sorted(options.pool):
+            click.echo(f"  {name} = {_shown(name, options.pool[name])}")
+        now = its.stats()
+        click.echo(f"  in this process: {now.in_use} in use, {now.idle} idle, at most {now.maxsize}")
+
+
+@pool.command()
+@click.option("--bind", "binds", multiple=True, help="Only this database of PYMYSQLPOOL_BINDS; repeatable.")
+def ping(binds: tuple[str, ...]) -> None:
+    """Borrow a connection from each pool and ask its server; the exit status is 1 if one does not answer."""
+    state = _state()
+    wanted: list[str | None] = [*binds] or [*state.binds]
+    for bind in wanted:
+        if bind not in state.binds:
+            raise click.BadParameter(f"no database {bind!r} in PYMYSQLPOOL_BINDS", param_hint="--bind")
+    failed = False
+    for bind in wanted:
+        its = state.pool(bind)
+        started = monotonic()
+        try:
+            with its.get_connection() as connection:
+                connected = monotonic()
+                connection.execute("SELECT VERSION(), @@max_connections")
+                version, limit = connection.fetchone()
+        except err.MySQLError as error:
+            failed = True
+            click.secho(f"{bind or 'default'}: {its.endpoint} does not answer: {error}", fg="red")
+            continue
+        answered = monotonic()
+        maxsize = its.stats().maxsize
+        click.secho(
+            f"{bind or 'default'}: {its.endpoint} is {version}; connected in {(connected - started) * 1000:.1f} ms, "
+            f"answered in {(answered - connected) * 1000:.1f} ms",
+            fg="green",
+        )
+        if maxsize > int(limit):
+            click.echo(f"  maxsize={maxsize} is more than the server's max_connections={limit}, even for one process")
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def _state() -> AppState:
+    state: AppState = current_app.extensions["pymysqlpool"]
+    return state
+
+
+def _shown(name: str, value: Any) -> str:
+    if _SECRET.search(name) or callable(value):
+        return _MASK
+    return repr(value)

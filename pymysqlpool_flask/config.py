@@ -1,0 +1,137 @@
+"""What `app.config` says: read once, at `init_app`; accepted as written or refused by name.
+
+    PYMYSQLPOOL        the options of the application's database: a dict
+    PYMYSQLPOOL_BINDS  further databases: a dict of such dicts by name
+
+Keys may be written in upper case, as `app.config.from_prefixed_env()` makes them from FLASK_PYMYSQLPOOL__HOST. A dict
+holds the options of `ConnectionPool`, the arguments of `pymysql.connect()`, and `g_name`; PYMYSQLPOOL those of
+`AppOptions` besides. `timeout` is 10 seconds unless given: a request must not wait for ever.
+
+Never: connects, changes the application's config, corrects a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from pymysqlpool import SettingsError, settings
+from pymysqlpool.request_scope import CommitVeto, TransactionMode
+
+KEY = "PYMYSQLPOOL"
+BINDS_KEY = "PYMYSQLPOOL_BINDS"
+DEFAULT_TIMEOUT = 10.0  # seconds
+
+# Where FLASK_PYMYSQLPOOL__PASSWORD=1234 would arrive as the number 1234, and 1e5 as 100000.0.
+_TEXT = ("host", "user", "password", "passwd", "database", "db", "unix_socket", "charset", "name")
+
+
+class ConfigError(SettingsError):
+    """`app.config` holds something that the extension cannot accept; the message names the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppOptions:
+    """What the extension itself does, beside the pools.
+
+    Attributes:
+        transaction: None: nothing is committed for you; "request": each request is a transaction, committed before
+            the head of the response goes out if its status is below 400, else rolled back.
+        commit_veto: called with status, headers and exception; true rolls back. Replaces the rule of the status.
+        retry_after: seconds, in the `Retry-After` header of a 503 when no connection could be had.
+        server_timing: add a `Server-Timing` header with what the request waited for and held connections.
+        slow_wait: log requests that waited so many seconds for a connection; None: none.
+        long_hold: log requests that held one for so many seconds; None: none.
+    """
+
+    transaction: TransactionMode = None
+    commit_veto: CommitVeto | None = None
+    retry_after: int = 1
+    server_timing: bool = False
+    slow_wait: float | None = None
+    long_hold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.transaction not in (None, "request"):
+            raise ConfigError(f"transaction={self.transaction!r} must be None or 'request'")
+        if self.commit_veto is not None and not callable(self.commit_veto):
+            raise ConfigError(f"commit_veto={self.commit_veto!r} must be callable")
+        if type(self.retry_after) is not int or self.retry_after < 1:
+            raise ConfigError(f"retry_after={self.retry_after!r} must be a whole number of seconds, at least 1")
+        if not isinstance(self.server_timing, bool):
+            raise ConfigError(f"server_timing={self.server_timing!r} must be True or False")
+        for option in ("slow_wait", "long_hold"):
+            value = getattr(self, option)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
+                raise ConfigError(f"{option}={value!r} must be a number of seconds, or None")
+
+
+@dataclass(frozen=True, slots=True)
+class BindOptions:
+    """One database: the arguments of its `ConnectionPool`, and its name on `g`; None for no name there."""
+
+    g_name: str | None
+    pool: dict[str, Any] = field(repr=False)  # it holds the password
+
+
+def read(config: Mapping[str, Any], default_g_name: str | None) -> tuple[AppOptions, dict[str | None, BindOptions]]:
+    """The application's options, and each database's by its bind name; None is the application's own.
+
+    Raises:
+        ConfigError: a key is unknown or its value out of bounds, or two databases share a name on `g`.
+    """
+    if config.get(KEY) is None and config.get(BINDS_KEY) is None:
+        raise ConfigError(f"app.config has neither {KEY} nor {BINDS_KEY}; set one before init_app()")
+    options = AppOptions()
+    binds: dict[str | None, BindOptions] = {}
+    if config.get(KEY) is not None:
+        given = _lower(KEY, config[KEY])
+        own = {option.name: given.pop(option.name) for option in fields(AppOptions) if option.name in given}
+        try:
+            options = AppOptions(**own)
+        except ConfigError as error:
+            raise ConfigError(f"app.config[{KEY!r}]: {error}") from None
+        binds[None] = _bind(KEY, given, default_g_name)
+    if config.get(BINDS_KEY) is not None:
+        for name, bind in _mapping(BINDS_KEY, config[BINDS_KEY]).items():
+            key = f"{BINDS_KEY}[{name}]"
+            binds[name] = _bind(key, _lower(key, bind), name)
+    names = [bind.g_name for bind in binds.values() if bind.g_name is not None]
+    if len(names) != len(set(names)):
+        raise ConfigError(f"two databases have the same name on g, of {', '.join(names)}; tell them apart by 'g_name'")
+    return options, binds
+
+
+def _bind(key: str, given: dict[str, Any], default_g_name: str | None) -> BindOptions:
+    g_name = given.pop("g_name", default_g_name) or None
+    if g_name is not None and (not isinstance(g_name, str) or not g_name.isidentifier()):
+        raise ConfigError(f"app.config[{key!r}]: g_name={g_name!r} must be a name")
+    for option in _TEXT:
+        value = given.get(option)
+        if isinstance(value, bool | int | float):
+            raise ConfigError(
+                f"app.config[{key!r}]: {option} must be text and is a number or a truth value; in an environment "
+                "variable write it with quotes inside, as in '\"1234\"'"
+            )
+    given.setdefault("timeout", DEFAULT_TIMEOUT)
+    try:
+        settings.split(given)
+    except SettingsError as error:
+        raise ConfigError(f"app.config[{key!r}]: {error}") from None
+    return BindOptions(g_name, given)
+
+
+def _mapping(key: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise ConfigError(f"app.config[{key!r}] must be a dict with names as keys, not {type(value).__name__}")
+    return value
+
+
+def _lower(key: str, value: Any) -> dict[str, Any]:
+    lowered: dict[str, Any] = {}
+    for name, its in _mapping(key, value).items():
+        if name.lower() in lowered:
+            raise ConfigError(f"app.config[{key!r}] has {name.lower()!r} twice, in upper and in lower case")
+        lowered[name.lower()] = its
+    return lowered

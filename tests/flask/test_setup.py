@@ -1,0 +1,235 @@
+"""Configuration, several applications, the command line, types (behaviours 43, 51, 52, 53, 54, 55, 56, 57)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask, g
+
+from pymysqlpool.testing import assert_nothing_borrowed, record, rollback
+from pymysqlpool_flask import ConfigError, PyMySQLPool
+
+from .conftest import MakeSite, Site, ask
+
+
+def test_setting_up_and_flasks_own_commands_connect_to_nothing(tmp_path: Path) -> None:
+    """43: port 1 answers nobody, and every attempt to connect would raise."""
+    (tmp_path / "shop.py").write_text(
+        textwrap.dedent(
+            """
+            import socket
+            def refuse(*a, **k): raise SystemExit("connected!")
+            socket.socket.connect = refuse
+            from flask import Flask
+            from pymysqlpool_flask import PyMySQLPool
+            app = Flask(__name__)
+            app.config["PYMYSQLPOOL"] = {"host": "127.0.0.1", "port": 1, "pre_create_num": 2}
+            PyMySQLPool(app)
+            """
+        )
+    )
+    for command in (["--help"], ["routes"]):
+        ran = subprocess.run(
+            [sys.executable, "-m", "flask", "--app", "shop", *command], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert (ran.returncode, "connected!" in ran.stderr) == (0, False), ran.stderr
+
+
+def test_one_extension_serves_several_applications(connect_args: dict[str, Any]) -> None:
+    """55: nothing of an application is kept in the extension."""
+    db = PyMySQLPool()
+    apps = []
+    for number in (1, 2):
+        app = Flask(f"app{number}")
+        app.config["PYMYSQLPOOL"] = {**connect_args, "name": f"pool {number}"}
+        db.init_app(app)
+        app.add_url_rule("/", "index", lambda: f"{db.pool.name} {ask(g.db, 'SELECT 1')}")
+        apps.append(app)
+    assert [app.test_client().get("/").data for app in apps] == [b"pool 1 1", b"pool 2 1"]
+    assert db.get_pool(app=apps[0]) is not db.get_pool(app=apps[1])
+    assert not any(isinstance(value, Flask) for value in vars(db).values())
+    for app in apps:
+        assert "pymysqlpool" in app.extensions
+        db.get_pool(app=app).close()
+
+
+def test_the_same_application_twice_is_refused(site: Site) -> None:
+    """55"""
+    with pytest.raises(RuntimeError, match="PYMYSQLPOOL_BINDS"):
+        PyMySQLPool(site.app)
+
+
+def test_an_extension_that_was_not_set_up_for_the_application_says_so(site: Site) -> None:
+    with site.app.app_context(), pytest.raises(RuntimeError, match="init_app"):
+        _ = PyMySQLPool().pool
+
+
+def test_further_databases_have_names_of_their_own_on_g(make_site: MakeSite, connect_args: dict[str, Any]) -> None:
+    """55"""
+    binds = {"reports": {**connect_args, "size": 1}, "old": {**connect_args, "g_name": "archive"}}
+    site = make_site({"PYMYSQLPOOL_BINDS": binds}, on_g="main")
+
+    @site.app.get("/")
+    def index() -> Any:
+        g_ = g
+        return {
+            "sessions": len({g_.main.thread_id(), g_.reports.thread_id(), g_.archive.thread_id()}),
+            "same": g_.reports is site.db.get_connection("reports"),
+            "db": hasattr(g, "db"),
+        }
+
+    assert site.client.get("/").json == {"sessions": 3, "same": True, "db": False}
+    with site.app.app_context():
+        for bind in ("reports", "old"):
+            assert site.db.get_pool(bind).stats().in_use == 0
+            site.db.get_pool(bind).close()
+        with pytest.raises(KeyError, match="nowhere"):
+            site.db.get_pool("nowhere")
+
+
+def test_the_environment_configures_it(connect_args: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """from_prefixed_env makes the keys upper case and the values what JSON makes of them."""
+    for key in ("host", "port", "user", "database"):
+        monkeypatch.setenv(f"FLASK_PYMYSQLPOOL__{key.upper()}", str(connect_args[key]))
+    app = Flask(__name__)
+    app.config.from_prefixed_env()
+    db = PyMySQLPool(app)
+    app.add_url_rule("/", "index", lambda: str(ask(g.db, "SELECT 1")))
+    assert app.test_client().get("/").data == b"1"
+    db.get_pool(app=app).close()
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({}, "PYMYSQLPOOL"),
+        ({"PYMYSQLPOOL": {"hots": "x"}}, "hots"),
+        ({"PYMYSQLPOOL": {"maxsize": 0}}, "maxsize=0"),
+        ({"PYMYSQLPOOL": {"transaction": "always"}}, "transaction='always'"),
+        ({"PYMYSQLPOOL": {"password": 1234}}, "password"),
+        ({"PYMYSQLPOOL": {"HOST": "a", "host": "b"}}, "'host' twice"),
+        ({"PYMYSQLPOOL": {"g_name": "get"}}, "g_name='get'"),
+        ({"PYMYSQLPOOL": ["host"]}, "must be a dict"),
+        ({"PYMYSQLPOOL_BINDS": {"r": {"retry_after": 3}}}, "retry_after"),
+        ({"PYMYSQLPOOL": {}, "PYMYSQLPOOL_BINDS": {"db": {}}}, "same name on g"),
+    ],
+)
+def test_what_is_wrong_in_the_config_is_refused_by_name(config: dict[str, Any], named: str) -> None:
+    """Invariant 17"""
+    app = Flask(__name__)
+    app.config.update(config)
+    with pytest.raises(ConfigError, match=named):
+        PyMySQLPool(app)
+    assert "pymysqlpool" not in app.extensions
+
+
+def test_a_request_does_not_wait_for_ever_by_default(connect_args: dict[str, Any]) -> None:
+    app = Flask(__name__)
+    app.config["PYMYSQLPOOL"] = dict(connect_args)
+    PyMySQLPool(app)
+    assert app.extensions["pymysqlpool"].binds[None].pool["timeout"] == 10
+    assert "timeout" not in app.config["PYMYSQLPOOL"]
+
+
+def test_pool_status_masks_what_is_secret_and_pool_ping_says_who_answers(make_site: MakeSite) -> None:
+    """51"""
+    site = make_site(password="", init_command="SET @secret = 'hunter2'")
+    site.app.extensions["pymysqlpool"].binds[None].pool["read_default_file"] = "/hunter2"
+    run = site.app.test_cli_runner().invoke
+    status = run(args=["pool", "status"])
+    assert status.exit_code == 0
+    assert "maxsize = 2" in status.output
+    assert "password = ***" in status.output
+    assert "hunter2" not in status.output
+    del site.app.extensions["pymysqlpool"].binds[None].pool["read_default_file"]
+    assert site.pool.stats().created == 0
+    ping = run(args=["pool", "ping"])
+    assert (ping.exit_code, "answered in" in ping.output) == (0, True)
+    assert run(args=["pool", "ping", "--bind", "nowhere"]).exit_code == 2
+
+
+def test_pool_ping_fails_when_the_server_does_not_answer(make_site: MakeSite) -> None:
+    """51"""
+    site = make_site(host="127.0.0.1", port=1, timeout=0.1)
+    ping = site.app.test_cli_runner().invoke(args=["pool", "ping"])
+    assert (ping.exit_code, "does not answer" in ping.output) == (1, True)
+
+
+def test_a_command_gives_its_connection_back_however_it_ends(site: Site) -> None:
+    """51"""
+
+    @site.app.cli.command("work")
+    def work() -> None:
+        ask(site.db.connection, "SELECT 1")
+        raise SystemExit(0)
+
+    @site.app.cli.command("fail")
+    def fail() -> None:
+        ask(site.db.connection, "SELECT 1")
+        raise KeyError
+
+    runner = site.app.test_cli_runner()
+    assert runner.invoke(args=["work"]).exit_code == 0
+    assert runner.invoke(args=["fail"]).exit_code == 1
+    assert site.in_use == 0
+
+
+def test_the_shell_knows_the_extension(site: Site) -> None:
+    """52"""
+    assert site.app.make_shell_context()["db"] is site.db
+
+
+def test_a_rollback_around_a_test_undoes_what_requests_committed(site: Site, table: Any) -> None:
+    """53, 54"""
+
+    @site.app.get("/")
+    def index() -> str:
+        with site.db.transaction():
+            ask(g.db, "INSERT INTO item VALUES (1)")
+        ask(g.db, "INSERT INTO item VALUES (2)")  # not committed
+        return "ok"
+
+    site.app.add_url_rule("/count", "count", lambda: str(ask(g.db, "SELECT COUNT(*) FROM item")))
+    with assert_nothing_borrowed(site.pool), rollback(site.pool):
+        assert site.client.get("/").status_code == 200
+        with record(site.pool) as queries:
+            assert site.client.get("/count").data == b"1"
+        assert [query.statement for query in queries] == ["SELECT COUNT(*) FROM item"]
+    assert table() == []
+    assert site.client.get("/count").data == b"0"
+
+
+TYPED = """
+from flask import Flask
+from pymysqlpool_flask import PyMySQLPool, g
+db = PyMySQLPool(Flask("x"))
+reveal_type(db.connection)
+reveal_type(db.pool)
+reveal_type(g.db)
+with db.transaction() as connection:
+    reveal_type(connection)
+"""
+
+
+@pytest.mark.parametrize(
+    "checker",
+    [["mypy", "--strict", "--no-incremental"], ["pyright", "--pythonpath", sys.executable]],
+    ids=["mypy", "pyright"],
+)
+def test_type_checkers_know_what_db_and_g_are(tmp_path: Path, checker: list[str]) -> None:
+    """56"""
+    if checker[0] == "pyright":
+        pytest.importorskip("pyright", reason="pip install pyright")
+    (tmp_path / "typed.py").write_text(TYPED)
+    ran = subprocess.run(
+        [sys.executable, "-m", *checker, "typed.py"], cwd=tmp_path, capture_output=True, text=True, timeout=55
+    )
+    revealed = [line for line in ran.stdout.splitlines() if "evealed type" in line or "Type of" in line]
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert len(revealed) == 4
+    assert all("Connection" in line for line in revealed)

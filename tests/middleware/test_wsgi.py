@@ -1,0 +1,336 @@
+"""The middleware against PEP 3333, `wsgiref.validate` on both sides (behaviours 1 to 4, 11, 18 to 20, 24, 44, 48)."""
+
+from __future__ import annotations
+
+import gc
+import io
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+from wsgiref.util import FileWrapper, setup_testing_defaults
+from wsgiref.validate import validator
+
+import pytest
+from pymysql.cursors import SSCursor
+
+from pymysqlpool import ConnectionPool
+from pymysqlpool.request_scope import NoRequestScopeError, current_connection
+from pymysqlpool.wsgi import PoolMiddleware
+
+Application = Callable[..., Iterable[bytes]]
+TEXT = [("Content-Type", "text/plain")]
+
+
+class Served:
+    """What a server saw of one request. As PEP 3333 has it: the head goes out with the first byte."""
+
+    def __init__(
+        self, application: Application, *, strict: bool = True, take: int | None = None, **environ: Any
+    ) -> None:
+        self.environ: dict[str, Any] = {"QUERY_STRING": "", **environ}
+        setup_testing_defaults(self.environ)
+        self.status, self.headers, self.body, self.sent = "", [], b"", False
+        self.error: BaseException | None = None
+        self._application = validator(application) if strict else application
+        self.result: Any = None
+        try:
+            self.result = self._application(self.environ, self.start_response)
+            for number, chunk in enumerate(self.result):
+                self.write(chunk)
+                if take is not None and number + 1 >= take:
+                    break
+        except BaseException as error:  # noqa: BLE001 - the server answers 500 then
+            self.error = error
+        finally:
+            if hasattr(self.result, "close"):
+                self.result.close()
+
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[..., Any]:
+        if exc_info and self.sent:
+            raise exc_info[1]
+        assert exc_info or not self.status, "started twice"
+        self.status, self.headers = status, headers
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        assert self.status, "a body before its head"
+        self.sent = self.sent or bool(data)
+        self.body += data
+
+
+def wrapped(application: Application, pool: ConnectionPool, **options: Any) -> Application:
+    """The middleware, validated on the side of the application too."""
+    return PoolMiddleware(validator(application), pool, **options)  # type: ignore[arg-type]
+
+
+def plain(application: Application, pool: ConnectionPool, **options: Any) -> Application:
+    return PoolMiddleware(application, pool, **options)  # type: ignore[arg-type]
+
+
+def one(pool: ConnectionPool) -> bytes:
+    with current_connection(pool).cursor() as cursor:
+        cursor.execute("SELECT 1")
+        return str(cursor.fetchone()[0]).encode()
+
+
+def test_a_request_that_never_asks_borrows_nothing(make_pool: Callable[..., ConnectionPool]) -> None:
+    """1: also with the database down."""
+    pool = make_pool(host="127.0.0.1", port=1)
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", TEXT)
+        return [b"still"]
+
+    assert Served(wrapped(application, pool)).body == b"still"
+    assert pool.stats().connect_errors == 0
+
+
+def test_a_list_is_handed_on_untouched_and_its_lease_released_before_it_is_sent(pool: ConnectionPool) -> None:
+    """2, 18"""
+    body = [b"1", b"2"]
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        assert one(pool) == b"1"
+        assert environ["pymysqlpool.scope"].connection() is current_connection(pool)
+        start_response("200 OK", TEXT)
+        return body
+
+    environ: dict[str, Any] = {}
+    setup_testing_defaults(environ)
+    assert plain(application, pool)(environ, lambda *_: lambda data: None) is body
+    assert pool.stats().in_use == 0
+    assert Served(wrapped(application, pool)).body == b"12"
+    assert pool.stats().borrowed == 2
+
+
+def test_a_file_wrapper_is_handed_on_untouched(pool: ConnectionPool) -> None:
+    """18: servers look for their own type, to use sendfile()."""
+
+    def application(environ: Any, start_response: Any) -> Any:
+        one(pool)
+        start_response("200 OK", TEXT)
+        return environ["wsgi.file_wrapper"](io.BytesIO(b"a file"))
+
+    served = Served(plain(application, pool), strict=False, **{"wsgi.file_wrapper": FileWrapper})
+    assert isinstance(served.result, FileWrapper)
+    assert (served.body, pool.stats().in_use) == (b"a file", 0)
+
+
+class Body:
+    """An iterable with a close(), as frameworks return it."""
+
+    def __init__(self, pool: ConnectionPool, fails: bool = False) -> None:
+        self.pool, self.fails, self.closed = pool, fails, 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for _ in range(3):
+            yield one(self.pool)
+        if self.fails:
+            raise KeyError
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("take", [None, 1])
+def test_a_body_made_on_the_way_holds_its_lease_to_its_end_and_close_is_forwarded(
+    pool: ConnectionPool, fails: bool, take: int | None
+) -> None:
+    """4, 18, 19, 20: exhausted, failed, or closed early when the client has gone."""
+    body = Body(pool, fails)
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", TEXT)
+        return body
+
+    served = Served(wrapped(application, pool), take=take)
+    assert served.body == (b"111" if take is None else b"1")
+    assert isinstance(served.error, KeyError) == (fails and take is None)
+    now = pool.stats()
+    assert (body.closed, now.in_use, now.borrowed, now.returned) == (1, 0, 1, 1)
+
+
+def test_a_body_is_released_at_its_end_where_the_server_never_calls_close(pool: ConnectionPool) -> None:
+    """19"""
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", TEXT)
+        return Body(pool)
+
+    environ: dict[str, Any] = {}
+    setup_testing_defaults(environ)
+    result = iter(plain(application, pool)(environ, lambda *_: lambda data: None))
+    assert next(result) == b"1"
+    assert pool.stats().in_use == 1
+    assert list(result) == [b"1", b"1"]
+    assert pool.stats().in_use == 0
+
+
+def test_a_body_that_is_dropped_is_released_by_the_collector(pool: ConnectionPool) -> None:
+    """19: the pool takes the lease back, and says where it was borrowed."""
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", TEXT)
+        return Body(pool)
+
+    environ: dict[str, Any] = {}
+    setup_testing_defaults(environ)
+    result = iter(plain(application, pool)(environ, lambda *_: lambda data: None))
+    assert next(result) == b"1"
+    del result
+    environ.clear()
+    gc.collect()
+    with pool.get_connection(), pool.get_connection():  # both of two can be had
+        pass
+    assert (pool.stats().in_use, pool.stats().leaked) == (0, 1)
+
+
+@pytest.mark.parametrize("error", [KeyError, SystemExit, GeneratorExit])
+def test_an_exception_passes_through_and_the_connection_goes_back(
+    pool: ConnectionPool, error: type[BaseException]
+) -> None:
+    """3"""
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        one(pool)
+        raise error
+
+    assert isinstance(Served(wrapped(application, pool)).error, error)
+    assert pool.stats().in_use == 0
+
+
+def test_write_works_and_the_commit_comes_before_its_first_byte(
+    pool: ConnectionPool, table: Callable[[], list[int]]
+) -> None:
+    """24"""
+    seen = []
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        write = start_response("200 OK", TEXT)
+        current_connection(pool).query("INSERT INTO item VALUES (1)")
+        write(b"by hand ")
+        seen.append(table())
+        return [b"and by list"]
+
+    assert Served(wrapped(application, pool, transaction="request")).body == b"by hand and by list"
+    assert seen == [[1]]
+
+
+@pytest.mark.parametrize(("status", "kept"), [("200 OK", [1]), ("302 Found", [1]), ("404 No", []), ("500 No", [])])
+@pytest.mark.parametrize("lazily", [False, True], ids=["list", "generator"])
+def test_a_request_is_committed_below_400_and_rolled_back_otherwise(
+    pool: ConnectionPool, table: Callable[[], list[int]], status: str, kept: list[int], lazily: bool
+) -> None:
+    """24: also where the head comes with the first chunk of a generator."""
+
+    def work(start_response: Any) -> Iterator[bytes]:
+        current_connection(pool).query("INSERT INTO item VALUES (1)")
+        start_response(status, TEXT)
+        yield b"x"
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        return work(start_response) if lazily else list(work(start_response))
+
+    assert Served(plain(application, pool, transaction="request"), strict=False).status == status
+    assert table() == kept
+
+
+def test_a_commit_that_fails_is_an_error_before_the_head_is_sent(
+    pool: ConnectionPool, table: Callable[[], list[int]], admin: Any
+) -> None:
+    """24"""
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        current_connection(pool).query("INSERT INTO item VALUES (1)")
+        admin.kill(current_connection(pool).thread_id())
+        start_response("200 OK", TEXT)
+        return [b"all is well"]
+
+    served = Served(wrapped(application, pool, transaction="request"))
+    assert served.error is not None
+    assert (served.sent, table()) == (False, [])
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_body_that_has_begun_to_read_goes_on_reading_unless_there_is_something_to_commit(
+    pool: ConnectionPool, table: Callable[[], list[int]], writes: bool
+) -> None:
+    """24, 26: Bottle takes the first chunk of a generator before the head goes out."""
+
+    def rows() -> Iterator[bytes]:
+        with current_connection(pool).cursor(SSCursor) as cursor:
+            cursor.execute("SELECT 7 UNION ALL SELECT 8")
+            for (number,) in cursor:
+                yield str(number).encode()
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        if writes:
+            current_connection(pool).query("INSERT INTO item VALUES (1)")
+        start_response("200 OK", TEXT)
+        chunks = rows()
+        return itertools.chain([next(chunks)], chunks)
+
+    served = Served(plain(application, pool, transaction="request"))
+    if writes:
+        assert "half read" in str(served.error)
+        assert (served.sent, table()) == (False, [])
+    else:
+        assert (served.error, served.body) == (None, b"78")
+
+
+def test_installed_twice_there_is_one_lease(pool: ConnectionPool) -> None:
+    """11"""
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", TEXT)
+        return [one(pool)]
+
+    assert Served(wrapped(wrapped(application, pool), pool)).body == b"1"
+    assert pool.stats().borrowed == 1
+
+
+@pytest.mark.parametrize("lazily", [False, True])
+def test_an_exhausted_pool_is_a_503_with_retry_after(make_pool: Callable[..., ConnectionPool], lazily: bool) -> None:
+    """44: unless something was sent already."""
+    pool = make_pool(size=1, maxsize=1, timeout=0.05)
+
+    def work(start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", TEXT)
+        yield one(pool)
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        return work(start_response) if lazily else list(work(start_response))
+
+    with pool.get_connection():
+        served = Served(plain(application, pool, retry_after=3))
+    assert (served.status[:3], dict(served.headers)["Retry-After"]) == ("503", "3")
+
+    def late(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", TEXT)
+        yield b"sent "
+        yield one(pool)
+
+    with pool.get_connection():
+        served = Served(plain(late, pool))
+    assert (served.status, served.body) == ("200 OK", b"sent ")
+    assert served.error is not None
+
+
+def test_server_timing_on_request(pool: ConnectionPool) -> None:
+    """48"""
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        body = one(pool)
+        start_response("200 OK", TEXT)
+        return [body]
+
+    timing = dict(Served(wrapped(application, pool, server_timing=True)).headers)["Server-Timing"]
+    assert timing.startswith("dbwait;dur=")
+    assert dict(Served(wrapped(application, pool)).headers) == dict(TEXT)
+
+
+def test_outside_of_a_request_the_error_names_the_way_out(pool: ConnectionPool) -> None:
+    """37"""
+    with pytest.raises(NoRequestScopeError, match=r"pool\.scope"):
+        current_connection(pool)
