@@ -17,7 +17,7 @@ Place = tuple[CodeType, int] | str
 
 # What stands between the user's line and ours.
 _PASSED_OVER = frozenset(
-    {"pymysqlpool", "pymysqlpool_flask", "pymysqlpool_django", "contextlib", "werkzeug", "flask", "asgiref"}
+    {"pymysqlpool", "pymysqlpool_flask", "pymysqlpool_django", "contextlib", "werkzeug", "flask", "django", "asgiref"}
 )
 
 

@@ -96,6 +96,11 @@ class Connection(WireConnection):
                 "rolled back; read the result to its end, or close its cursor, before the block ends"
             )
 
+    def note_place(self) -> None:
+        """Say in reports that this connection was borrowed by the line that called the adapter, not by the adapter."""
+        if self._slot is not None:
+            self._slot.place = _borrower.place()
+
     # -- conveniences of pymysql-pool ----------------------------------------------------------------------
 
     def execute_query(

@@ -746,6 +746,8 @@ class ConnectionPool:
 
     def drain(self) -> None:
         """Renew all connections without refusing anybody: idle ones now, lent ones as they come home."""
+        if self._pid != _getpid():
+            self._enter_process()
         with self._lock:
             self._ledger.expire_all()
             generation = self._ledger.generation
@@ -764,6 +766,8 @@ class ConnectionPool:
             SettingsError: a bound is not a whole number of at least 1, or `size` is larger than `maxsize`.
         """
         settings.Settings(size=size, maxsize=maxsize)
+        if self._pid != _getpid():
+            self._enter_process()
         with self._lock:
             self._ledger.size = size
             self._ledger.maxsize = maxsize

@@ -143,10 +143,8 @@ class RequestScope:
                 error.add_note(f"This request holds a connection of pool({'), pool('.join(held)}) already.")
             raise
         now = monotonic()
-        where = _borrower.place()
-        if connection._slot is not None:
-            connection._slot.place = where  # not here, but where the request asked for it
-        spot = _borrower.describe_place(where) if self._watch else ""
+        connection.note_place()
+        spot = _borrower.describe_place(_borrower.place()) if self._watch else ""
         place.use = Use(pool.name, spot, now - started, now)
         place.connection = connection
         if self._closed:  # it ended while we waited, and `close` has not seen this one

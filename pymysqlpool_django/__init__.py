@@ -1,0 +1,1 @@
+"""A Django database backend: MySQL and MariaDB through PyMySQL, pooled. `ENGINE = "pymysqlpool_django"`."""

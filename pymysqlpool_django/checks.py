@@ -1,0 +1,107 @@
+"""System checks: what would fail, or starve, at the first request is said by `manage.py check`.
+
+`check_options` looks at the settings alone. `check_server` asks the servers, so it runs only where Django's own
+database checks do: `check --database default`, `migrate`.
+
+    pymysqlpool.E001  OPTIONS["pool"] cannot be used
+    pymysqlpool.E002  CONN_MAX_AGE together with a pool
+    pymysqlpool.W001  OPTIONS["pool"] is an empty dict, which means no pool
+    pymysqlpool.W002  max_waiting=0
+    pymysqlpool.W003  all processes' pools together may want more connections than the server has
+    pymysqlpool.W004  connections live longer in the pool than the server keeps them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, Warning
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+
+from . import options, server
+from .base import DatabaseWrapper
+
+
+def check_options(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """Is every OPTIONS["pool"] one that a pool can be made of?"""
+    found: list[CheckMessage] = []
+    for alias in connections:
+        wrapper = connections[alias]
+        if isinstance(wrapper, DatabaseWrapper):
+            found += _of_alias(alias, wrapper)
+    return found
+
+
+def _of_alias(alias: str, wrapper: DatabaseWrapper) -> list[CheckMessage]:
+    wanted = wrapper.settings_dict["OPTIONS"].get("pool")
+    if wanted == {}:
+        return [
+            Warning(
+                f"DATABASES[{alias!r}]['OPTIONS']['pool'] is an empty dict, which means no pool.",
+                hint="Write True for a pool with the default options.",
+                id="pymysqlpool.W001",
+            )
+        ]
+    if not wanted:
+        return []
+    found: list[CheckMessage] = []
+    try:
+        understood = options.read(alias, wanted, bool(wrapper.settings_dict["CONN_HEALTH_CHECKS"]))
+        options.check(alias, understood, wrapper.get_connection_params())
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="pymysqlpool.E001")]
+    if wrapper.settings_dict["CONN_MAX_AGE"] != 0:
+        found.append(
+            Error(
+                f"DATABASES[{alias!r}]: Pooling doesn't support persistent connections.",
+                hint="Remove CONN_MAX_AGE; the pool's max_lifetime says how long a connection lives.",
+                id="pymysqlpool.E002",
+            )
+        )
+    if understood.core.get("max_waiting") == 0:
+        found.append(
+            Warning(
+                f"DATABASES[{alias!r}]: with max_waiting=0 no request ever waits for a connection.",
+                hint="In psycopg's pool 0 means no limit; here that is None, the default.",
+                id="pymysqlpool.W002",
+            )
+        )
+    return found
+
+
+def check_server(app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Do the pools of all processes fit into the servers?"""
+    found: list[CheckMessage] = []
+    wanted: dict[tuple[str, int], int] = {}
+    limits: dict[tuple[str, int], int] = {}
+    try:
+        pooled = server.pooled(list(databases or ()))
+    except ImproperlyConfigured:
+        return []  # E001 has said it
+    for alias, understood in pooled.items():
+        it = server.ask(alias)
+        limits[it.identity] = it.max_connections
+        wanted[it.identity] = wanted.get(it.identity, 0) + understood.core["maxsize"] * server.processes()
+        lifetime = understood.core.get("con_lifetime", options.LIFETIME)
+        if not lifetime or lifetime < 0 or lifetime > it.wait_timeout:
+            found.append(
+                Warning(
+                    f"DATABASES[{alias!r}]: the server closes a connection that was idle for {it.wait_timeout} s "
+                    f"(wait_timeout), the pool keeps it for {lifetime or 'ever'} s.",
+                    hint="Set max_lifetime below wait_timeout; else each such connection is made anew when needed.",
+                    id="pymysqlpool.W004",
+                )
+            )
+    for identity, number in wanted.items():
+        if number > limits[identity]:
+            found.append(
+                Warning(
+                    f"The pools may want {number} connections of {identity[0]}:{identity[1]}, "
+                    f"whose max_connections is {limits[identity]}.",
+                    hint="max_size times PYMYSQLPOOL_PROCESSES, of all aliases there. Lower one, or raise the other.",
+                    id="pymysqlpool.W003",
+                )
+            )
+    return found

@@ -1,0 +1,34 @@
+"""Test databases: no pool may hold a connection to one that is made, cloned or destroyed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from typing import Any
+
+from ._mysqldb import creation
+
+
+class DatabaseCreation(creation.DatabaseCreation):
+    connection: Any  # the stubs know no close_pool()
+
+    # Asked for by Django's own tests, from 6.1 on.
+    destroy_test_db_connection_close_method = "close_pool"
+
+    def setup_worker_connection(self, _worker_id: int) -> None:
+        super().setup_worker_connection(_worker_id)
+        # As Django's SQLite does: a worker that was not forked knows nothing of the tests that its own suite skips.
+        if os.environ.get("RUNNING_DJANGOS_TEST_SUITE") == "true" and multiprocessing.get_start_method() != "fork":
+            self.mark_expected_failures_and_skips()
+
+    def _create_test_db(self, verbosity: int, autoclobber: bool, keepdb: bool = False) -> Any:
+        self.connection.close_pool()
+        return super()._create_test_db(verbosity, autoclobber, keepdb)  # type: ignore[misc]  # not in the stubs
+
+    def _clone_test_db(self, suffix: str, verbosity: int, keepdb: bool = False) -> None:
+        self.connection.close_pool()
+        super()._clone_test_db(suffix, verbosity, keepdb)  # type: ignore[misc]
+
+    def _destroy_test_db(self, test_database_name: str, verbosity: int) -> None:
+        self.connection.close_pool()
+        super()._destroy_test_db(test_database_name, verbosity)  # type: ignore[misc]

@@ -1,0 +1,1 @@
+"""The twin of `pymysqlpool_django` for GeoDjango. `ENGINE = "pymysqlpool_django.gis"`."""

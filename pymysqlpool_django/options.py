@@ -1,0 +1,114 @@
+"""What `OPTIONS["pool"]` may say, and what it means for the core's pool.
+
+Owns the names, the synonyms and the defaults under Django. Never corrects anything: what is not understood is
+refused as ImproperlyConfigured, with the option, the value and the allowed names.
+
+All names of `pymysqlpool.settings.Settings`, and `reuse_policy`, mean here what they mean there, `max_waiting=0`
+included (nobody waits; in psycopg's pool it is no limit). What is different under Django:
+
+    size, min_size      default 4, or max_size where that is less
+    maxsize, max_size   default 18, or size where that is more; reached without waiting first
+    timeout             default 30 seconds
+    name                default the alias
+    pre_ping            default CONN_HEALTH_CHECKS
+    release             "request": given back when Django closes the connection, at the end of a request (default);
+                        "transaction": as soon as neither a transaction nor an open cursor holds it
+
+Under ASGI choose "transaction". Before Django 6.2 an error page is rendered in a thread of a shared executor: there it
+borrows a second connection while its request holds the first, and nothing tells that thread to give it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from django.core.exceptions import ImproperlyConfigured
+
+from pymysqlpool import SettingsError
+from pymysqlpool.settings import OPTION_NAMES, Settings, split
+
+# What Django documents for PostgreSQL, where the word is another. `timeout`, `max_waiting` and `max_idle` are the same.
+SYNONYMS = {"min_size": "size", "max_size": "maxsize", "max_lifetime": "con_lifetime"}
+OWN_NAMES = frozenset({"release", "reuse_policy"})
+ALLOWED = OPTION_NAMES | SYNONYMS.keys() | OWN_NAMES
+
+# One process of a site seldom needs more; eight such processes fit into a server's usual 151 connections.
+SIZE = 4
+MAXSIZE = 18
+LIFETIME = Settings().con_lifetime  # seconds
+TIMEOUT = 30.0  # seconds, as psycopg's pool; the core's 0.3 would fail requests that merely have to queue
+
+RELEASE = ("request", "transaction")
+
+
+@dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """`OPTIONS["pool"]`, understood.
+
+    Attributes:
+        core: arguments for `pymysqlpool.ConnectionPool`.
+        early: give a connection back after each query outside a transaction, not at the end of the request.
+    """
+
+    core: Mapping[str, Any]
+    early: bool
+
+
+def read(alias: str, given: Any, health_checks: bool) -> PoolOptions:
+    """Understand `given`, the value of `OPTIONS["pool"]`: True, or a dict.
+
+    Raises:
+        ImproperlyConfigured: it is something else, or has an unknown name, or two names for one thing.
+    """
+    if given is True:
+        given = {}
+    if not isinstance(given, Mapping):
+        _refuse(alias, f"must be True or a dict of options, not {given!r}")
+    unknown = sorted(str(name) for name in given if name not in ALLOWED)
+    if unknown:
+        _refuse(alias, f"has unknown options: {', '.join(unknown)}. Allowed are {', '.join(sorted(ALLOWED))}")
+    core: dict[str, Any] = {}
+    for name, value in given.items():
+        meant = SYNONYMS.get(str(name), str(name))
+        if meant in core:
+            _refuse(alias, f"says one thing twice: {meant} and {_synonym_of(meant)}; give one of them")
+        core[meant] = value
+    release = core.pop("release", RELEASE[0])
+    if release not in RELEASE:
+        _refuse(alias, f"has release={release!r}; it must be {' or '.join(map(repr, RELEASE))}")
+    _add_sizes(core)
+    core.setdefault("name", alias)
+    core.setdefault("timeout", TIMEOUT)
+    core.setdefault("pre_ping", health_checks)
+    return PoolOptions(core, early=release == "transaction")
+
+
+def check(alias: str, options: PoolOptions, connect_args: Mapping[str, Any]) -> None:
+    """Ask the core whether it would make a pool of this, without making one.
+
+    Raises:
+        ImproperlyConfigured: it would not.
+    """
+    core = {name: value for name, value in options.core.items() if name not in OWN_NAMES}
+    try:
+        split({**connect_args, **core})
+    except SettingsError as error:
+        _refuse(alias, f"cannot be used: {error}", error)
+
+
+def _add_sizes(core: dict[str, Any]) -> None:
+    """Either bound alone is enough: the default of the other one gives way to it."""
+    if "maxsize" not in core:
+        core["maxsize"] = max(core["size"], MAXSIZE) if isinstance(core.get("size"), int) else MAXSIZE
+    if "size" not in core:
+        core["size"] = max(1, min(core["maxsize"], SIZE)) if isinstance(core["maxsize"], int) else SIZE
+
+
+def _synonym_of(name: str) -> str:
+    return next(synonym for synonym, meant in SYNONYMS.items() if meant == name)
+
+
+def _refuse(alias: str, what: str, cause: Exception | None = None) -> NoReturn:
+    raise ImproperlyConfigured(f"DATABASES[{alias!r}]['OPTIONS']['pool'] {what}.") from cause

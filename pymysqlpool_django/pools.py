@@ -1,0 +1,171 @@
+"""The pools of this process: (process, alias, connection parameters and pool options) -> pool.
+
+Owns which pool a connection is borrowed from, and the end of pools. A pool knows nothing of the DatabaseWrapper for
+which it was made, and keeps none alive.
+
+Why the alias alone is not enough: Django's test runner changes `settings_dict["NAME"]` in place, and a pool opened
+before would go on serving the production database. So a pool is found by what it was made from, and when an alias
+comes with something new, the idle connections of its older pools are closed: nothing blocks a DROP DATABASE, and
+nobody keeps connections that were made with a password that is no longer good.
+
+A forked child starts with no pools (Invariant 13): the parent's lock may be held by a thread that is not here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+from pymysqlpool import ConnectionPool, PoolStats, SettingsError
+
+from . import options
+
+# A SET of variables, which more assignments can be appended to.
+_SETS_VARIABLES = re.compile(
+    r"\s*SET\s(?!\s*(?:(?:SESSION|GLOBAL|LOCAL)\s+)?(?:TRANSACTION|PASSWORD|ROLE|DEFAULT|STATEMENT|RESOURCE)\b)"
+    r"(?![^;]*(?:--|\#|/\*))[^;]*;?\s*",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a pool is made from; two that are equal can share one. Holds the password, so it is never printed."""
+
+    params: Mapping[str, Any]  # arguments for PyMySQL
+    isolation_level: str | None
+    pool: Any  # OPTIONS["pool"] as written
+
+    def __repr__(self) -> str:
+        return "<Wish>"
+
+
+class Lender:
+    """One pool, with what Django wants to know about the server behind it."""
+
+    __slots__ = ("early", "pool", "server_data", "sets_up", "wish")
+
+    def __init__(self, alias: str, wish: Wish, health_checks: bool) -> None:
+        understood = options.read(alias, wish.pool, health_checks)
+        params = dict(wish.params)
+        setup = session_setup(params.get("init_command"), wish.isolation_level)
+        self.sets_up = setup is not None  # if not, the wrapper sets each session up at checkout
+        if setup is not None:
+            params["init_command"] = setup
+        options.check(alias, understood, params)
+        try:
+            self.pool = ConnectionPool(**params, **understood.core)
+        except SettingsError as error:
+            raise ImproperlyConfigured(f"DATABASES[{alias!r}]: {error}") from error
+        self.early = understood.early
+        self.server_data: dict[str, Any] | None = None
+        self.wish = wish
+
+
+def session_setup(init_command: str | None, isolation_level: str | None) -> str | None:
+    """One statement that sets up a session for Django after the user's `init_command`; None if that cannot be joined.
+
+    The pool says it again whenever it resets a session. PyMySQL takes one statement only, so the isolation level is
+    set by variable. Its name is tx_isolation in MariaDB and transaction_isolation in MySQL; each reads its own comment.
+    """
+    assignments = ["SESSION sql_auto_is_null = 0"]
+    if isolation_level:
+        level = isolation_level.upper().replace(" ", "-")
+        assignments.append(f"SESSION /*M!100000 tx_isolation *//*!80000 transaction_isolation */ = '{level}'")
+    if not init_command:
+        return "SET " + ", ".join(assignments)
+    if not _SETS_VARIABLES.fullmatch(init_command):
+        return None
+    return ", ".join([init_command.rstrip("; \t\r\n"), *assignments])
+
+
+class _Registry:
+    """The pools of one process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lenders: dict[str, tuple[Lender, ...]] = {}  # replaced, never changed; guarded by _lock for writing
+
+    def find(self, alias: str, wish: Wish) -> Lender | None:
+        for lender in self._lenders.get(alias, ()):
+            if lender.wish == wish:
+                return lender
+        return None
+
+    def add(self, alias: str, wish: Wish, health_checks: bool) -> Lender:
+        """The lender for `wish`: a new one, unless another thread was faster."""
+        new = Lender(alias, wish, health_checks)
+        with self._lock:
+            found = self.find(alias, wish)
+            if found is not None:
+                return found
+            older = self._lenders.get(alias, ())
+            self._lenders[alias] = (new, *(lender for lender in older if lender.pool.stats().total))
+        for lender in older:
+            lender.pool.drain()
+        return new
+
+    def remove(self, alias: str) -> None:
+        with self._lock:
+            removed = self._lenders.pop(alias, ())
+        for lender in removed:
+            lender.pool.drain()
+
+    def all(self) -> dict[str, list[ConnectionPool]]:
+        return {alias: [lender.pool for lender in lenders] for alias, lenders in list(self._lenders.items())}
+
+
+_registries: dict[int, _Registry] = {}  # by process id
+
+
+def _here() -> _Registry:
+    pid = os.getpid()
+    registry = _registries.get(pid)
+    if registry is None:
+        registry = _registries.setdefault(pid, _Registry())
+        for inherited in [other for other in list(_registries) if other != pid]:
+            for pools in _registries.pop(inherited).all().values():
+                for pool in pools:
+                    pool.stats()  # the first question makes a pool drop the sockets that came along with the fork
+    return registry
+
+
+def lender(alias: str, wish: Wish) -> Lender | None:
+    """The lender for exactly this `wish`, if there is one yet."""
+    return _here().find(alias, wish)
+
+
+def make_lender(alias: str, wish: Wish, health_checks: bool) -> Lender:
+    """Make it, or take the one that another thread has made meanwhile. Opens no connection.
+
+    Raises:
+        ImproperlyConfigured: the options are no good.
+    """
+    return _here().add(alias, wish, health_checks)
+
+
+def close(alias: str) -> None:
+    """Close the idle connections of an alias now, and lent ones as they come home. The next query makes a new pool."""
+    _here().remove(alias)
+
+
+def stats() -> dict[str, list[PoolStats]]:
+    """The numbers of this process's pools, by alias; more than one where an alias had several settings."""
+    return {alias: [pool.stats() for pool in pools] for alias, pools in _here().all().items()}
+
+
+def _say_goodbye() -> None:
+    """At the end of the process, end the idle connections as the server wants it: with COM_QUIT."""
+    registry = _registries.get(os.getpid())
+    for alias in list(registry.all()) if registry is not None else ():
+        close(alias)
+
+
+atexit.register(_say_goodbye)

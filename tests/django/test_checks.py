@@ -1,0 +1,118 @@
+"""System checks, the command `poolstatus`, and the view (issue 6)."""
+
+from __future__ import annotations
+
+import io
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import AnonymousUser
+from django.core.management import CommandError, call_command
+from django.db import connections
+from django.test import RequestFactory, override_settings
+from django.urls import include, path
+
+from pymysqlpool_django import checks, views
+
+from .conftest import Connect
+
+
+@pytest.fixture
+def registered(connect: Connect, alias: str) -> Any:
+    """A database that `connections` knows."""
+
+    def make(*args: Any, **changes: Any) -> Any:
+        wrapper = connect(*args, **changes)
+        connections.settings[alias] = wrapper.settings_dict
+        connections[alias] = wrapper
+        return wrapper
+
+    yield make
+    connections.settings.pop(alias, None)
+    if hasattr(connections._connections, alias):
+        del connections[alias]
+
+
+def login(request: Any) -> None:
+    """Where somebody who is no staff is sent to."""
+
+
+def ids(found: list[Any]) -> list[str]:
+    return [one.id for one in found]
+
+
+@pytest.mark.parametrize(
+    ("pool", "changes", "expected"),
+    [
+        (True, {}, []),
+        (None, {"CONN_MAX_AGE": 60}, []),
+        ({}, {}, ["pymysqlpool.W001"]),
+        ({"max_sise": 5}, {}, ["pymysqlpool.E001"]),
+        ({"max_size": 0}, {}, ["pymysqlpool.E001"]),
+        (True, {"ssl_mode": "REQUIRED"}, ["pymysqlpool.E001"]),
+        (True, {"CONN_MAX_AGE": 60}, ["pymysqlpool.E002"]),
+        ({"max_waiting": 0}, {}, ["pymysqlpool.W002"]),
+    ],
+)
+def test_bad_settings_are_found_without_a_server(
+    registered: Any, pool: Any, changes: dict[str, Any], expected: list[str]
+) -> None:
+    registered(pool, HOST="127.0.0.1", PORT=1, **changes)
+    assert ids(checks.check_options()) == expected
+
+
+def test_pools_that_want_more_than_the_server_has_are_found(registered: Any, alias: str) -> None:
+    registered({"max_size": 100})
+    assert ids(checks.check_server(databases=[alias])) == []
+    with override_settings(PYMYSQLPOOL_PROCESSES=8):
+        (found,) = checks.check_server(databases=[alias])
+    assert found.id == "pymysqlpool.W003"
+    assert "may want 800 connections" in found.msg
+    assert ids(checks.check_server(databases=None)) == []
+
+
+def test_a_lifetime_beyond_the_servers_is_found(registered: Any, alias: str) -> None:
+    registered({"max_lifetime": 1_000_000})
+    assert ids(checks.check_server(databases=[alias])) == ["pymysqlpool.W004"]
+
+
+def test_poolstatus_shows_limits_and_whether_they_fit(registered: Any, alias: str) -> None:
+    registered({"max_size": 100, "timeout": 7})
+    out = io.StringIO()
+    call_command("poolstatus", database=[alias], processes=2, stdout=out, no_color=True)
+    text = out.getvalue()
+    assert "4 at once, 100 at most" in text
+    assert "timeout      7 s" in text
+    assert "2 processes may want 200 of 300 connections" in text
+    assert text.rstrip().endswith("fits")
+
+
+def test_poolstatus_says_when_a_server_is_out_of_reach(registered: Any, alias: str) -> None:
+    registered({"max_size": 2, "timeout": 0.1}, PORT=1)
+    out, err = io.StringIO(), io.StringIO()
+    call_command("poolstatus", database=[alias], stdout=out, stderr=err, no_color=True)
+    assert "not reached" in err.getvalue()
+
+
+def test_poolstatus_without_pools_says_so(registered: Any, alias: str) -> None:
+    registered(None)
+    out = io.StringIO()
+    call_command("poolstatus", database=[alias], stdout=out)
+    assert "No database has" in out.getvalue()
+    with pytest.raises(CommandError):
+        call_command("poolstatus", "--unknown")
+
+
+def test_the_view_shows_this_processes_pools_to_staff_only(registered: Any, alias: str) -> None:
+    wrapper = registered()
+    wrapper.ensure_connection()
+    request = RequestFactory().get("/pools/")
+    request.user = SimpleNamespace(is_active=True, is_staff=True)  # type: ignore[assignment]
+    told = json.loads(views.pool_status(request).content)
+    assert told["pools"][alias][0]["in_use"] == 1
+    request.user = AnonymousUser()
+    site = (path("admin/", include(([path("login/", login, name="login")], "admin"))),)
+    with override_settings(ROOT_URLCONF=site, ALLOWED_HOSTS=["testserver"]):
+        assert views.pool_status(request).status_code == 302
