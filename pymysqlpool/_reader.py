@@ -34,6 +34,10 @@ _columns: dict[tuple[bytes, str], tuple[Any, tuple[Any, ...]]] = {}
 _TAKE_BYTES = frozenset({int, float})
 
 
+class MalformedRow(AssertionError):
+    """A value is longer than its packet. PyMySQL raises an AssertionError; the stream is not to be trusted further."""
+
+
 class Source:
     """The bytes from the server that have been received and not read yet."""
 
@@ -245,6 +249,8 @@ def _read_rows(connection: Any, result: Any, source: Source) -> None:
             continue
         try:
             rows.append(_row(data, row_from, row_end, converting))
+        except MalformedRow:
+            raise
         except Exception as error:  # noqa: BLE001 - raised below, when the rest of the result has been read
             failure = error
     if failure is not None:
@@ -267,7 +273,7 @@ def _row(data: bytes, at: int, end: int, converting: list[tuple[str | None, Any]
             at += width
         after = at + size
         if after > end:
-            raise AssertionError(
+            raise MalformedRow(
                 "Result length not requested length:\n"
                 f"Expected={size}.  Actual={end - at}.  Position: {at}.  Data Length: {end}"
             )

@@ -577,11 +577,17 @@ class Wire:
             self.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self, quiet: bool) -> None:
-        """Close the socket, after a COM_QUIT when the wire is `quiet`. Never blocks, never raises."""
+        """End the session: with a COM_QUIT when the wire is `quiet`, else by cutting it. Never blocks, never raises."""
         with suppress(Exception):
-            if quiet:
+            if not quiet:
+                self.cut()
+            else:
                 self.sock.settimeout(0)
                 self.sock.send(struct.pack("<iB", 1, COMMAND.COM_QUIT))
+        self.forget()
+
+    def forget(self) -> None:
+        """Close this process's descriptor and tell the server nothing: after a fork another process goes on with it."""
         rfile = self._attributes.get("_rfile")
         with suppress(Exception):
             if rfile is not None:

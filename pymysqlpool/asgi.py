@@ -363,14 +363,16 @@ class PoolMiddleware:
                 await send(message)
 
         try:
-            await self.app(scope, receiving, sending)
+            try:
+                await self.app(scope, receiving, sending)
+            except Exception:
+                if begun:
+                    raise
+            if not begun:
+                await _live(receiving, sending)
         except Exception:
-            if failed:
-                return  # and said so
-            if begun:
+            if not failed:  # else the server has been told
                 raise
-        if not begun:
-            await _live(receiving, sending)
 
     async def _end(self) -> None:
         if self.owns_pool:

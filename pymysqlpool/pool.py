@@ -42,6 +42,7 @@ from .errors import (
     PoolOverloaded,
     PoolTimeout,
     PoolUnavailable,
+    ReturnConnectionToPoolError,
 )
 from .request_scope import RequestScope, request_scope
 from .reuse import Decision, Facts, Reason, Verdict
@@ -202,8 +203,7 @@ class ConnectionPool:
             for slot in inherited.slots():
                 slot.holder = 0  # leases that came along with the fork own nothing here
                 if slot.wire is not None:
-                    # Only this process's copy of the descriptor: no COM_QUIT, the parent goes on using it.
-                    slot.wire.close(quiet=False)
+                    slot.wire.forget()
 
     # -- borrowing -----------------------------------------------------------------------------------------
 
@@ -447,6 +447,7 @@ class ConnectionPool:
         connection._pool = None
         connection._slot = None
         connection._tls_contexts = self._tls_contexts
+        connection._reads_fast = self._settings.fast_reader
         connection.__init__(**arguments, defer_connect=True)  # type: ignore[misc]
         try:
             _wire.establish(connection, deadline)
@@ -612,8 +613,13 @@ class ConnectionPool:
         """Return `connection` after `exception`: what `connection.close()` does, for those who know what happened.
 
         Raises:
-            ReturnConnectionToPoolError: it has been given back already.
+            ReturnConnectionToPoolError: it has been given back already, or it is not of this pool.
         """
+        if connection._pool is not self:
+            owner = "no pool" if connection._pool is None else f"pool({connection._pool.name})"
+            raise ReturnConnectionToPoolError(
+                f"this connection is of {owner}, not of pool({self.name}); nothing was done"
+            )
         self._give_back(connection, exception, sys._getframe(1))
 
     def _settle(

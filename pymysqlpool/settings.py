@@ -50,6 +50,8 @@ class Settings:
         reset_timeout: bound on cleaning a session on return; when it is over the connection is discarded.
         pipeline_reset: send COM_RESET_CONNECTION and what must follow it in one go. None: where known to be safe
             (MariaDB, and MySQL from 8.0); False where a proxy in between is known to hang.
+        fast_reader: read buffered results by the pool's own reader (`_reader.py`), which gives what PyMySQL's gives, in
+            less time. False: by PyMySQL's.
         fail_fast: while the server is down, refuse at once with the real cause instead of waiting for it.
         record_stacks: keep the whole stack of each borrow for reports (slow), not only the place.
         on_connect, on_checkout, on_checkin: called with the connection; on_discard: called with the reason.
@@ -71,6 +73,7 @@ class Settings:
     reset: ResetMode = "auto"
     reset_timeout: float = 5.0
     pipeline_reset: bool | None = None
+    fast_reader: bool = True
     fail_fast: bool = False
     record_stacks: bool = False
     on_connect: Hook | None = None
@@ -98,7 +101,7 @@ class Settings:
             raise SettingsError(f"name={self.name!r} must be a string")
         if self.reset not in ("auto", "always", "never"):
             raise SettingsError(f"reset={self.reset!r} must be 'auto', 'always' or 'never'")
-        for flag in ("background", "fail_fast", "record_stacks"):
+        for flag in ("background", "fast_reader", "fail_fast", "record_stacks"):
             if not isinstance(getattr(self, flag), bool):
                 raise SettingsError(f"{flag}={getattr(self, flag)!r} must be True or False")
         if self.pipeline_reset not in (None, True, False):
