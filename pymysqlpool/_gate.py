@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import random
 
-FIRST_DELAY = 0.05  # seconds
-LONGEST_DELAY = 2.0  # seconds
+FIRST_DELAY = 0.02  # seconds
+LONGEST_DELAY = 0.25  # seconds; one attempt at a time, so a pool asks a dead server four times a second
 _UNLIMITED_FROM = 64
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from pymysql import connections, converters, err, protocol
 from pymysql.constants import FIELD_TYPE, SERVER_STATUS
 
-_SEGMENT = 16 * 1024  # bytes asked of the socket at first; more while a large result is read
+_SEGMENT = 16 * 1024  # bytes asked of the socket; twice as many each time they all come, while a result is read
 _LARGEST_SEGMENT = 256 * 1024
 _CONTINUED = 0xFFFFFF
 _MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
@@ -86,9 +86,11 @@ class Source:
         gathered = len(parts[0])
         try:
             while gathered < size and self._sock is not None:
-                data = self._sock.recv(max(self.segment, min(size - gathered, _LARGEST_SEGMENT)))
+                data = self._sock.recv(self.segment)
                 if not data:
                     break
+                if len(data) == self.segment < _LARGEST_SEGMENT:
+                    self.segment *= 2
                 parts.append(data)
                 gathered += len(data)
         finally:
@@ -235,6 +237,7 @@ def _read_rows(connection: Any, result: Any, source: Source) -> None:
             result.affected_rows = len(rows)
             result.rows = tuple(rows)
             connection._reply_read(status, warning_count, 0, result.has_next)
+            source.segment = _SEGMENT
             break
         if kind == 0xFF:
             source.position = position
@@ -298,5 +301,3 @@ def _receive(connection: Any, source: Source, wanted: int) -> None:
     data = connection._read_bytes(wanted)
     source.buffer = data + source.buffer[source.position :]
     source.position = 0
-    if source.segment < _LARGEST_SEGMENT:
-        source.segment *= 2

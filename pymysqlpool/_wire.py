@@ -148,13 +148,22 @@ class WireResult(_PyMySQLResult):
 
     def _read_load_local_packet(self, first_packet: Any) -> None:
         connection = self.connection
+        write = connection.__dict__.get("_write_bytes")  # of a deadline, if there is one
+        connection.__dict__["_write_bytes"] = partial(_write_or_close, connection, write or connection._write_bytes)
         try:
             super()._read_load_local_packet(first_packet)
         except err.OperationalError as error:
+            interrupt = error.__context__
+            if isinstance(interrupt, BaseException) and not isinstance(interrupt, Exception):
+                raise interrupt from None  # PyMySQL went on, to an error of its own
             # The local file could not be read: PyMySQL has sent the empty packet and read the server's reply to it.
             if error.args[0] == ER.FILE_NOT_FOUND and connection._sock is not None:
                 connection._reply_failed()
             raise
+        finally:
+            del connection.__dict__["_write_bytes"]
+            if write is not None:
+                connection.__dict__["_write_bytes"] = write
 
 
 class _AbandonedResult(WireResult):
@@ -197,6 +206,9 @@ class WireConnection(_PyMySQLConnection):
             self._finish_previous()
             if not exchange.acquire(False):
                 self._refuse_interrupted()
+        if self._exchange is not exchange:  # given back by another thread in this very instant
+            exchange.release()
+            self._refuse_closed()
         slot = self._slot
         if slot is not None:
             if slot.holder != id(self):
@@ -440,6 +452,17 @@ def _write_bytes_until(connection: Any, deadline: float, data: bytes) -> None:
         raise err.OperationalError(CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({error!r})") from error
 
 
+def _write_or_close(connection: Any, write: Callable[[bytes], None], data: bytes) -> None:
+    """Write, or close when interrupted: PyMySQL would wait for a reply to half a packet."""
+    if connection._sock is None:
+        raise err.OperationalError(CR.CR_SERVER_GONE_ERROR, "MySQL server has gone away")
+    try:
+        write(data)
+    except BaseException:
+        connection._force_close()
+        raise
+
+
 def open_socket(connection: Any, deadline: float) -> socket.socket:
     """The connected socket for `connection`, whichever of the host's addresses answers before `deadline`.
 
@@ -546,12 +569,16 @@ class Wire:
             return False  # something came that nobody asked for
         return attributes.get("_sock") is self.sock and self.exchange.acquire(False)
 
-    def is_untouched(self, attributes: Mapping[str, Any]) -> bool:
-        """Whether the borrower left the session as it was: no marks, the same autocommit, the same timeout."""
+    def is_as_lent(self, attributes: Mapping[str, Any]) -> bool:
+        """Whether a handle that is dead by now left the session quiet and as it was: no marks, the same autocommit."""
+        source = attributes["_rfile"]
         return (
             not attributes["_marks"]
+            and not self.exchange.locked()
+            and attributes["_sock"] is self.sock
             and attributes["server_status"] & AUTOCOMMIT_STATUS == self.autocommit_status
             and attributes["_current_timeout"] == self._timeout
+            and (type(source) is not Source or source.position == len(source.buffer))
         )
 
     def borrow_privately(self, attributes: dict[str, Any] | None = None) -> WireConnection:

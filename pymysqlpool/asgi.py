@@ -48,7 +48,7 @@ Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 SCOPE = "pymysqlpool.scope"  # its name in the ASGI scope
 _BUSY = b"The database is busy or out of reach at the moment. Please try again soon.\n"
@@ -214,6 +214,15 @@ async def current_async_connection(pool: AsyncConnectionPool | None = None) -> A
     return await scope.async_connection(pool)
 
 
+async def sync_connection() -> Connection:
+    """The same for a sync endpoint that is handed its connection, as by FastAPI: `Depends(sync_connection)`.
+
+    It waits on the event loop. A sync dependency would wait in one of the framework's threads, and those who have
+    their connection already would find no thread left to use it in.
+    """
+    return (await current_async_connection()).lease
+
+
 class PoolMiddleware:
     """Gives every request and every websocket an `AsyncRequestScope`.
 
@@ -286,7 +295,7 @@ class PoolMiddleware:
             if message["type"] == "http.response.start":
                 message = await self._before_head(request, message)
                 begun = True
-            if self.release_on_response_start:
+            if begun and self.release_on_response_start:
                 await request.release()
             await send(message)
 

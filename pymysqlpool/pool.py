@@ -146,7 +146,8 @@ class ConnectionPool:
         self._policy = reuse_policy
         own = self._settings
         self._checks_more = bool(own.pre_ping or own.on_checkout or own.record_stacks)
-        self._keeps_plainly = own.reset != "always" and own.on_checkin is None and reuse_policy is reuse.decide
+        self._plain = own.reset != "always" and own.on_checkin is None and reuse_policy is reuse.decide
+        self._keeps_plainly = self._plain
         self._came_home = threading.Event()  # a lease ended; close() waits for the last one
         self._lifetime = con_lifetime if con_lifetime and con_lifetime > 0 else float("inf")
         self._tls_contexts: dict[str, Any] = {}
@@ -268,8 +269,6 @@ class ConnectionPool:
         connect_timeout = self._connect_args.get("connect_timeout", _CONNECT_TIMEOUT)
         wish = _Wish(retry_num, retry_interval, own.timeout if timeout is None else timeout, connect_timeout)
         waiter = ThreadWaiter(lease)
-        with self._lock:
-            self._ledger.arrive(waiter)
         try:
             while True:
                 slot = self._obtain(lease, waiter, wish)
@@ -294,32 +293,30 @@ class ConnectionPool:
     def _obtain(self, lease: Connection, waiter: ThreadWaiter, wish: _Wish) -> Slot:
         """Wait for, or make, a connection; returns its slot, owned by `lease`."""
         waiting_since = 0.0
-        try:
-            while True:
-                now = monotonic()
-                with self._lock:
-                    slot, failure = self._step_locked(lease, waiter, wish, now)
-                if slot is not None and slot.state is IN_USE:
-                    return slot
-                if slot is not None:
-                    self._connect(lease, slot, waiter, wish)
-                    continue
-                if failure is not None:
-                    cause = wish.last_error or self._gate.error
-                    raise _report.failure(self, failure, monotonic() - wish.started, cause) from cause
-                if not waiting_since:
-                    waiting_since = now
-                if now >= wish.next_retry and logger.isEnabledFor(logging.DEBUG):
-                    wish.next_retry = now + wish.retry_interval
-                    logger.debug("Retry to get connection from pool(%s)", self.name)
-                self._reap(look_for_dead_threads=True)
-                waiter.wait(self._next_look(waiter, wish) - monotonic())
-        finally:
-            if waiting_since:
-                waited = monotonic() - waiting_since
-                with self._lock:
+        while True:
+            now = monotonic()
+            with self._lock:
+                slot, failure = self._step_locked(lease, waiter, wish, now)
+                if waiting_since and (slot is not None or failure is not None):
                     self._counters.waits += 1
-                    self._counters.wait_time += waited
+                    self._counters.wait_time += now - waiting_since
+                    waiting_since = 0.0
+            if slot is not None and slot.state is IN_USE:
+                return slot
+            if slot is not None:
+                self._connect(lease, slot, waiter, wish)
+                continue
+            if failure is not None:
+                cause = wish.last_error or self._gate.error
+                raise _report.failure(self, failure, monotonic() - wish.started, cause) from cause
+            if not waiting_since:
+                waiting_since = now
+                self._reap()
+            if now >= wish.next_retry and logger.isEnabledFor(logging.DEBUG):
+                wish.next_retry = now + wish.retry_interval
+                logger.debug("Retry to get connection from pool(%s)", self.name)
+            if not waiter.wait(self._next_look(waiter, wish) - now):
+                self._reap(look_for_dead_threads=True)
 
     def _step_locked(
         self, lease: Connection, waiter: Waiter, wish: _Wish, now: float
@@ -328,6 +325,8 @@ class ConnectionPool:
         slot = lease._slot
         if slot is not None and slot.holder == id(lease):
             return slot, None
+        if not waiter.arrival:
+            self._ledger.arrive(waiter)
         if self._state in (PoolState.CLOSING, PoolState.CLOSED):
             return None, PoolClosed
         ledger = self._ledger
@@ -585,17 +584,13 @@ class ConnectionPool:
         slot = lease._slot
         assert slot is not None
         now = monotonic()
-        if (
+        if not (
             exception is None
             and now < slot.expires_at
             and self._keeps_plainly
-            and self._ledger.total <= self._ledger.maxsize
             and slot.holder == id(lease)
-            and slot.wire.is_untouched(attributes)
-            and slot.wire.is_quiet(attributes)
-        ):
-            slot.wire.exchange.release()
-        elif not self._settle(lease, slot, attributes, exception):
+            and slot.wire.is_as_lent(attributes)
+        ) and not self._settle(lease, slot, attributes, exception):
             return
         slot.since = now
         with self._lock:
@@ -662,6 +657,8 @@ class ConnectionPool:
             _wire.abandon(attributes, wire)
             self._discard(lease, slot, decision.reason or Reason.LOST, quiet)
             return False
+        if self._state is PoolState.OPEN and not facts.surplus:
+            self._keeps_plainly = self._plain
         wire.exchange.release()
         try:
             self._clean(wire, attributes, cleanup)
@@ -777,6 +774,7 @@ class ConnectionPool:
         with self._lock:
             self._ledger.size = size
             self._ledger.maxsize = maxsize
+            self._keeps_plainly = False  # until what is too much has come home, see _settle
             woken = self._grant_locked()
         self._wake(woken)
         self._discard_idle(Reason.SURPLUS, lambda slot: self._ledger.total > maxsize)
