@@ -1,0 +1,1 @@
+"""What the pool costs, beside its peers: `python -m benchmarks`. See README.md."""

@@ -1,0 +1,123 @@
+"""8, 32 and 128 threads on pools of 4 and 8, each borrowing, SELECT 1, returning and at once borrowing again.
+
+The wait is from the first attempt of an operation to holding a connection; where a peer refuses instead of waiting,
+each refusal is an error and it is asked again after 1 ms. Fairness: operations of the idlest and the busiest thread,
+and their ratio, in the least fair stretch.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from ..bench import Bench
+from ..measure import Cell, Table, percentile
+from ..peers import BARE, WITH_DEFAULTS, Bare, Peer, Peers, query
+
+
+@dataclass(slots=True)
+class Cellful:
+    """What happened in one stretch of one peer."""
+
+    rate: float  # operations per second
+    per_thread: list[int]
+    waits: list[float]  # milliseconds, sorted
+    errors: int
+
+
+@dataclass(slots=True)
+class _Worker:
+    peer: Peer
+    seconds: float
+    start: threading.Barrier
+    operations: int = 0
+    errors: int = 0
+    waits: list[float] = field(default_factory=list)
+    ended: float = 0.0
+
+    def run(self) -> None:
+        self.start.wait()
+        clock = time.monotonic
+        until = clock() + self.seconds
+        peer, waits = self.peer, self.waits
+        while True:
+            asked = clock()
+            if asked >= until:
+                break
+            try:
+                connection, refusals = peer.insist(until)
+            except TimeoutError:
+                self.errors += 1
+                break
+            waits.append(clock() - asked)
+            query(connection)
+            peer.give_back(connection)
+            self.operations += 1
+            self.errors += refusals
+        self.ended = clock()
+
+
+def stretch(peers: list[Peer], seconds: float) -> Cellful:
+    """Run a thread on each of `peers` (the same one, many times, when it is a pool) for so long."""
+    start = threading.Barrier(len(peers) + 1)
+    workers = [_Worker(peer, seconds, start) for peer in peers]
+    threads = [threading.Thread(target=worker.run) for worker in workers]
+    for thread in threads:
+        thread.start()
+    start.wait()
+    began = time.monotonic()
+    for thread in threads:
+        thread.join()
+    operations = [worker.operations for worker in workers]
+    took = max(worker.ended for worker in workers) - began
+    waits = sorted(wait * 1000 for worker in workers for wait in worker.waits)
+    return Cellful(sum(operations) / took, operations, waits, sum(worker.errors for worker in workers))
+
+
+def run(bench: Bench) -> list[Table]:
+    tables = []
+    threads: tuple[int, ...] = bench.pick((8, 32, 128), (8, 32))
+    for size in bench.pick((4, 8), (4,)):
+        bare = [Bare(bench.tcp) for _ in range(size)]
+        peers = Peers(WITH_DEFAULTS, bench.tcp, size=size)
+        with peers as there:
+            for peer in there.values():
+                peer.fill(size)
+            for number in threads:
+                lists: dict[str, list[Peer]] = {BARE: list(bare)}
+                lists |= {name: [peer] * number for name, peer in there.items()}
+                tables.append(table(bench, lists, peers.missing, number, size))
+        for peer in bare:
+            peer.close()
+    return tables
+
+
+def table(bench: Bench, lists: Mapping[str, list[Peer]], missing: Mapping[str, str], number: int, size: int) -> Table:
+    rounds, seconds = bench.pick((3, 0.6), (2, 0.2))
+    cells: dict[str, list[Cellful]] = {name: [] for name in lists}
+    for turn in range(rounds):
+        order = list(lists)
+        for name in order[turn:] + order[:turn]:
+            cells[name].append(stretch(lists[name], seconds))
+    columns = ["", f"speed, {size} bare = 1", "p50 ms", "p99 ms", "p99.9 ms", "max ms"]
+    columns += ["idlest", "busiest", "fairness", "errors"]
+    made = Table(
+        f"contention_{number}_on_{size}", f"{number} threads on {size} connections", columns, missing=dict(missing)
+    )
+    for name, of in sorted(cells.items(), key=lambda item: -median(one.rate for one in item[1])):
+        made.add(name, *_row(of, cells[BARE]))
+    return made
+
+
+def _row(of: list[Cellful], bare: list[Cellful]) -> list[Any]:
+    waits = sorted(wait for one in of for wait in one.waits)
+    unfairest = min(of, key=lambda one: min(one.per_thread) / max(one.per_thread)).per_thread
+    speed = median(one.rate / other.rate for one, other in zip(of, bare, strict=True))
+    cells: list[Cell] = [speed]
+    cells += [percentile(waits, share) for share in (0.5, 0.99, 0.999)]
+    cells += [waits[-1], min(unfairest), max(unfairest), min(unfairest) / max(unfairest)]
+    return [*cells, sum(one.errors for one in of)]

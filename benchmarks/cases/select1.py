@@ -1,0 +1,87 @@
+"""Borrow, SELECT 1, return: over TCP, a unix socket, TLS, and a link on which a round trip takes 1 ms more.
+
+Over the slow link also with a session that comes home dirty: a transaction with a write, left open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import repeat
+from typing import Any
+
+from pymysqlpool.devserver import DevServer
+
+from ..bench import Bench
+from ..measure import Table, compare, interleave, timed
+from ..peers import ALL, BARE, Bare, Peer, Peers, query
+
+DELAY = 0.001  # seconds
+
+
+def cycle(peer: Peer, statement: str = "SELECT 1") -> Callable[[int], None]:
+    borrow, give_back = peer.borrow, peer.give_back
+
+    def body(operations: int) -> None:
+        for _ in repeat(None, operations):
+            connection = borrow()
+            query(connection, statement)
+            give_back(connection)
+
+    return body
+
+
+def run(bench: Bench) -> list[Table]:
+    tables = []
+    for key, title, connect, server in (
+        ("tcp", "TCP", bench.tcp, bench.server),
+        ("unix", "unix socket", bench.unix, bench.server),
+        ("tls", "TLS", bench.tls, bench.tls_server),
+    ):
+        tables.append(table(bench, f"select1_{key}", f"Borrow, SELECT 1, return: {title}", connect, server))
+    with bench.link(DELAY) as connect:
+        title = "Borrow, SELECT 1, return: TCP with 1 ms per round trip"
+        tables.append(table(bench, "select1_link", title, connect, bench.server, few=True))
+        admin = Bare(bench.tcp)
+        query(admin.borrow(), "CREATE OR REPLACE TABLE dirty (id INT PRIMARY KEY, v INT)")
+        query(admin.borrow(), "INSERT INTO dirty VALUES (1, 0)")
+        admin.borrow().commit()
+        admin.close()
+        title = "Borrow, UPDATE without COMMIT, return: TCP with 1 ms per round trip (bare: UPDATE, ROLLBACK)"
+        update = "UPDATE dirty SET v = v + 1 WHERE id = 1"
+        tables.append(table(bench, "select1_dirty", title, connect, bench.server, few=True, statement=update))
+    return tables
+
+
+def table(
+    bench: Bench,
+    key: str,
+    title: str,
+    connect: Mapping[str, Any],
+    server: DevServer,
+    *,
+    few: bool = False,
+    statement: str = "SELECT 1",
+) -> Table:
+    peers = Peers(kinds_for(statement), connect, size=1)
+    with peers as there, bench.pinned(server.pid):
+        for peer in there.values():
+            peer.fill(1)
+        segments = {name: timed(cycle(peer, statement)) for name, peer in there.items()}
+        if statement != "SELECT 1":
+            there[BARE].give_back = _roll_back
+            segments[BARE] = timed(cycle(there[BARE], statement))
+        rounds = bench.pick(30, 6) if few else bench.pick(150, 20)
+        taken = interleave(segments, rounds, seconds=0.02 if few else 0.005)
+    return compare(key, title, taken, peers.missing, bare=BARE)
+
+
+def kinds_for(statement: str) -> Iterable[type[Peer]]:
+    """All; of a transaction left open, only those that end it (the others would block the next one's row)."""
+    if statement == "SELECT 1":
+        return ALL
+    leaving_it = ("pymysql-pool 0.3.7", "DBUtils, no checks", "SQLAlchemy, no rollback", "pymysql-pool 0.5.0")
+    return [kind for kind in ALL if kind.name not in leaving_it]
+
+
+def _roll_back(connection: Any) -> None:
+    connection.rollback()

@@ -1,0 +1,201 @@
+"""What each operation costs, in numbers that do not depend on the clock: function calls and round trips.
+
+Python function calls are counted with `sys.setprofile` (calls of C functions are not: they differ between versions of
+Python), round trips by a proxy between pool and server (`benchmarks/proxy.py`). Where PyMySQL does part of the work,
+its own calls for the same thing are counted in the same test and only what we add is bounded, so that another PyMySQL
+or another Python moves both. A negative bound says that we need fewer calls than PyMySQL.
+
+**Changing a bound.** All are upper bounds, in `BOUNDS`, a little above what Python 3.11 to 3.13 needed when they were
+set. When a test fails, the message has the number and the functions behind it. If the new calls are worth it, raise
+the bound in the same commit and say in its message what they buy; when something becomes cheaper, lower it. Round
+trips are exact: one more is a network latency for every user, and needs a reason in the changelog.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import pymysql
+import pytest
+
+from benchmarks.proxy import Link
+from pymysqlpool import ConnectionPool
+from pymysqlpool.devserver import DevServer
+from pymysqlpool.reuse import Decision, Facts, Reason, Verdict
+from tests.conftest import MakePool
+
+BOUNDS = {
+    "borrow and return": 14,
+    "borrow, SELECT 1, return: more than PyMySQL": -36,
+    "borrow, UPDATE, commit, return: more than PyMySQL": 27,
+    "connect: more than PyMySQL": 84,
+}
+WARM_UP = 3
+
+
+def calls(operation: Callable[[], object], warm_up: int = WARM_UP) -> Counter[str]:
+    """Python functions that `operation` calls, itself not among them."""
+    for _ in range(warm_up):
+        operation()
+    counted: Counter[str] = Counter()
+
+    def profile(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call":
+            counted[frame.f_code.co_qualname] += 1
+
+    before = sys.getprofile()
+    gc.disable()  # finalizers of other tests' objects are none of ours
+    sys.setprofile(profile)
+    try:
+        operation()
+    finally:
+        sys.setprofile(before)
+        gc.enable()
+    counted[operation.__qualname__] -= 1  # type: ignore[attr-defined]
+    return +counted
+
+
+def check(what: str, ours: Counter[str], theirs: Counter[str] | None = None) -> None:
+    found = ours.total() - (theirs or Counter()).total()
+    listing = ", ".join(f"{name} {number}" for name, number in (ours - (theirs or Counter())).most_common())
+    assert found <= BOUNDS[what], f"{what}: {found} Python calls, at most {BOUNDS[what]} allowed. They are: {listing}"
+
+
+def select_1(connection: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("SELECT 1")
+    cursor.fetchall()
+    cursor.close()
+
+
+def update_and_commit(connection: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("UPDATE counted SET v = v + 1")
+    cursor.close()
+    connection.commit()
+
+
+def keep_none(facts: Facts) -> Decision:
+    """A reuse policy with which each borrow has to connect."""
+    return Decision(Verdict.DISCARD, Reason.EXPIRED)
+
+
+def test_borrow_and_return_without_a_query(make_pool: MakePool) -> None:
+    pool = make_pool(size=4, pre_create_num=4)
+
+    def operation() -> None:
+        pool.get_connection().close()
+
+    check("borrow and return", calls(operation))
+
+
+def test_borrow_select_1_and_return(make_pool: MakePool, admin: Any) -> None:
+    pool = make_pool(size=1, autocommit=True)
+
+    def ours() -> None:
+        connection = pool.get_connection()
+        select_1(connection)
+        connection.close()
+
+    def theirs() -> None:
+        select_1(admin)
+
+    check("borrow, SELECT 1, return: more than PyMySQL", calls(ours), calls(theirs))
+
+
+def test_borrow_update_commit_and_return(make_pool: MakePool, admin: Any) -> None:
+    pool = make_pool(size=1)
+    with admin.cursor() as cursor:
+        cursor.execute("CREATE OR REPLACE TABLE counted (v INT)")
+
+    def ours() -> None:
+        connection = pool.get_connection()
+        update_and_commit(connection)
+        connection.close()
+
+    def theirs() -> None:
+        update_and_commit(admin)
+
+    check("borrow, UPDATE, commit, return: more than PyMySQL", calls(ours), calls(theirs))
+
+
+def test_connect(make_pool: MakePool, connect_args: dict[str, Any]) -> None:
+    pool = make_pool(size=1, reuse_policy=keep_none)
+    kept: list[Any] = []
+
+    def ours() -> None:
+        kept.append(pool.get_connection())
+
+    def theirs() -> None:
+        kept.append(pymysql.connect(**connect_args))
+
+    def counted(operation: Callable[[], object]) -> Counter[str]:
+        operation()  # the first one of a pool also learns what a fresh session looks like
+        kept.pop().close()
+        found = calls(operation, warm_up=0)
+        kept.pop().close()
+        return found
+
+    check("connect: more than PyMySQL", counted(ours), counted(theirs))
+
+
+# -- round trips -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def link(server: DevServer) -> Iterator[Link]:
+    with Link((server.host, server.port)) as link:
+        yield link
+
+
+def round_trips(link: Link, operation: Callable[[], object]) -> tuple[int, int]:
+    """How often `operation` waits for the server, and how many packets it sends."""
+    link.reset()
+    operation()
+    return link.round_trips, link.requests
+
+
+def test_a_clean_cycle_costs_its_query_alone(make_pool: MakePool, link: Link) -> None:
+    """Invariant 9."""
+    for autocommit in (True, False):
+        pool = make_pool(port=link.port, size=1, pre_create_num=1, autocommit=autocommit)
+
+        def cycle(pool: ConnectionPool = pool) -> None:
+            with pool.get_connection() as connection:
+                select_1(connection)
+
+        assert round_trips(link, lambda pool=pool: pool.get_connection().close()) == (0, 0)  # type: ignore[misc]
+        assert round_trips(link, cycle) == (1, 1)
+
+
+def test_a_transaction_left_open_costs_one_round_trip_more(make_pool: MakePool, link: Link) -> None:
+    pool = make_pool(port=link.port, size=1, pre_create_num=1, autocommit=True)
+
+    def operation() -> None:
+        connection = pool.get_connection()
+        connection.begin()
+        connection.close()
+
+    assert round_trips(link, operation) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({}, (2, 2)), ({"autocommit": True}, (2, 2)), ({"autocommit": None}, (2, 2))],
+    ids=str,
+)
+def test_a_connect_is_a_login_and_one_set_up(
+    make_pool: MakePool, link: Link, options: dict[str, Any], expected: tuple[int, int]
+) -> None:
+    """From the second connection of a pool on: the first also asks what a fresh session looks like."""
+    pool = make_pool(port=link.port, size=1, reuse_policy=keep_none, **options)
+    pool.get_connection().close()
+    link.wait_until_unused()
+    lent: list[Any] = []
+    assert round_trips(link, lambda: lent.append(pool.get_connection())) == expected
+    lent[0].close()
