@@ -261,7 +261,9 @@ class WireConnection(_PyMySQLConnection):
     def _refuse_closed(self) -> NoReturn:
         raise err.InterfaceError(0, "the connection is closed")
 
-    def _reply_read(self, status: int, warning_count: int, insert_id: int, has_next: bool | None) -> None:
+    def _reply_read(
+        self, status: int, warning_count: int, insert_id: int, has_next: bool | None, message: bytes = b""
+    ) -> None:
         """A whole reply was read: note what it says, and when none follows, that the wire is quiet."""
         marks = self._marks
         if status & _IN_TRANS:
@@ -269,7 +271,8 @@ class WireConnection(_PyMySQLConnection):
         else:
             marks &= ~(TRANSACTION | WROTE)
         if status & _SESSION_STATE_CHANGED and not self._effect & (AUTOCOMMIT | DATABASE):
-            marks |= STATE
+            if not _tells_of_transactions_only(message):
+                marks |= STATE
         if insert_id:
             marks |= INSERT_ID
         if warning_count:
@@ -304,7 +307,7 @@ class WireConnection(_PyMySQLConnection):
 
     def _read_ok_packet(self) -> Any:
         ok = super()._read_ok_packet()
-        self._reply_read(ok.server_status, ok.warning_count, ok.insert_id, ok.has_next)
+        self._reply_read(ok.server_status, ok.warning_count, ok.insert_id, ok.has_next, ok.message)
         return ok
 
     def _read_query_result(self, unbuffered: bool = False) -> int:
@@ -321,7 +324,9 @@ class WireConnection(_PyMySQLConnection):
         if result.field_count == 0:  # an OK packet; a result set was noted when its EOF was read
             if result.affected_rows:
                 self._marks |= WROTE
-            self._reply_read(result.server_status, result.warning_count, result.insert_id, result.has_next)
+            self._reply_read(
+                result.server_status, result.warning_count, result.insert_id, result.has_next, result.message
+            )
         self._affected_rows = result.affected_rows
         return self._affected_rows
 
@@ -408,6 +413,28 @@ class WireConnection(_PyMySQLConnection):
         if failure is not None:
             raise failure
 
+
+def _tells_of_transactions_only(message: bytes) -> bool:
+    """Whether the session state information in an OK packet is about transactions and GTIDs, which the status flags
+    tell as well. MySQL 9 sends it with every BEGIN and COMMIT.
+
+    After the text (length-encoded) comes the length of all entries, then each: type, length, data.
+    """
+    try:
+        at = 1 + message[0]
+        if message[0] >= 0xFB or message[at] >= 0xFB or at + 1 + message[at] != len(message):
+            return False
+        at += 1
+        while at < len(message):
+            if message[at] not in _TRANSACTION_TRACKERS or message[at + 1] >= 0xFB:
+                return False
+            at += 2 + message[at + 1]
+    except IndexError:
+        return False
+    return True
+
+
+_TRANSACTION_TRACKERS = frozenset({3, 4, 5})  # GTIDS, TRANSACTION_CHARACTERISTICS, TRANSACTION_STATE
 
 _EFFECT_OF_COMMAND: Mapping[int, int] = {
     COMMAND.COM_PING: NOTHING,
@@ -600,8 +627,10 @@ class Wire:
 
     def cut(self) -> None:
         """End a session that somebody may be using: a thread that waits for its reply is woken with an error."""
+        # Not SSLSocket's own shutdown: it drops TLS first, and a thread in mid-send would go on in the clear.
+        is_socket = isinstance(self.sock, socket.socket)
         with suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RDWR)
+            (partial(socket.socket.shutdown, self.sock) if is_socket else self.sock.shutdown)(socket.SHUT_RDWR)
 
     def close(self, quiet: bool) -> None:
         """End the session: with a COM_QUIT when the wire is `quiet`, else by cutting it. Never blocks, never raises."""

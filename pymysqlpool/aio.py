@@ -201,8 +201,6 @@ class AsyncConnectionPool:
         wish = _Wish(retry_num, retry_interval, own.timeout if timeout is None else timeout, connect_timeout)
         waiter = AsyncWaiter(lease)
         token = _borrower.Token()  # the loop's thread would do, but it borrows for many and lives too long
-        with pool._lock:
-            pool._ledger.arrive(waiter)
         try:
             while True:
                 slot = await self._obtain(lease, waiter, wish)
@@ -298,7 +296,7 @@ class AsyncConnectionPool:
         elif not is_between_commands(lease):
             slot.wire.cut()  # rows are under way, or another thread waits for them and is woken by this
             give_back()
-        elif pool._keeps_plainly and slot.wire.is_untouched(lease.__dict__) and not _is_time_to_tend(pool):
+        elif pool._keeps_plainly and slot.wire.is_as_lent(lease.__dict__) and not _is_time_to_tend(pool):
             give_back()
         else:
             bell = Bell()

@@ -197,5 +197,11 @@ class ReturnedConnection(Connection):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         self._refuse_closed()
 
+    def ping(self, *arguments: Any, **named: Any) -> None:
+        self._refuse_closed()
+
+    def insert_id(self) -> int:
+        self._refuse_closed()
+
 
 ReturnedConnection.__name__ = Connection.__name__

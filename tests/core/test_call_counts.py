@@ -111,7 +111,7 @@ def test_borrow_select_1_and_return(make_pool: MakePool, admin: Any) -> None:
 def test_borrow_update_commit_and_return(make_pool: MakePool, admin: Any) -> None:
     pool = make_pool(size=1)
     with admin.cursor() as cursor:
-        cursor.execute("CREATE OR REPLACE TABLE counted (v INT)")
+        cursor.execute("CREATE TABLE IF NOT EXISTS counted (v INT)")
 
     def ours() -> None:
         connection = pool.get_connection()

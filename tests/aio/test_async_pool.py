@@ -1,0 +1,331 @@
+"""What a borrower sees: cursors, transactions, returns, errors."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from typing import Any
+
+import pytest
+from pymysql import err
+from pymysql.cursors import DictCursor, SSCursor
+
+from pymysqlpool import ConnectionInterruptedError, PoolClosed, PoolTimeout, ReturnConnectionToPoolError
+from pymysqlpool.aio import AsyncConnection, AsyncConnectionPool
+from pymysqlpool.transaction import TransactionError
+
+from .conftest import Opened
+
+
+@pytest.fixture
+def table(admin: Any) -> Any:
+    """An empty table `note (id)`; returns what is committed in it."""
+    with admin.cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS note")
+        cursor.execute("CREATE TABLE note (id INT PRIMARY KEY) ENGINE=InnoDB")
+
+    def committed() -> list[int]:
+        with admin.cursor() as cursor:
+            cursor.execute("SELECT id FROM note ORDER BY id")
+            return [number for (number,) in cursor.fetchall()]
+
+    yield committed
+    with admin.cursor() as cursor:
+        cursor.execute("DROP TABLE note")
+
+
+async def insert(connection: AsyncConnection, number: int) -> None:
+    async with connection.cursor() as cursor:
+        await cursor.execute("INSERT INTO note VALUES (%s)", (number,))
+
+
+def test_it_reads_like_aiomysql(opened: Opened) -> None:
+    async def main() -> None:
+        async with opened() as pool, pool.get_connection() as connection:
+            async with connection.cursor() as cursor:
+                assert await cursor.execute("SELECT 1 UNION SELECT 2 UNION SELECT 3") == 3
+                assert await cursor.fetchone() == (1,)
+                assert await cursor.fetchmany(1) == ((2,),)
+                assert await cursor.fetchall() == ((3,),)
+                assert (cursor.rowcount, cursor.description[0][0]) == (3, "1")
+            cursor = await connection.cursor(DictCursor)
+            await cursor.execute("SELECT 5 AS five")
+            assert [row async for row in cursor] == [{"five": 5}]
+            await cursor.close()
+            cursor = connection.cursor(SSCursor)
+            await cursor.execute("SELECT seq FROM seq_1_to_300")
+            assert [number async for (number,) in cursor] == list(range(1, 301))
+            await connection.ping()
+            assert await connection.run_sync(lambda sync: sync.thread_id()) > 0
+
+    asyncio.run(main())
+
+
+def test_executemany_and_several_result_sets(opened: Opened, table: Any) -> None:
+    async def main() -> None:
+        async with opened(client_flag=1 << 16) as pool, pool.get_connection() as connection:
+            cursor = connection.cursor()
+            assert await cursor.executemany("INSERT INTO note VALUES (%s)", [(1,), (2,)]) == 2
+            await cursor.execute("SELECT 1; SELECT 2")
+            assert await cursor.fetchone() == (1,)
+            assert await cursor.nextset()
+            assert await cursor.fetchone() == (2,)
+
+    asyncio.run(main())
+    assert table() == [1, 2]
+
+
+def test_a_good_block_commits_and_a_bad_one_rolls_back(opened: Opened, table: Any) -> None:
+    async def main() -> None:
+        async with opened(size=1, maxsize=1) as pool:
+            async with pool.get_connection() as connection:
+                await insert(connection, 1)
+            with pytest.raises(ZeroDivisionError):
+                async with pool.get_connection() as connection:
+                    await insert(connection, 2)
+                    raise ZeroDivisionError
+            connection = await pool.get_connection()
+            await insert(connection, 3)
+            await connection.commit()
+            await insert(connection, 4)
+            await connection.rollback()
+            await connection.begin()
+            await insert(connection, 5)
+            await connection.close()
+            assert (pool.stats().idle, pool.stats().created) == (1, 1)
+
+    asyncio.run(main())
+    assert table() == [1, 3]
+
+
+def test_transaction_blocks_nest_by_savepoints(opened: Opened, table: Any) -> None:
+    async def main() -> None:
+        async with opened(autocommit=True) as pool, pool.get_connection() as connection:
+            async with connection.transaction():
+                await insert(connection, 1)
+                with pytest.raises(ZeroDivisionError):
+                    async with connection.transaction():
+                        await insert(connection, 2)
+                        raise ZeroDivisionError
+                async with connection.transaction():
+                    await insert(connection, 3)
+            with pytest.raises(err.IntegrityError):
+                async with connection.transaction():
+                    await insert(connection, 4)
+                    await insert(connection, 1)
+            assert pool.stats().in_use == 1
+
+    asyncio.run(main())
+    assert table() == [1, 3]
+
+
+def test_a_transaction_that_cannot_begin_says_why(opened: Opened, table: Any) -> None:
+    async def main() -> None:
+        async with opened() as pool:
+            connection = await pool.get_connection()
+            await insert(connection, 1)
+            with pytest.raises(TransactionError, match="uncommitted changes"):
+                async with connection.transaction():
+                    pass
+            await connection.close()
+
+    asyncio.run(main())
+
+
+def test_a_transaction_left_by_cancellation_is_rolled_back(opened: Opened, table: Any) -> None:
+    async def main() -> None:
+        async with opened(autocommit=True) as pool, pool.get_connection() as connection:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1), connection.transaction():
+                    await insert(connection, 1)
+                    await asyncio.Event().wait()
+            await insert(connection, 2)  # nothing ran when it was cancelled: the connection is as good as before
+
+    asyncio.run(main())
+    assert table() == [2]
+
+
+def test_a_returned_connection_is_dead_and_says_where_it_was_returned(opened: Opened) -> None:
+    async def main() -> None:
+        async with opened() as pool:
+            connection = await pool.get_connection()
+            cursor = connection.cursor()
+            await cursor.execute("SELECT 1")
+            await connection.close()
+            for use in (connection.close, connection.ping, cursor.fetchone, connection.commit):
+                with pytest.raises(ReturnConnectionToPoolError, match=r"test_async_pool\.py"):
+                    await use()
+            with pytest.raises(ReturnConnectionToPoolError, match="returned to the pool"):
+                connection.cursor()
+
+    asyncio.run(main())
+
+
+def test_a_clean_return_needs_no_thread_and_no_round_trip(opened: Opened) -> None:
+    async def main() -> None:
+        async with opened() as pool:
+            async with pool.get_connection():
+                pass
+            threads = threading.active_count()
+            pool.pool._tend_at = float("inf")
+            for _ in range(50):
+                async with pool.get_connection():
+                    pass
+            assert threading.active_count() == threads
+            assert pool.stats().created == 1
+
+    asyncio.run(main())
+
+
+def test_a_dirty_session_is_as_new_for_the_next(opened: Opened) -> None:
+    async def main() -> None:
+        async with opened(size=1, maxsize=1) as pool:
+            async with pool.get_connection() as connection:
+                await connection.cursor().execute("SET @mine = 1, sql_mode = 'ANSI'")
+            async with pool.get_connection() as connection, connection.cursor() as cursor:
+                await cursor.execute("SELECT @mine, @@sql_mode LIKE '%ANSI%'")
+                assert await cursor.fetchone() == (None, 0)
+            assert (pool.stats().created, dict(pool.stats().discarded)) == (1, {})
+
+    asyncio.run(main())
+
+
+def test_a_half_read_result_is_discarded_and_not_drained(opened: Opened) -> None:
+    """20: an exception ends the cursor's block at once."""
+
+    async def main() -> None:
+        async with opened() as pool:
+            with pytest.raises(ZeroDivisionError):
+                async with pool.get_connection() as connection, connection.cursor(SSCursor) as cursor:
+                    await cursor.execute("SELECT seq, REPEAT('x', 200) FROM seq_1_to_2000000")
+                    await cursor.fetchone()
+                    raise ZeroDivisionError
+            assert sum(pool.stats().discarded.values()) == 1
+
+    asyncio.run(main())
+
+
+def test_tasks_that_share_a_connection_are_served_one_after_the_other(opened: Opened) -> None:
+    """34"""
+
+    async def one(connection: AsyncConnection, number: int) -> int:
+        async with connection.cursor() as cursor:
+            await cursor.execute("SELECT %s, SLEEP(0.001)", (number,))
+            return (await cursor.fetchone())[0]  # type: ignore[no-any-return]
+
+    async def main() -> None:
+        async with opened() as pool, pool.get_connection() as connection:
+            assert await asyncio.gather(*(one(connection, number) for number in range(50))) == list(range(50))
+
+    asyncio.run(main())
+
+
+def test_closing_cuts_off_what_another_task_is_doing(opened: Opened) -> None:
+    async def main() -> None:
+        async with opened(size=1, maxsize=1) as pool:
+            connection = await pool.get_connection()
+            tasks = [asyncio.create_task(connection.cursor().execute("SELECT SLEEP(30)")) for _ in range(2)]
+            await asyncio.sleep(0.1)
+            await connection.close()
+            with pytest.raises(err.MySQLError):
+                await tasks[0]
+            with pytest.raises(ReturnConnectionToPoolError):
+                await tasks[1]
+            async with pool.get_connection() as connection, connection.cursor() as cursor:
+                await cursor.execute("SELECT 1")
+                assert await cursor.fetchone() == (1,)
+
+    asyncio.run(main())
+
+
+def test_a_timeout_says_who_holds_the_connections(opened: Opened) -> None:
+    async def main() -> None:
+        async with opened(size=1, maxsize=1) as pool, pool.get_connection():
+            with pytest.raises(PoolTimeout, match=r"(?s)1 in use.*test_async_pool.py") as raised:
+                await pool.get_connection(timeout=0.1)
+            assert "This thread itself" not in str(raised.value), "tasks share the loop's thread"
+
+    asyncio.run(main())
+
+
+def test_a_loop_that_lives_keeps_what_it_borrowed(opened: Opened) -> None:
+    """Whoever looks for leases of dead threads finds none here, before and after the first statement."""
+
+    async def main() -> None:
+        async with opened(size=1, maxsize=1) as pool, pool.get_connection() as connection:
+            for _ in range(2):
+                with pytest.raises(PoolTimeout):
+                    await pool.get_connection(timeout=0.01)
+                assert pool.stats().leaked == 0
+                await connection.ping()
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_nobody_gave_back_is_taken_back(opened: Opened, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with opened(size=1, maxsize=1) as pool:
+            await pool.get_connection()
+            async with pool.get_connection(timeout=5) as connection:
+                await connection.ping()
+            assert pool.stats().leaked == 1
+            assert "never given back" in caplog.text
+
+    asyncio.run(main())
+
+
+def test_closing_the_pool_fails_its_waiters_at_once(opened: Opened) -> None:
+    async def main() -> None:
+        async with opened(size=1, maxsize=1) as pool:
+            connection = await pool.get_connection()
+            waiting = asyncio.ensure_future(pool.get_connection())
+            await asyncio.sleep(0.05)
+            closing = asyncio.create_task(pool.close())
+            with pytest.raises(PoolClosed):
+                await waiting
+            assert not closing.done(), "it waits for the lent connection"
+            await connection.ping()
+            await connection.close()
+            await asyncio.wait_for(closing, 2)
+
+    asyncio.run(main())
+
+
+def test_hooks_and_pings_run_in_threads(opened: Opened) -> None:
+    threads: list[int] = []
+
+    def note(connection: Any) -> None:
+        threads.append(threading.get_ident())
+        connection.ping()
+
+    async def main() -> None:
+        hooks = {"on_connect": note, "on_checkout": note, "on_checkin": note}
+        async with opened(size=1, maxsize=1, pre_ping=True, **hooks) as pool:
+            for _ in range(2):
+                async with pool.get_connection() as connection:
+                    await connection.ping()
+        assert len(threads) == 5
+        assert threading.get_ident() not in threads
+
+    asyncio.run(main())
+
+
+def test_lost_changes_are_not_passed_over_in_silence(opened: Opened, table: Any) -> None:
+    async def main() -> None:
+        async with opened(kill_on_cancel=True) as pool:
+            with pytest.raises(ConnectionInterruptedError, match="not committed"):
+                async with pool.get_connection() as connection:
+                    await insert(connection, 1)
+                    with pytest.raises(TimeoutError):
+                        async with asyncio.timeout(0.1):
+                            await connection.cursor().execute("SELECT SLEEP(5)")
+
+    asyncio.run(main())
+    assert table() == []
+
+
+def test_without_asgiref_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "asgiref.sync", None)
+    with pytest.raises(ImportError, match=r"Did you install pymysqlpool-web\[async\]\?"):
+        AsyncConnectionPool(host="127.0.0.1", port=1)

@@ -1,0 +1,82 @@
+"""Sync and async borrowers of one pool: one queue, in order of arrival."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from pymysqlpool import ConnectionPool
+from pymysqlpool.aio import AsyncConnectionPool
+
+
+async def until(state: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not state():
+            await asyncio.sleep(0.001)
+
+
+def test_threads_and_tasks_are_served_in_order_of_arrival(make_pool: Callable[..., ConnectionPool]) -> None:
+    sync_pool = make_pool(size=1, maxsize=1, timeout=10)
+    served: list[int] = []
+
+    def in_a_thread(number: int) -> None:
+        with sync_pool.get_connection():
+            served.append(number)
+
+    async def main() -> None:
+        async with AsyncConnectionPool(pool=sync_pool) as pool:
+
+            async def in_a_task(number: int) -> None:
+                async with pool.get_connection():
+                    served.append(number)
+
+            held = await pool.get_connection()
+            threads, tasks = [], []
+            for number in range(12):
+                if number % 2:
+                    tasks.append(asyncio.create_task(in_a_task(number)))
+                else:
+                    threads.append(threading.Thread(target=in_a_thread, args=(number,)))
+                    threads[-1].start()
+                await until(lambda number=number: pool.stats().waiting == number + 1)  # type: ignore[misc]
+            await held.close()
+            await asyncio.gather(*tasks)
+            await until(lambda: len(served) == 12)
+            for thread in threads:
+                thread.join()
+
+    asyncio.run(main())
+    assert served == list(range(12))
+
+
+def test_a_pool_shared_has_its_options_already(make_pool: Callable[..., ConnectionPool]) -> None:
+    with pytest.raises(TypeError, match="options already"):
+        AsyncConnectionPool(pool=make_pool(), maxsize=3)
+
+
+def test_loops_in_several_threads_share_a_pool(make_pool: Callable[..., ConnectionPool]) -> None:
+    pool = AsyncConnectionPool(pool=make_pool(size=2, maxsize=2, timeout=10))
+    wrong: list[object] = []
+
+    async def one(number: int) -> None:
+        async with pool.get_connection() as connection, connection.cursor() as cursor:
+            await cursor.execute("SELECT %s", (number,))
+            row = await cursor.fetchone()
+            if row != (number,):
+                wrong.append(row)
+
+    async def main(first: int) -> None:
+        await asyncio.gather(*(one(first + number) for number in range(40)))
+
+    threads = [threading.Thread(target=asyncio.run, args=(main(number * 100),)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not wrong
+    assert pool.stats().in_use == 0
+    assert pool.stats().created <= 2
+    asyncio.run(pool.close())

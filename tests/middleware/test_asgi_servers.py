@@ -1,0 +1,155 @@
+"""Real servers, and clients that hang up: what the servers do then is the point (behaviours 20, 30, 42)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.support import wait_until
+
+from .conftest import ROOT, Web
+
+SERVERS = {
+    "uvicorn": ["uvicorn", "--factory", "--fd", "{fd}", "--timeout-graceful-shutdown", "1"],
+    "hypercorn": ["hypercorn", "--bind", "fd://{fd}", "--graceful-timeout", "1"],
+    "gunicorn": [
+        *("gunicorn", "--worker-class", "asgi", "--bind", "fd://{fd}"),
+        *("--asgi-disconnect-grace-period", "0", "--graceful-timeout", "1"),
+    ],
+}
+FRAMEWORKS = ("starlette", "quart")
+
+
+@contextmanager
+def serving(server: str, framework: str, environment: dict[str, str]) -> Iterator[tuple[Web, subprocess.Popen[bytes]]]:
+    """Run an application of `asgi_application` under `server` until the block ends."""
+    for needed in (server, framework):
+        pytest.importorskip(needed)
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for port in range(15500, 16000):
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            break
+        listener.listen(256)
+        application = f"tests.middleware.asgi_application:{framework}{'' if server == 'uvicorn' else '()'}"
+        process = subprocess.Popen(
+            [sys.executable, "-m", *(word.format(fd=listener.fileno()) for word in SERVERS[server]), application],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            pass_fds=[listener.fileno()],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        web = Web(listener.getsockname()[1])
+        try:
+            wait_until(lambda: process.poll() is not None or _answers(web), f"{server} answers", timeout=30)
+            assert process.poll() is None, f"{server} ended by itself"
+            yield web, process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _answers(web: Web) -> bool:
+    try:
+        return web.ask("GET", "/numbers")[0] == 200
+    except OSError:
+        return False
+
+
+def numbers(web: Web) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(web.ask("GET", "/numbers")[1])
+    return found
+
+
+def hang_up(web: Web, path: str, lent: int) -> None:
+    """Ask, wait until the request has its connection, and be gone at once, without goodbye."""
+    with web.connect() as client:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        wait_until(lambda: numbers(web)["in_use"] >= lent, "the request has a connection")
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def environment(connect_args: dict[str, Any]) -> dict[str, str]:
+    return {
+        "DB_PORT": str(connect_args["port"]),
+        "DB_NAME": connect_args["database"],
+        "DB_PASSWORD": connect_args.get("password", ""),
+        "DB_POOL": "3",
+        "DB_TIMEOUT": "20",
+    }
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("web_server", list(SERVERS))
+def test_clients_that_hang_up_cost_nobody_an_answer(
+    web_server: str, framework: str, connect_args: dict[str, Any]
+) -> None:
+    with serving(web_server, framework, environment(connect_args)) as (web, _):
+        paths = ["/slow", "/slow_in_a_thread"] + ["/stream"] * (framework == "starlette")
+        wrong: list[object] = []
+
+        def ask(first: int) -> None:
+            for number in range(first, first + 20):
+                answer = web.ask("GET", f"/one/{number}")
+                if answer != (200, str(number)):
+                    wrong.append(answer)
+
+        for path in paths:
+            hang_up(web, path, 1)
+            crowd = [threading.Thread(target=ask, args=(first,)) for first in (100, 200, 300)]
+            for thread in crowd:
+                thread.start()
+            for thread in crowd:
+                thread.join(30)
+        now = wait_until(lambda: (now := numbers(web))["in_use"] == 0 and now, "all connections are home", timeout=15)
+        assert (now["waiting"], now["leaked"], wrong) == (0, 0, [])
+        assert now["total"] <= now["maxsize"]
+
+
+@pytest.mark.parametrize("web_server", list(SERVERS))
+def test_a_server_that_ends_closes_its_connections_politely(
+    web_server: str, connect_args: dict[str, Any], admin: Any
+) -> None:
+    """42: Aborted_clients does not change."""
+
+    def status(name: str) -> int:
+        with admin.cursor() as cursor:
+            cursor.execute("SHOW GLOBAL STATUS LIKE %s", (name,))
+            return int(cursor.fetchone()[1])
+
+    wait_until(lambda: status("Threads_connected") == 1, "only we are connected", timeout=20)
+    aborted = status("Aborted_clients")
+    with serving(web_server, "starlette", environment(connect_args)) as (web, process):
+        assert web.ask("GET", "/one/5") == (200, "5")
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+        wait_until(lambda: status("Threads_connected") == 1, "its connections are gone")
+        assert status("Aborted_clients") == aborted
+
+
+def test_a_statement_under_way_does_not_keep_a_server_from_ending(connect_args: dict[str, Any]) -> None:
+    """42: uvicorn cancels what is left after its graceful second."""
+    with serving("uvicorn", "starlette", environment(connect_args)) as (web, process), web.connect() as client:
+        client.sendall(b"GET /weather?seconds=50&patience=50 HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_until(lambda: numbers(web)["in_use"] == 1, "the statement runs")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) is not None
