@@ -1,0 +1,1 @@
+"""The harbour log: a Starlette application on an AsyncConnectionPool."""
