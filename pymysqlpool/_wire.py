@@ -270,9 +270,9 @@ class WireConnection(_PyMySQLConnection):
             marks |= TRANSACTION
         else:
             marks &= ~(TRANSACTION | WROTE)
-        if status & _SESSION_STATE_CHANGED and not self._effect & (AUTOCOMMIT | DATABASE):
-            if not _tells_of_transactions_only(message):
-                marks |= STATE
+        foreseen = self._effect & (AUTOCOMMIT | DATABASE)
+        if status & _SESSION_STATE_CHANGED and not foreseen and not _tells_of_transactions_only(message):
+            marks |= STATE
         if insert_id:
             marks |= INSERT_ID
         if warning_count:
