@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import selectors
 import socket
 import struct
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -43,25 +45,23 @@ class Proxy:
 
     def cut(self) -> None:
         """End every connection, politely (FIN)."""
-        for pair in self._pairs:
-            for end in pair:
-                try:
-                    end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue
+        for end in itertools.chain(*list(self._pairs)):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
     def reset(self) -> None:
         """End every connection with a RST towards the pool."""
-        for client, server in self._pairs:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            client.close()
-            server.close()
-        self._pairs.clear()
+        for client, server in list(self._pairs):
+            with suppress(OSError):
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+                server.shutdown(socket.SHUT_RDWR)
 
     def half_close(self) -> None:
         """The server's side ends; the pool's may go on sending."""
-        for client, _ in self._pairs:
-            client.shutdown(socket.SHUT_WR)
+        for client, _ in list(self._pairs):
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_WR)
 
     def _accept(self) -> None:
         self._listener.settimeout(0.05)
@@ -111,3 +111,4 @@ class Proxy:
             selector.close()
             client.close()
             server.close()
+            self._pairs.remove((client, server))
