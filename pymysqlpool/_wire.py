@@ -223,7 +223,11 @@ class WireConnection(_PyMySQLConnection):
         effect = _read_statement(sql) if command == _COM_QUERY else _EFFECT_OF_COMMAND.get(command, STATE)
         self._effect = effect
         self._marks |= effect & ~AUTOCOMMIT
-        super()._execute_command(command, sql)
+        try:
+            super()._execute_command(command, sql)
+        except AttributeError:  # of None, where the socket was
+            self._refuse_if_closed()
+            raise
 
     def _finish_previous(self) -> None:
         """As PyMySQL does before a new command: read what is left of an unbuffered or a multiple result."""
@@ -257,6 +261,11 @@ class WireConnection(_PyMySQLConnection):
             "this connection is in the middle of an exchange: another thread is using it, or an earlier statement "
             "was interrupted before its reply was read; nothing was sent. Close it and borrow another"
         )
+
+    def _refuse_if_closed(self) -> None:
+        """Another thread has closed the connection, or given it back, under this one."""
+        if self._sock is None:
+            self._refuse_closed()
 
     def _refuse_closed(self) -> NoReturn:
         raise err.InterfaceError(0, "the connection is closed")
@@ -298,6 +307,9 @@ class WireConnection(_PyMySQLConnection):
     def _read_packet(self, packet_type: Any = protocol.MysqlPacket) -> Any:
         try:
             return super()._read_packet(packet_type)
+        except AttributeError:  # of None, where the socket was
+            self._refuse_if_closed()
+            raise
         except err.MySQLError as error:
             # With the socket still there only an error packet raises: PyMySQL closes it in every other case.
             if self._sock is not None and not self._establishing:
@@ -317,7 +329,11 @@ class WireConnection(_PyMySQLConnection):
         if unbuffered:
             result.init_unbuffered_query()
         elif type(source) is Source:
-            read_result(self, result, source)
+            try:
+                read_result(self, result, source)
+            except AttributeError:  # of None, where the socket was
+                self._refuse_if_closed()
+                raise
         else:
             result.read()
         self._result = result
