@@ -1,4 +1,5 @@
-"""What happens while nobody asks: idle connections expire, shrink back to `size`, are kept alive.
+"""What happens while nobody asks: idle connections expire, shrink back to `size`, are kept alive; leases that nobody
+will return are taken back.
 
 It may be done by any thread that returns a connection, at most once a second (`tend` is cheap when nothing is due), or
 by a daemon thread of its own (`Caretaker`): everything is right without one, only less prompt (Invariant 15).
@@ -11,9 +12,14 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from . import _borrower
+from ._ledger import IN_USE
+from ._log import logger
 from .reuse import Reason
 
 if TYPE_CHECKING:
@@ -24,17 +30,78 @@ INTERVAL = 1.0  # seconds between two looks
 _PING_TIMEOUT = 5.0  # seconds for one keepalive
 
 
+class Keeper:
+    """The owner of a slot that the pool itself is closing or looking after."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self._slot: Slot | None = None
+
+    def __del__(self) -> None:
+        if self._slot is not None and self._slot.drop(self):
+            self._pool._dropped.append(self._slot)
+
+
+def discard_idle(pool: ConnectionPool, reason: Reason, which: Callable[[Slot], bool]) -> None:
+    """Close the idle connections for which `which` is true. One at a time is out of circulation meanwhile."""
+    with pool._lock:
+        candidates = list(pool._ledger.idle)
+    for slot in candidates:
+        keeper = Keeper(pool)
+        with pool._lock:
+            if slot not in pool._ledger.idle:
+                continue  # lent since
+            pool._ledger.reserve(slot, keeper)
+        if which(slot):
+            pool._discard(keeper, slot, reason, quiet=True)
+        else:
+            with pool._lock:
+                woken = pool._give_locked(slot)
+                keeper._slot = None
+            pool._wake(woken)
+
+
+def reap(pool: ConnectionPool, look_for_dead_threads: bool = False) -> None:
+    """Take back the leases that were thrown away, and those of threads that have ended (Invariant 11)."""
+    found: list[tuple[Keeper, Slot, bool]] = []
+    while pool._dropped:
+        with suppress(IndexError):
+            slot = pool._dropped.popleft()
+            keeper = Keeper(pool)
+            with pool._lock:
+                if pool._ledger.reclaim(slot):
+                    found.append((keeper, slot, slot.state is IN_USE))
+                    pool._ledger.close(slot, keeper)
+    if look_for_dead_threads:
+        with pool._lock:
+            for slot in pool._ledger.slots():
+                if slot.state is IN_USE and slot.borrower is not None and slot.borrower() is None:
+                    keeper = Keeper(pool)
+                    found.append((keeper, slot, True))
+                    pool._ledger.close(slot, keeper)
+    for keeper, slot, lent in found:
+        if lent:
+            with pool._lock:
+                pool._counters.leaked += 1
+            logger.warning(
+                "A connection of pool(%s) was never given back; it was borrowed at %s and is taken back now",
+                pool.name,
+                _borrower.describe_place(slot.place),
+            )
+        pool._discard(keeper, slot, Reason.LEAKED)
+
+
 def tend(pool: ConnectionPool) -> None:
     """Close the idle connections that are too old, dead or surplus; ping those that have been idle for long."""
     own = pool._settings
     now = monotonic()
-    pool._reap()
-    pool._discard_idle(Reason.EXPIRED, lambda slot: now >= slot.expires_at)
-    pool._discard_idle(Reason.DEAD, lambda slot: slot.wire.readable(0))
+    reap(pool)
+    discard_idle(pool, Reason.EXPIRED, lambda slot: now >= slot.expires_at)
+    discard_idle(pool, Reason.DEAD, lambda slot: slot.wire.readable(0))
     if own.max_idle is not None:
         longest = own.max_idle
-        pool._discard_idle(
-            Reason.IDLE, lambda slot: pool._ledger.total > pool._ledger.size and now - slot.since > longest
+        discard_idle(
+            pool, Reason.IDLE, lambda slot: pool._ledger.total > pool._ledger.size and now - slot.since > longest
         )
     if own.keepalive is not None:
         _keep_alive(pool, now - own.keepalive)
@@ -49,7 +116,16 @@ def _keep_alive(pool: ConnectionPool, before: float) -> None:
         slot.since = monotonic()
         return False
 
-    pool._discard_idle(Reason.DEAD, is_silent)
+    discard_idle(pool, Reason.DEAD, is_silent)
+
+
+def hire(pool: ConnectionPool) -> None:
+    """Start the pool's caretaker, if it is open and has none."""
+    with pool._lock:
+        if pool._caretaker is not None or not pool.is_open:
+            return
+        caretaker = pool._caretaker = Caretaker(pool)
+    caretaker.start()
 
 
 class Caretaker(threading.Thread):

@@ -34,7 +34,7 @@ from typing import Any, Self
 from pymysql import err
 from pymysql.constants import CR, ER
 
-from . import _borrower, _report
+from . import _borrower, _maintenance, _report
 from . import transaction as _transaction
 from ._ledger import IN_USE, Slot
 from ._log import logger
@@ -213,7 +213,7 @@ class AsyncConnectionPool:
             lease.__dict__ = slot.wire.attributes()
             logger.debug("Get connection from pool(%s)", pool.name)
             if own.background and pool._caretaker is None:
-                pool._hire_caretaker()
+                _maintenance.hire(pool)
             if own.on_checkout is not None:
                 await self._for(waiter, partial(own.on_checkout, lease), slot.wire.cut)
         except BaseException:
@@ -240,7 +240,7 @@ class AsyncConnectionPool:
                     cause = wish.last_error or pool._gate.error
                     raise _report.failure(pool, failure, monotonic() - wish.started, cause) from cause
                 waiting_since = waiting_since or now
-                pool._reap(look_for_dead_threads=True)
+                _maintenance.reap(pool, look_for_dead_threads=True)
                 await waiter.wait(pool._next_look(waiter, wish) - monotonic())
         finally:
             if waiting_since:
@@ -316,7 +316,7 @@ class AsyncConnectionPool:
         """Stop on the server what `session` is doing. In a thread."""
         deadline = monotonic() + self.pool._settings.reset_timeout
         try:
-            wire = self.pool._make_wire(deadline)
+            wire = self.pool._connector.make_wire(deadline)
             side = wire.borrow_privately()
             try:
                 with side.within(deadline):

@@ -16,7 +16,6 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from enum import Enum
 from random import uniform
@@ -25,13 +24,13 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from pymysql import err
-from pymysql.constants import ER
 
 from . import _borrower, _maintenance, _report, _session, _wire, reuse, settings
+from ._connector import Connector
 from ._gate import ConnectGate
 from ._ledger import CLOSING, CONNECTING, IDLE, IN_USE, RESERVED, Ledger, Slot
 from ._log import logger
-from ._session import Baseline, Cleanup
+from ._session import Cleanup
 from ._statements import TRANSACTION, WROTE
 from ._waiter import ThreadWaiter, Waiter
 from ._wire import Wire
@@ -52,7 +51,6 @@ from .stats import Counters, PoolStats
 _LOOK_AROUND = 0.25  # seconds
 _CONNECT_TIMEOUT = 10.0  # seconds; PyMySQL's default
 _LIFETIME_JITTER = 0.05
-_CALLABLE_ARGUMENTS = frozenset({"user", "password", "host"})
 
 # Errors of a connect that waiting may cure: the server is starting, stopping, full or out of reach.
 _TRANSIENT = frozenset({1040, 1203, 1053, 1047, 1158, 1159, 1160, 1161, 2002, 2003, 2006, 2013, 2055, 3032})
@@ -67,18 +65,6 @@ class PoolState(Enum):
     OPEN = "open"
     CLOSING = "closing"
     CLOSED = "closed"
-
-
-class _Keeper:
-    """The owner of a slot that the pool itself is closing or looking after."""
-
-    def __init__(self, pool: ConnectionPool) -> None:
-        self._pool = pool
-        self._slot: Slot | None = None
-
-    def __del__(self) -> None:
-        if self._slot is not None and self._slot.drop(self):
-            self._pool._dropped.append(self._slot)
 
 
 class _Wish:
@@ -142,7 +128,6 @@ class ConnectionPool:
         )
         self.name = name or settings.default_name(self._connect_args)
         self.endpoint = settings.endpoint_of(self._connect_args)
-        self._asks_for_credentials = any(callable(self._connect_args.get(name)) for name in _CALLABLE_ARGUMENTS)
         self._policy = reuse_policy
         own = self._settings
         self._checks_more = bool(own.pre_ping or own.on_checkout or own.record_stacks)
@@ -150,7 +135,6 @@ class ConnectionPool:
         self._keeps_plainly = self._plain
         self._came_home = threading.Event()  # a lease ended; close() waits for the last one
         self._lifetime = con_lifetime if con_lifetime and con_lifetime > 0 else float("inf")
-        self._tls_contexts: dict[str, Any] = {}
         self._closed = False  # the user's wish; it outlives a fork
         self._books: dict[int, tuple[Any, ...]] = {}  # by process id; see _enter_process
         self._pid = 0
@@ -169,7 +153,7 @@ class ConnectionPool:
     _gate: ConnectGate
     _counters: Counters
     _state: PoolState
-    _baseline: Baseline | None
+    _connector: Connector
     _caretaker: _maintenance.Caretaker | None
     _tend_at: float  # monotonic; when a returning thread tends the idle ones; a lost update only tends twice
     _dropped: deque[Slot]  # leases that Python threw away; appended to without the lock
@@ -193,7 +177,7 @@ class ConnectionPool:
         )
         winner = self._books.setdefault(pid, fresh)
         self._lock, self._ledger, self._gate, self._counters, self._dropped = winner
-        self._baseline = None
+        self._connector = Connector(self.name, self._settings, self._connect_args)
         self._state = PoolState.CLOSED if self._closed else PoolState.NEW
         self._tend_at = monotonic() + _maintenance.INTERVAL
         self._caretaker = None
@@ -282,7 +266,7 @@ class ConnectionPool:
             if logger.isEnabledFor(logging.DEBUG):
                 logger.debug("Get connection from pool(%s)", self.name)
             if own.background and self._caretaker is None:
-                self._hire_caretaker()
+                _maintenance.hire(self)
             if own.on_checkout is not None:
                 own.on_checkout(lease)
         except BaseException:
@@ -311,12 +295,12 @@ class ConnectionPool:
                 raise _report.failure(self, failure, monotonic() - wish.started, cause) from cause
             if not waiting_since:
                 waiting_since = now
-                self._reap()
+                _maintenance.reap(self)
             if now >= wish.next_retry and logger.isEnabledFor(logging.DEBUG):
                 wish.next_retry = now + wish.retry_interval
                 logger.debug("Retry to get connection from pool(%s)", self.name)
             if not waiter.wait(self._next_look(waiter, wish) - now):
-                self._reap(look_for_dead_threads=True)
+                _maintenance.reap(self, look_for_dead_threads=True)
 
     def _step_locked(
         self, lease: Connection, waiter: Waiter, wish: _Wish, now: float
@@ -391,7 +375,7 @@ class ConnectionPool:
     def _connect(self, lease: Connection, slot: Slot, waiter: Waiter, wish: _Wish) -> None:
         """Make the connection for the slot that `lease` has reserved, then let an earlier waiter have it."""
         try:
-            wire = self._make_wire(wish.deadline)
+            wire = self._connector.make_wire(wish.deadline)
         except BaseException as error:
             with self._lock:
                 self._ledger.free(slot)
@@ -420,48 +404,6 @@ class ConnectionPool:
                 woken.append(earlier)
             woken += self._grant_locked()
         self._wake(woken)
-
-    def _make_wire(self, deadline: float) -> Wire:
-        """Connect, log in and set up a session, all before `deadline`.
-
-        Where a credential is a callable, a login that is refused is tried once more with what it says then: the
-        password may have been rotated in between.
-        """
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("Create new connection in pool(%s)", self.name)
-        try:
-            return self._log_in(deadline)
-        except err.OperationalError as error:
-            if error.args[0] != ER.ACCESS_DENIED_ERROR or not self._asks_for_credentials:
-                raise
-        return self._log_in(deadline)
-
-    def _log_in(self, deadline: float) -> Wire:
-        arguments = {
-            name: value() if name in _CALLABLE_ARGUMENTS and callable(value) else value
-            for name, value in self._connect_args.items()
-        }
-        arguments["client_flag"] = arguments.get("client_flag", 0) | _wire.CLIENT_SESSION_TRACK
-        connection = _new_connection(Connection)
-        connection._pool = None
-        connection._slot = None
-        connection._tls_contexts = self._tls_contexts
-        connection._reads_fast = self._settings.fast_reader
-        connection.__init__(**arguments, defer_connect=True)  # type: ignore[misc]
-        try:
-            _wire.establish(connection, deadline)
-            baseline = self._baseline or Baseline(connection, self._settings.pipeline_reset)
-            with connection.within(deadline):
-                baseline.set_up(connection)
-            self._baseline = baseline
-            if self._settings.on_connect is not None:
-                self._settings.on_connect(connection)
-                if not _wire.is_between_commands(connection):
-                    raise err.InterfaceError(0, "on_connect left the connection in the middle of an exchange")
-            return Wire(connection)
-        except BaseException:
-            _wire.cut(connection)
-            raise
 
     def _pre_create(self, number: int) -> None:
         leases = []
@@ -531,7 +473,7 @@ class ConnectionPool:
             return True
         self._discard(lease, slot, reason)
         if reason is Reason.DEAD:
-            self._discard_idle(Reason.DEAD, lambda other: other.wire.readable(0))
+            _maintenance.discard_idle(self, Reason.DEAD, lambda other: other.wire.readable(0))
         return False
 
     @staticmethod
@@ -549,27 +491,6 @@ class ConnectionPool:
         finally:
             wire.take_back(probe)
         return True
-
-    def _discard_idle(self, reason: Reason, which: Callable[[Slot], bool]) -> None:
-        """Close the idle connections for which `which` is true."""
-        keepers: list[tuple[_Keeper, Slot]] = []
-        with self._lock:
-            candidates = list(self._ledger.idle)
-        for slot in candidates:
-            keeper = _Keeper(self)
-            with self._lock:
-                if slot.state is not IDLE or slot not in self._ledger.idle:
-                    continue
-                self._ledger.reserve(slot, keeper)
-            keepers.append((keeper, slot))
-        for keeper, slot in keepers:
-            if which(slot):
-                self._discard(keeper, slot, reason, quiet=True)
-            else:
-                with self._lock:
-                    woken = self._give_locked(slot)
-                    keeper._slot = None
-                self._wake(woken)
 
     # -- giving back ---------------------------------------------------------------------------------------
 
@@ -632,8 +553,8 @@ class ConnectionPool:
             return False
         wire: Wire = slot.wire
         quiet = wire.is_quiet(attributes)
-        assert self._baseline is not None  # there is a connection, so there was a first one
-        cleanup = _session.needed(attributes, self._baseline, self._settings.reset)
+        assert self._connector.baseline is not None  # there is a connection, so there was a first one
+        cleanup = _session.needed(attributes, self._connector.baseline, self._settings.reset)
         facts = Facts(
             exception=exception if exception is not None else _wire.last_error(attributes),
             quiet=quiet,
@@ -670,22 +591,24 @@ class ConnectionPool:
 
     def _clean(self, wire: Wire, attributes: dict[str, Any], cleanup: Cleanup) -> None:
         own = self._settings
-        assert self._baseline is not None
+        assert self._connector.baseline is not None
         private = wire.borrow_privately(attributes)
         try:
             with private.within(monotonic() + own.reset_timeout):
                 if own.on_checkin is not None:
                     own.on_checkin(private)
-                    cleanup = _session.needed(private.__dict__, self._baseline, own.reset)
+                    cleanup = _session.needed(private.__dict__, self._connector.baseline, own.reset)
                 if cleanup is Cleanup.CLOSE:
                     raise err.NotSupportedError("the session cannot be reset")
                 if cleanup is not Cleanup.NOTHING:
-                    _session.clean(private, cleanup, self._baseline)
+                    _session.clean(private, cleanup, self._connector.baseline)
                     self._counters.reset += 1
         finally:
             wire.take_back(private)
 
-    def _discard(self, owner: Connection | _Keeper, slot: Slot, reason: Reason, quiet: bool = False) -> None:
+    def _discard(
+        self, owner: Connection | _maintenance.Keeper, slot: Slot, reason: Reason, quiet: bool = False
+    ) -> None:
         """Close the connection in `slot`, which `owner` owns, and let its capacity be used again."""
         with self._lock:
             if slot.holder != id(owner):
@@ -707,44 +630,6 @@ class ConnectionPool:
             with suppress(Exception):  # a failing hook must not break a return
                 self._settings.on_discard(reason.value)
 
-    # -- leases that nobody will return --------------------------------------------------------------------
-
-    def _reap(self, look_for_dead_threads: bool = False) -> None:
-        """Take back the leases that were thrown away, and those of threads that have ended (Invariant 11)."""
-        found: list[tuple[_Keeper, Slot, bool]] = []
-        while self._dropped:
-            with suppress(IndexError):
-                slot = self._dropped.popleft()
-                keeper = _Keeper(self)
-                with self._lock:
-                    if self._ledger.reclaim(slot):
-                        found.append((keeper, slot, slot.state is IN_USE))
-                        self._ledger.close(slot, keeper)
-        if look_for_dead_threads:
-            with self._lock:
-                for slot in self._ledger.slots():
-                    if slot.state is IN_USE and slot.borrower is not None and slot.borrower() is None:
-                        keeper = _Keeper(self)
-                        found.append((keeper, slot, True))
-                        self._ledger.close(slot, keeper)
-        for keeper, slot, lent in found:
-            if lent:
-                with self._lock:
-                    self._counters.leaked += 1
-                logger.warning(
-                    "A connection of pool(%s) was never given back; it was borrowed at %s and is taken back now",
-                    self.name,
-                    _borrower.describe_place(slot.place),
-                )
-            self._discard(keeper, slot, Reason.LEAKED)
-
-    def _hire_caretaker(self) -> None:
-        with self._lock:
-            if self._caretaker is not None or self._state is not PoolState.OPEN:
-                return
-            caretaker = self._caretaker = _maintenance.Caretaker(self)
-        caretaker.start()
-
     # -- the pool's own life -------------------------------------------------------------------------------
 
     def drain(self) -> None:
@@ -754,8 +639,8 @@ class ConnectionPool:
         with self._lock:
             self._ledger.expire_all()
             generation = self._ledger.generation
-        self._tls_contexts.clear()
-        self._discard_idle(Reason.GENERATION, lambda slot: slot.generation != generation)
+        self._connector.forget_certificates()
+        _maintenance.discard_idle(self, Reason.GENERATION, lambda slot: slot.generation != generation)
 
     def scope(self) -> AbstractContextManager[RequestScope]:
         """`with pool.scope() as scope:` for what is no request: a script, a thread, a job. `scope.connection()` borrows
@@ -777,7 +662,7 @@ class ConnectionPool:
             self._keeps_plainly = False  # until what is too much has come home, see _settle
             woken = self._grant_locked()
         self._wake(woken)
-        self._discard_idle(Reason.SURPLUS, lambda slot: self._ledger.total > maxsize)
+        _maintenance.discard_idle(self, Reason.SURPLUS, lambda slot: self._ledger.total > maxsize)
 
     def close(self, timeout: float = 10.0) -> None:
         """End the pool: it lends nothing more, and waiters fail at once. May be called again.
@@ -798,17 +683,17 @@ class ConnectionPool:
         deadline = monotonic() + timeout
         if self._caretaker is not None:
             self._caretaker.stop()
-        self._discard_idle(Reason.POOL_CLOSED, lambda slot: True)
+        _maintenance.discard_idle(self, Reason.POOL_CLOSED, lambda slot: True)
         while self._ledger.total and monotonic() < deadline:
-            self._reap(look_for_dead_threads=True)
+            _maintenance.reap(self, look_for_dead_threads=True)
             self._came_home.clear()
             if self._ledger.total:
                 self._came_home.wait(min(_LOOK_AROUND, max(0.0, deadline - monotonic())))
-        cut_off: list[tuple[_Keeper, Slot]] = []
+        cut_off: list[tuple[_maintenance.Keeper, Slot]] = []
         with self._lock:
             for slot in self._ledger.slots():
                 if slot.state is IN_USE:
-                    keeper = _Keeper(self)
+                    keeper = _maintenance.Keeper(self)
                     self._ledger.close(slot, keeper)
                     cut_off.append((keeper, slot))
         for keeper, slot in cut_off:
@@ -835,6 +720,11 @@ class ConnectionPool:
                     slot.wire.close(quiet=slot.state is IDLE)
 
     # -- numbers -------------------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it lends: from its first connection until `close`."""
+        return self._state is PoolState.OPEN
 
     @property
     def size(self) -> int:

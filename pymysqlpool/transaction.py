@@ -117,7 +117,7 @@ def _savepoint(depth: int) -> str:
 
 def _say(connection: Connection, *statements: str) -> None:
     """Say all `statements`, in one round trip where the server is known to take it; then raise the first error."""
-    baseline = connection._pool._baseline if connection._pool is not None else None
+    baseline = connection._pool._connector.baseline if connection._pool is not None else None
     failure: err.MySQLError | None = None
     if baseline is not None and baseline.pipelines and connection.open:
         try:

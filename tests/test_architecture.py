@@ -17,7 +17,7 @@ LAYERS = (
     {"_wire"},
     {"_ledger", "_session"},
     {"reuse", "connection"},
-    {"_report", "_maintenance", "transaction"},
+    {"_report", "_maintenance", "_connector", "transaction"},
     {"request_scope"},
     {"pool"},
     {"aio"},
