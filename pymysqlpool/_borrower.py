@@ -22,14 +22,12 @@ _PASSED_OVER = frozenset(
 
 
 class Token:
-    """Alive as long as its thread."""
+    """Alive as long as its thread, or whoever else it is for."""
 
-    __slots__ = ("__weakref__", "ident", "name")
+    __slots__ = ("__weakref__", "description")
 
-    def __init__(self) -> None:
-        thread = threading.current_thread()
-        self.ident = threading.get_ident()
-        self.name = thread.name
+    def __init__(self, description: str = "") -> None:
+        self.description = description or f"thread {threading.current_thread().name!r}"
 
 
 class _Local(threading.local):
@@ -81,4 +79,4 @@ def describe_place(place: Place | None) -> str:
 
 def describe_borrower(reference: weakref.ref[Token] | None) -> str:
     token = reference() if reference is not None else None
-    return f"thread {token.name!r}" if token is not None else "a thread that has ended"
+    return token.description if token is not None else "a thread that has ended"

@@ -257,9 +257,11 @@ class WireConnection(_PyMySQLConnection):
                 fetch.release()
 
     def _refuse_interrupted(self) -> NoReturn:
+        slot = self._slot
+        where = f" It was borrowed at {borrower.describe_place(slot.place)}." if slot is not None else ""
         raise ConnectionInterruptedError(
             "this connection is in the middle of an exchange: another thread is using it, or an earlier statement "
-            "was interrupted before its reply was read; nothing was sent. Close it and borrow another"
+            f"was interrupted before its reply was read; nothing was sent.{where} Close it and borrow another"
         )
 
     def _refuse_if_closed(self) -> None:

@@ -200,7 +200,10 @@ class AsyncConnectionPool:
         connect_timeout = pool._connect_args.get("connect_timeout", _CONNECT_TIMEOUT)
         wish = _Wish(retry_num, retry_interval, own.timeout if timeout is None else timeout, connect_timeout)
         waiter = AsyncWaiter(lease)
-        token = _borrower.Token()  # the loop's thread would do, but it borrows for many and lives too long
+        task = asyncio.current_task()
+        token = _borrower.Token(
+            f"task {task.get_name()!r}" if task is not None else ""
+        )  # the loop's thread would do, but it borrows for many and lives too long
         try:
             while True:
                 slot = await self._obtain(lease, waiter, wish)

@@ -38,6 +38,7 @@ class Connection(WireConnection):
 
     _depth = 0  # with-blocks that are open
     _returned: _borrower.Place | None = None  # where it was given back
+    _borrowed: _borrower.Place | None = None  # where it was borrowed; known when it was given back
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._pool = None
@@ -160,7 +161,8 @@ class Connection(WireConnection):
     def _refuse_closed(self) -> NoReturn:
         if self._pool is not None and self._returned is not None:
             raise ReturnConnectionToPoolError(
-                f"this connection has already returned to the pool({self._pool.name}); it was given back at "
+                f"this connection has already returned to the pool({self._pool.name}); it was borrowed at "
+                f"{_borrower.describe_place(self._borrowed)}, and given back at "
                 f"{_borrower.describe_place(self._returned)}"
             )
         super()._refuse_closed()

@@ -11,13 +11,16 @@ in its own thread: no background thread is needed for anything here (Invariant 1
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
 import threading
+import weakref
 from collections import deque
 from contextlib import AbstractContextManager, suppress
 from enum import Enum
+from functools import cache
 from random import uniform
 from time import monotonic
 from types import FrameType, TracebackType
@@ -58,6 +61,23 @@ _TRANSIENT = frozenset({1040, 1203, 1053, 1047, 1158, 1159, 1160, 1161, 2002, 20
 _new_connection = Connection.__new__
 _current_borrower = _borrower.current
 _getpid = os.getpid
+
+
+_open_pools: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()
+
+
+@cache
+def _close_at_exit() -> None:
+    """Registered once, with the first pool."""
+    atexit.register(_say_goodbye)
+
+
+def _say_goodbye() -> None:
+    """At the interpreter's exit: COM_QUIT on idle connections, so that the server counts no aborted clients. Nothing
+    is waited for."""
+    for pool in list(_open_pools):
+        if pool._pid == _getpid():
+            pool.close(timeout=0)
 
 
 class PoolState(Enum):
@@ -131,6 +151,7 @@ class ConnectionPool:
         self._policy = reuse_policy
         own = self._settings
         self._checks_more = bool(own.pre_ping or own.on_checkout or own.record_stacks)
+        self._records_stacks = own.record_stacks
         self._plain = own.reset != "always" and own.on_checkin is None and reuse_policy is reuse.decide
         self._keeps_plainly = self._plain
         self._came_home = threading.Event()  # a lease ended; close() waits for the last one
@@ -139,6 +160,8 @@ class ConnectionPool:
         self._books: dict[int, tuple[Any, ...]] = {}  # by process id; see _enter_process
         self._pid = 0
         self._enter_process()
+        _open_pools.add(self)
+        _close_at_exit()
         try:
             self._pre_create(self._settings.pre_create_num)
         except BaseException:
@@ -499,11 +522,12 @@ class ConnectionPool:
         attributes = lease.__dict__
         if attributes.pop("_live", None) is None:
             lease._refuse_closed()
-        # From here on the handle is dead: its attributes are taken out in one step (Invariant 7).
-        lease.__dict__ = {"_returned": (frame.f_code, frame.f_lasti)}
-        lease.__class__ = ReturnedConnection
         slot = lease._slot
         assert slot is not None
+        # From here on the handle is dead: its attributes are taken out in one step (Invariant 7).
+        returned = (frame.f_code, frame.f_lasti) if not self._records_stacks else _borrower.stack()
+        lease.__dict__ = {"_returned": returned, "_borrowed": slot.place}
+        lease.__class__ = ReturnedConnection
         now = monotonic()
         if not (
             exception is None

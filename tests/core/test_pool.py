@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -22,6 +25,7 @@ from pymysqlpool import (
     ReturnConnectionToPoolError,
     SettingsError,
 )
+from pymysqlpool.devserver import DevServer
 from tests.conftest import MakePool
 from tests.support import Questions, run_threads, wait_until
 
@@ -253,12 +257,43 @@ def test_the_second_close_and_any_use_after_it_say_so(make_pool: MakePool) -> No
         ):
             with pytest.raises(pymysql.err.Error):
                 use()
-        with pytest.raises(ReturnConnectionToPoolError, match="already returned"):
+        here = "test_the_second_close_and_any_use_after_it_say_so"
+        with pytest.raises(ReturnConnectionToPoolError, match=f"borrowed at .*{here}, and given back at .*{here}"):
             stale.close()
         assert not stale.open
         assert thread_id(fresh) == before
         assert fresh.execute("select 3") == 1
     assert pool.stats().idle == 1
+
+
+def test_whole_stacks_are_told_when_asked_for(make_pool: MakePool) -> None:
+    pool = make_pool(size=1, maxsize=1, record_stacks=True)
+
+    def borrow() -> Any:
+        return pool.get_connection()
+
+    stale = borrow()
+    stale.close()
+    with pytest.raises(ReturnConnectionToPoolError, match=r"(?s)in borrow.*given back.*stale\.close\(\)"):
+        stale.ping()
+
+
+def test_at_exit_the_server_is_told_goodbye(server: DevServer, admin: Any) -> None:
+    script = (
+        "import json, sys; from pymysqlpool import ConnectionPool;"
+        "pool = ConnectionPool(**json.loads(sys.argv[1]), pre_create_num=3, size=3)"
+    )
+
+    def aborted() -> int:
+        with admin.cursor() as cursor:
+            cursor.execute("show global status like 'Aborted_clients'")
+            return int(cursor.fetchone()[1])
+
+    before = aborted()
+    arguments = json.dumps({**server.connect_args, "ssl_disabled": True})
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script, arguments], capture_output=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert aborted() == before
 
 
 def test_each_checkout_is_a_fresh_object(make_pool: MakePool) -> None:
@@ -370,8 +405,6 @@ def test_a_lease_passed_on_to_a_living_thread_is_not_reclaimed(make_pool: MakePo
 
 
 def test_a_dead_server_is_noticed_and_the_pool_recovers(make_pool: MakePool) -> None:
-    from pymysqlpool.devserver import DevServer
-
     with DevServer() as own:
         pool = make_pool(**own.connect_args, size=3, maxsize=3, pre_create_num=3)
         own.kill()
