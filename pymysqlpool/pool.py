@@ -154,7 +154,6 @@ class ConnectionPool:
         self._records_stacks = own.record_stacks
         self._plain = own.reset != "always" and own.on_checkin is None and reuse_policy is reuse.decide
         self._keeps_plainly = self._plain
-        self._came_home = threading.Event()  # a lease ended; close() waits for the last one
         self._lifetime = con_lifetime if con_lifetime and con_lifetime > 0 else float("inf")
         self._closed = False  # the user's wish; it outlives a fork
         self._books: dict[int, tuple[Any, ...]] = {}  # by process id; see _enter_process
@@ -179,6 +178,7 @@ class ConnectionPool:
     _connector: Connector
     _caretaker: _maintenance.Caretaker | None
     _tend_at: float  # monotonic; when a returning thread tends the idle ones; a lost update only tends twice
+    _came_home: threading.Event  # a lease ended; close() waits for the last one
     _dropped: deque[Slot]  # leases that Python threw away; appended to without the lock
 
     def _enter_process(self) -> None:
@@ -190,10 +190,10 @@ class ConnectionPool:
         """
         pid = _getpid()
         inherited: Ledger | None = self._ledger if self._pid else None
-        own = self._settings
+        sizes = inherited or self._settings  # resize() may have changed them
         fresh = (
             threading.Lock(),
-            Ledger(own.size, own.maxsize),
+            Ledger(sizes.size, sizes.maxsize),
             ConnectGate(),
             Counters(),
             deque[Slot](),
@@ -204,6 +204,7 @@ class ConnectionPool:
         self._state = PoolState.CLOSED if self._closed else PoolState.NEW
         self._tend_at = monotonic() + _maintenance.INTERVAL
         self._caretaker = None
+        self._came_home = threading.Event()
         self._pid = pid
         if inherited is not None and winner is fresh:
             self._books.clear()
@@ -421,12 +422,15 @@ class ConnectionPool:
             self._gate.succeeded()
             if self._state is PoolState.NEW:
                 self._state = PoolState.OPEN
+            too_late = self._state is not PoolState.OPEN  # closed meanwhile (Invariant 12)
             woken = []
             earlier = self._ledger.yield_to_earlier(slot, waiter.arrival)
             if earlier is not None:
                 woken.append(earlier)
             woken += self._grant_locked()
         self._wake(woken)
+        if too_late:
+            self._discard(lease, slot, Reason.POOL_CLOSED, quiet=True)
 
     def _pre_create(self, number: int) -> None:
         leases = []

@@ -11,7 +11,7 @@ from typing import Any
 import pymysql
 import pytest
 
-from pymysqlpool import ConnectionPool, PoolTimeout, PoolUnavailable
+from pymysqlpool import ConnectionPool, PoolClosed, PoolTimeout, PoolUnavailable
 from pymysqlpool.devserver import DevServer
 from tests.conftest import MakePool
 from tests.proxy import Proxy
@@ -291,3 +291,25 @@ def test_hooks_are_told_what_happens(make_pool: MakePool) -> None:
     works(pool)
     pool.drain()
     assert told == ["connect True", "checkout", "checkin", "generation"]
+
+
+def test_what_finishes_connecting_after_the_pool_was_closed_is_not_lent(make_pool: MakePool, proxy: Proxy) -> None:
+    """Invariant 12."""
+    pool = make_pool(port=proxy.port, size=1, maxsize=1)
+    proxy.stalled = True
+    told: list[BaseException] = []
+
+    def borrow() -> None:
+        try:
+            pool.get_connection(timeout=20)
+        except pymysql.err.MySQLError as error:
+            told.append(error)
+
+    thread = threading.Thread(target=borrow)
+    thread.start()
+    wait_until(lambda: pool.stats().connecting, "it is connecting")
+    pool.close(timeout=0)
+    proxy.stalled = False
+    thread.join(20)
+    assert isinstance(told[0], PoolClosed)
+    assert pool.stats().total == 0
