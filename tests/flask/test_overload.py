@@ -7,6 +7,7 @@ import threading
 import time
 from typing import Any
 
+import pymysql
 import pytest
 from flask import Flask, g
 
@@ -145,3 +146,34 @@ def test_slow_waits_and_long_holds_are_logged_with_endpoint_and_place(
     assert held.startswith("GET /slow (slow) held")
     assert "test_overload.py" in waited
     assert "in test_slow_waits" in held
+
+
+@pytest.mark.parametrize("handles_all", [False, True])
+def test_a_database_that_goes_away_under_a_request_is_a_503_and_other_errors_are_the_users(
+    make_site: MakeSite, handles_all: bool
+) -> None:
+    """46: the statement in flight fails, and the answer says to come again."""
+    site = make_site(size=1, maxsize=1)
+    site.app.config["PROPAGATE_EXCEPTIONS"] = False
+    seen: list[Exception] = []
+
+    def lost() -> str:
+        with pytest.raises(pymysql.err.MySQLError):
+            ask(g.db, f"KILL {g.db.thread_id()}")
+        return str(ask(g.db, "SELECT 1"))
+
+    def handle(error: Exception) -> tuple[str, int]:
+        seen.append(error)
+        return "the user's", 418
+
+    site.app.add_url_rule("/lost", "lost", lost)
+    site.app.add_url_rule("/wrong", "wrong", lambda: str(ask(g.db, "SELECT nonsense")))
+    if handles_all:
+        site.app.register_error_handler(Exception, handle)
+    answer = site.client.get("/wrong")
+    assert answer.status_code == (418 if handles_all else 500)
+    assert all(isinstance(error, pymysql.err.OperationalError) for error in seen)
+    answer = site.client.get("/lost")
+    if not handles_all:
+        assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+    assert site.pool.stats().in_use == 0
