@@ -51,9 +51,7 @@ class Reason(Enum):
     UNRESETTABLE = "unresettable"  # touched, and the server cannot reset it
     RESET_FAILED = "reset failed"
     LEAKED = "leaked"  # its borrower was gone
-    FORKED = "forked"
     POOL_CLOSED = "pool closed"
-    HOOK_FAILED = "hook failed"
 
 
 LOST_ERRORS = frozenset({2006, 2013, 2014, 2055, 1053, 1927, 4031})

@@ -82,7 +82,7 @@ class Proxy:
                 continue
             self._pairs.append((client, server))
             thread = threading.Thread(target=self._pump, args=(client, server))
-            self._threads.append(thread)
+            self._threads = [one for one in self._threads if one.is_alive()] + [thread]
             thread.start()
 
     def _pump(self, client: socket.socket, server: socket.socket) -> None:

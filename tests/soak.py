@@ -15,6 +15,7 @@ import random
 import sys
 import threading
 import time
+from array import array
 from pathlib import Path
 
 import pymysql
@@ -43,7 +44,7 @@ class Worker(threading.Thread):
         self.pool = pool
         self.stop = stop
         self.chance = random.Random()
-        self.acknowledged: list[int] = []
+        self.acknowledged = array("q")  # compact, so that the memory seen is the pool's
         self.failed: dict[str, int] = {}
         self.struck = 0
 
