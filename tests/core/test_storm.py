@@ -17,7 +17,7 @@ import time
 
 import pytest
 
-from pymysqlpool import ConnectionPool
+from pymysqlpool import ConnectionPool, logger
 from tests.conftest import MakePool
 from tests.support import wait_until
 
@@ -110,6 +110,9 @@ def test_no_answer_belongs_to_another_query_and_no_capacity_is_lost(
 ) -> None:
     """Invariants 3, 5, 6, 11."""
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)  # pytest's own would be struck too
+    # A bolt between `handler.acquire()` and its `try` leaves a logging handler locked for ever; that is logging's, so
+    # nothing is logged here. (With warnings on, one run of ten hung there.)
+    monkeypatch.setattr(logger, "disabled", True)
     with admin.cursor() as cursor:  # type: ignore[attr-defined]
         cursor.execute("drop table if exists storm")
         cursor.execute("create table storm (id bigint primary key) engine=innodb")
