@@ -18,7 +18,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from pymysql import connections, converters, err, protocol
+from pymysql import connections, converters, protocol
 from pymysql.constants import FIELD_TYPE, SERVER_STATUS
 
 _SEGMENT = 16 * 1024  # bytes asked of the socket; twice as many each time they all come, while a result is read
@@ -212,8 +212,8 @@ def _read_rows(connection: Any, result: Any, source: Source) -> None:
             buffer = source.buffer
             position = source.position
             continue
-        if buffer[position + 3] != sequence or length == _CONTINUED:
-            # Out of step, or a packet of 16 MB: PyMySQL's own way, which raises or joins.
+        if buffer[position + 3] != sequence or length == _CONTINUED or (length and buffer[start] == 0xFF):
+            # Out of step, a packet of 16 MB, an error packet: PyMySQL's own way, which raises or joins.
             source.position = position
             connection._next_seq_id = sequence
             payload = connection._read_packet().get_all_data()
@@ -239,15 +239,6 @@ def _read_rows(connection: Any, result: Any, source: Source) -> None:
             connection._reply_read(status, warning_count, 0, result.has_next)
             source.segment = _SEGMENT
             break
-        if kind == 0xFF:
-            source.position = position
-            connection._next_seq_id = sequence
-            try:
-                err.raise_mysql_exception(data[row_from:row_end])
-            except err.MySQLError as error:
-                connection._error_args = error.args
-                connection._reply_failed()
-                raise
         if failure is not None:
             continue
         try:
