@@ -24,9 +24,10 @@ from time import monotonic
 from typing import Any, Self
 
 from . import transaction as _transaction
+from ._errand import Bell, Errand
 from ._log import logger
 from ._wire import is_between_commands
-from .aio import AsyncConnection, AsyncConnectionPool, Bell, Errand
+from .aio import AsyncConnection, AsyncConnectionPool
 from .connection import Connection
 from .errors import GetConnectionFromPoolError
 from .pool import ConnectionPool

@@ -13,12 +13,12 @@ PACKAGES = ("pymysqlpool", "pymysqlpool_flask", "pymysqlpool_django")
 # Lowest first: a module imports only modules of its own layer's left neighbours and of lower layers.
 LAYERS = (
     {"_log", "errors", "devserver", "_statements", "_borrower", "_gate", "_distribution"},
-    {"settings", "stats", "_waiter", "_reader"},
+    {"settings", "stats", "_waiter", "_reader", "_errand"},
     {"_wire"},
     {"_ledger", "_session"},
     {"reuse", "connection"},
     {"_report", "_maintenance", "_connector", "transaction"},
-    {"request_scope"},
+    {"request_scope", "_async_connection"},
     {"pool"},
     {"aio"},
     {"wsgi", "asgi", "testing"},
