@@ -28,7 +28,7 @@ from typing import Any, Self
 
 from pymysql import err
 
-from . import _borrower, _maintenance, _report, _session, _wire, reuse, settings
+from . import _borrower, _farewell, _maintenance, _report, _session, _wire, reuse, settings
 from ._connector import Connector
 from ._gate import ConnectGate
 from ._ledger import CLOSING, CONNECTING, IDLE, IN_USE, RESERVED, Ledger, Slot
@@ -429,6 +429,7 @@ class ConnectionPool:
                 woken.append(earlier)
             woken += self._grant_locked()
         self._wake(woken)
+        _farewell.arrange(self._pid, _say_goodbye)
         if too_late:
             self._discard(lease, slot, Reason.POOL_CLOSED, quiet=True)
 

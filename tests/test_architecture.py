@@ -12,7 +12,7 @@ PACKAGES = ("pymysqlpool", "pymysqlpool_flask", "pymysqlpool_django")
 
 # Lowest first: a module imports only modules of its own layer's left neighbours and of lower layers.
 LAYERS = (
-    {"_log", "errors", "devserver", "_statements", "_borrower", "_gate", "_distribution"},
+    {"_log", "errors", "devserver", "_statements", "_borrower", "_gate", "_distribution", "_farewell"},
     {"settings", "stats", "_waiter", "_reader", "_errand"},
     {"_wire"},
     {"_ledger", "_session"},
@@ -20,8 +20,8 @@ LAYERS = (
     {"_report", "_maintenance", "_connector", "transaction"},
     {"request_scope", "_async_connection"},
     {"pool"},
-    {"aio"},
-    {"wsgi", "asgi", "testing"},
+    {"aio", "health"},
+    {"wsgi", "asgi", "testing", "health"},
 )
 LAYER_OF = {name: level for level, names in enumerate(LAYERS) for name in names}
 

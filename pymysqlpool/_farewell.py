@@ -1,0 +1,21 @@
+"""How a child of multiprocessing says goodbye to its server when it ends.
+
+Such a child ends with `os._exit()`: no atexit handler runs there, only the finalizers of `multiprocessing.util`.
+Without a COM_QUIT the server counts an aborted client, and may log a warning, for each.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import cache
+
+_LAST = -1  # after the finalizers of those who may still want a connection
+
+
+@cache
+def arrange(pid: int, goodbye: Callable[[], None]) -> None:
+    """Call `goodbye` when this process, `pid`, ends, if it is a child of multiprocessing. Once per process."""
+    process, util = (sys.modules.get(f"multiprocessing.{name}") for name in ("process", "util"))
+    if process is not None and util is not None and process.parent_process() is not None:
+        util.Finalize(None, goodbye, exitpriority=_LAST)
