@@ -1,0 +1,1 @@
+"""Programs whose pool is used before their server forks: what `test_prefork.py` runs as real processes."""

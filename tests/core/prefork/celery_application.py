@@ -1,0 +1,49 @@
+"""Celery's prefork pool: the module is imported, and the pool used, before the children are forked.
+
+A child of Celery's ends with `os._exit()`, without atexit handlers or finalizers; `worker_process_shutdown` is where it
+can say goodbye to the server.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from celery import Celery, signals
+
+from .parent import Parent, make_pool
+from .parent import ask as ask_pool
+
+pool = make_pool()
+parent = Parent(pool)
+folder = os.environ["FOLDER"]
+celery = Celery("prefork", broker="filesystem://", backend=f"file://{folder}/results")
+celery.conf.update(
+    broker_transport_options={
+        "data_folder_in": f"{folder}/queue",
+        "data_folder_out": f"{folder}/queue",
+        "control_folder": f"{folder}/control",
+    },
+    broker_connection_retry_on_startup=False,
+)
+
+
+@celery.task(name="ask")
+def ask() -> dict[str, Any]:
+    return {**ask_pool(pool), "before": parent.sessions}
+
+
+@signals.worker_process_shutdown.connect
+def say_goodbye(**_: Any) -> None:
+    pool.close(timeout=0)
+
+
+@signals.worker_shutdown.connect
+def ask_again(**_: Any) -> None:
+    parent.look_after_the_children()
+
+
+def client() -> list[dict[str, Any]]:
+    """What a program does that sends tasks."""
+    parent.let_go()
+    return [result.get(timeout=30, interval=0.05) for result in [ask.delay() for _ in range(12)]]
