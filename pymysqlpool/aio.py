@@ -193,7 +193,7 @@ class AsyncConnectionPool:
                     waiting_since = now
                     self._reap()
                 if not await waiter.wait(pool._next_look(waiter, wish) - now):
-                    self._reap()
+                    self._reap(look_for_dead_borrowers=True)
         finally:
             if waiting_since:
                 with pool._lock:
@@ -227,14 +227,16 @@ class AsyncConnectionPool:
         else:
             self.pool._withdraw(lease, waiter)
 
-    def _reap(self) -> None:
+    def _reap(self, look_for_dead_borrowers: bool = False) -> None:
         """Have the leases that nobody will return taken back, if there are any."""
         pool = self.pool
-        with pool._lock:
-            lost = bool(pool._dropped) or any(
-                slot.state is IN_USE and slot.borrower is not None and slot.borrower() is None
-                for slot in pool._ledger.slots()
-            )
+        lost = bool(pool._dropped)
+        if look_for_dead_borrowers and not lost:
+            with pool._lock:
+                lost = any(
+                    slot.state is IN_USE and slot.borrower is not None and slot.borrower() is None
+                    for slot in pool._ledger.slots()
+                )
         if lost:
             self._workers.submit(partial(_maintenance.reap, pool, look_for_dead_threads=True))
 

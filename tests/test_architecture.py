@@ -15,13 +15,13 @@ LAYERS = (
     {"_log", "errors", "devserver", "_statements", "_borrower", "_gate", "_distribution", "_farewell"},
     {"settings", "stats", "_waiter", "_reader", "_errand"},
     {"_wire"},
-    {"_ledger", "_session"},
+    {"_ledger", "_session", "_deadlock"},
     {"reuse", "connection"},
     {"_report", "_maintenance", "_connector", "transaction"},
     {"request_scope", "_async_connection"},
     {"pool"},
     {"aio", "health"},
-    {"wsgi", "asgi", "testing", "health"},
+    {"wsgi", "asgi", "testing"},
 )
 LAYER_OF = {name: level for level, names in enumerate(LAYERS) for name in names}
 
