@@ -21,11 +21,14 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Literal
 
+from pymysql import err
+from pymysql.constants import CR
+
 from . import _borrower
 from . import transaction as _transaction
 from ._log import logger
 from ._statements import WROTE
-from ._wire import can_go_on
+from ._wire import can_go_on, is_between_commands
 from .connection import Connection
 from .errors import ConnectionInterruptedError, GetConnectionFromPoolError, PoolError, ReturnConnectionToPoolError
 
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
 TransactionMode = Literal["request"] | None
 Headers = Sequence[tuple[str, str]]
 CommitVeto = Callable[[int, Headers, BaseException | None], bool]
+
+# Of a request that only asks (RFC 9110): what `transaction_on_get=False` leaves out.
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 _current: ContextVar[RequestScope | None] = ContextVar("pymysqlpool_request_scope", default=None)
 
@@ -68,10 +74,11 @@ class Watch:
 class _Place:
     """The scope's one lease of one pool."""
 
-    __slots__ = ("connection", "lock", "use")
+    __slots__ = ("asked", "connection", "lock", "use")
 
     def __init__(self) -> None:
         self.lock = Lock()  # held while borrowing: threads of one request wait for the same lease
+        self.asked = 0.0  # monotonic, when the lease was last asked for; kept where it is looked after; guarded by lock
         self.connection: Connection | None = None  # guarded by lock
         self.use: Use | None = None  # guarded by lock
 
@@ -84,6 +91,9 @@ class RequestScope:
         transaction: None (nothing is committed for you) or "request".
         watch: what to log about waits and holds.
         label: names the request in log lines; may be set later.
+        deadline: a monotonic instant: no borrow waits beyond it; None: the pool's `timeout` alone bounds each.
+        revalidate: for scopes that last for hours, as in a shell: a lease that has not been asked for in so many
+            seconds is pinged before it is handed out again, and replaced if its session is gone. None: never.
     """
 
     def __init__(
@@ -93,10 +103,15 @@ class RequestScope:
         transaction: TransactionMode = None,
         watch: Watch | None = None,
         label: str = "",
+        deadline: float | None = None,
+        revalidate: float | None = None,
     ) -> None:
         self.label = label
         self.transaction = transaction
+        self.deadline = deadline
         self.uses: list[Use] = []  # every lease so far, in order
+        self.refused: GetConnectionFromPoolError | None = None  # the last borrow, where it failed; until `close`
+        self._revalidate_after = revalidate
         self._pool = pool
         self._watch = watch or Watch()
         self._lock = Lock()  # guards the three below; never held while borrowing or returning
@@ -116,6 +131,7 @@ class RequestScope:
         Raises:
             NoRequestScopeError: the request has ended.
             GetConnectionFromPoolError: see `ConnectionPool.get_connection`.
+            pymysql.err.OperationalError: 2006, with `revalidate`: the session is gone and a transaction with it.
         """
         pool = pool or self._pool
         if pool is None:
@@ -128,6 +144,8 @@ class RequestScope:
                 )
             place = self._places.setdefault(pool, _Place())
         with place.lock:
+            if self._revalidate_after is not None:
+                self._revalidate(pool, place, self._revalidate_after)
             if place.connection is None or place.connection._returned is not None:
                 self._borrow(pool, place)
             assert place.connection is not None
@@ -136,12 +154,14 @@ class RequestScope:
     def _borrow(self, pool: ConnectionPool, place: _Place) -> None:
         started = monotonic()
         try:
-            connection = pool.get_connection()
+            connection = pool.get_connection(timeout=self._patience(pool, started))
         except GetConnectionFromPoolError as error:
+            self.refused = error
             held = [other.name for other, its in self._places.items() if other is not pool and its.connection]
             if held:
                 error.add_note(f"This request holds a connection of pool({'), pool('.join(held)}) already.")
             raise
+        self.refused = None
         now = monotonic()
         connection.note_place()
         spot = _borrower.describe_place(_borrower.place()) if self._watch else ""
@@ -157,6 +177,35 @@ class RequestScope:
             except BaseException as error:
                 self._give_back(pool, place, error)
                 raise
+
+    def _patience(self, pool: ConnectionPool, now: float) -> float | None:
+        """Seconds that a borrow may take; None: what the pool says."""
+        if self.deadline is None:
+            return None
+        left = max(0.0, self.deadline - now)
+        return left if pool._settings.timeout is None else min(left, pool._settings.timeout)
+
+    def _revalidate(self, pool: ConnectionPool, place: _Place, after: float) -> None:
+        """See that a lease which nobody has asked for in a while still has its session; else end it."""
+        now = monotonic()
+        idle, place.asked = now - place.asked, now
+        connection = place.connection
+        if connection is None or connection._returned is not None:
+            return
+        if not connection.open:  # an error has said so already
+            self._give_back(pool, place, None)
+        elif idle >= after and is_between_commands(connection):
+            kept_something = connection._marks
+            try:
+                connection.ping(reconnect=False)
+            except err.MySQLError as error:
+                self._give_back(pool, place, error)
+                if kept_something:
+                    raise err.OperationalError(
+                        CR.CR_SERVER_GONE_ERROR,
+                        "the server has ended this session while nobody used it, and with it its transaction and "
+                        "variables: nothing uncommitted was kept. The next use begins a new session",
+                    ) from error
 
     def finish(self, *, commit: bool) -> None:
         """The commit point of `transaction="request"`: before the head of the response goes out. Else nothing.
@@ -196,6 +245,7 @@ class RequestScope:
                 return
             self._closed = True
             places = list(self._places.items())
+        self.refused = None  # its traceback holds whatever the borrower had at hand
         with ExitStack() as all_of_them:  # a KeyboardInterrupt in one return must not lose the others
             for pool, place in places:
                 all_of_them.callback(self._give_back, pool, place, exception)

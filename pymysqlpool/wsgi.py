@@ -8,7 +8,8 @@ takes its connection back.
 
 PEP 3333 to the letter: `close()` is forwarded, `write` works, no chunk is read ahead, no header changed unless asked.
 Never: looks into a body, answers for the application except 503 with Retry-After when no connection could be had and
-nothing has been sent.
+nothing has been sent: in place of the exception, or of the 500 that a framework has made of it. An application that
+answers such a request by itself, with anything but a 500, is left alone.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ._log import logger
 from .errors import GetConnectionFromPoolError
 from .pool import ConnectionPool
 from .request_scope import (
+    SAFE_METHODS,
     CommitVeto,
     RequestScope,
     TransactionMode,
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 SCOPE = "pymysqlpool.scope"  # its name in environ
+DEADLINE = "pymysqlpool.deadline"  # there too: a monotonic instant after which no borrow waits
 _BUSY = b"The database is busy or out of reach at the moment. Please try again soon.\n"
 
 
@@ -47,10 +51,14 @@ class PoolMiddleware:
         pool: what `scope.connection()` borrows from; others are given by `scope.connection(other)`.
         transaction: None (nothing is committed for you) or "request": committed before the head goes out if the
             status is below 400, else rolled back.
+        transaction_on_get: whether that is so for GET, HEAD, OPTIONS and TRACE too; else what they write is rolled
+            back, unless they commit it themselves.
         commit_veto: called with status, headers and exception; true rolls back. Replaces the rule of the status.
         retry_after: seconds, in the `Retry-After` header of a 503.
         server_timing: add a `Server-Timing` header to answers whose request borrowed a connection.
         watch: which slow waits and long holds to log.
+        deadline: seconds after its start at which a request stops waiting for connections; None: the pool's `timeout`
+            bounds each wait, and nothing their sum. A monotonic instant in environ["pymysqlpool.deadline"] goes first.
     """
 
     def __init__(
@@ -59,35 +67,49 @@ class PoolMiddleware:
         pool: ConnectionPool,
         *,
         transaction: TransactionMode = None,
+        transaction_on_get: bool = True,
         commit_veto: CommitVeto | None = None,
         retry_after: int = 1,
         server_timing: bool = False,
         watch: Watch | None = None,
+        deadline: float | None = None,
     ) -> None:
         self.application = application
         self.pool = pool
         self.transaction = transaction
+        self.transaction_on_get = transaction_on_get
         self.commit_veto = commit_veto
         self.retry_after = retry_after
         self.server_timing = server_timing
         self.watch = watch
+        self.deadline = deadline
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         around = current_scope()
         if around is not None and not around.closed and around is environ.get(SCOPE):
             return self.application(environ, start_response)  # installed twice: one lease
-        label = f"{environ.get('REQUEST_METHOD')} {environ.get('PATH_INFO')}"
-        scope = environ[SCOPE] = RequestScope(self.pool, transaction=self.transaction, watch=self.watch, label=label)
-        return _Exchange(self, scope, start_response).run(environ)
+        method = environ.get("REQUEST_METHOD")
+        scope = environ[SCOPE] = RequestScope(
+            self.pool,
+            transaction=self.transaction if self.transaction_on_get or method not in SAFE_METHODS else None,
+            watch=self.watch,
+            label=f"{method} {environ.get('PATH_INFO')}",
+            deadline=environ.get(DEADLINE, None if self.deadline is None else monotonic() + self.deadline),
+        )
+        return _Exchange(self, scope, start_response, heads_only=method == "HEAD").run(environ)
 
 
 class _Exchange:
     """One request and its answer; as an iterable, the body."""
 
-    def __init__(self, middleware: PoolMiddleware, scope: RequestScope, start_response: StartResponse) -> None:
+    def __init__(
+        self, middleware: PoolMiddleware, scope: RequestScope, start_response: StartResponse, heads_only: bool
+    ) -> None:
         self._middleware = middleware
         self._scope = scope
         self._server_starts = start_response
+        self._busy = b"" if heads_only else _BUSY
+        self._replaced = False  # by a 503, and what the application makes as its body is dropped
         self._head: tuple[int, list[tuple[str, str]], BaseException | None] | None = None
         self._sent = False  # a byte went out, and the head before it
         self._body: Iterable[bytes] = ()
@@ -99,13 +121,17 @@ class _Exchange:
                 self._body = self._middleware.application(environ, self._start)
             if self._head is not None:
                 self._commit_point()
+            if self._replaced:
+                self.close()
+                return [self._busy]
         except BaseException as error:
             with ExitStack() as both:
                 both.callback(self._scope.close, error)
                 both.callback(self._close_body)
             if not isinstance(error, GetConnectionFromPoolError) or self._sent:
                 raise
-            return [self._refuse(error)]
+            self._refuse(error, sys.exc_info())
+            return [self._busy]
         if isinstance(self._body, list | tuple) or _is_file_wrapper(self._body, environ):
             self._scope.close()
             return self._body
@@ -115,6 +141,11 @@ class _Exchange:
         """The application's `start_response`."""
         error = exc_info[0][1] if exc_info and exc_info[0] else None
         self._head = int(status[:3]), headers, error
+        if self._head[0] == 500 and self._scope.refused is not None and not self._sent:
+            self._replaced = True
+            self._refuse(self._scope.refused, *exc_info)
+            return lambda data: None
+        self._replaced = False
         if self._middleware.server_timing and self._scope.uses:
             headers = [*headers, ("Server-Timing", server_timing(self._scope))]
         server_writes = self._server_starts(status, headers, *exc_info)
@@ -131,16 +162,15 @@ class _Exchange:
         if self._head is not None:
             self._scope.finish(commit=commits(*self._head, self._middleware.commit_veto))
 
-    def _refuse(self, error: GetConnectionFromPoolError) -> bytes:
-        """503, in place of a head that has not been sent; where it has, the server raises `error`."""
+    def _refuse(self, error: GetConnectionFromPoolError, *exc_info: Any) -> None:
+        """The head of a 503, in place of one that has not been sent; where it has, the server raises `exc_info`."""
         logger.warning("%s was answered 503: %s", self._scope.label, error)
         headers = [
             ("Content-Type", "text/plain; charset=utf-8"),
             ("Content-Length", str(len(_BUSY))),
             ("Retry-After", str(self._middleware.retry_after)),
         ]
-        self._server_starts("503 Service Unavailable", headers, sys.exc_info())
-        return _BUSY
+        self._server_starts("503 Service Unavailable", headers, *exc_info)
 
     # -- a body that is made while it is sent ------------------------------------------------------------------
 
@@ -161,7 +191,11 @@ class _Exchange:
             if not isinstance(error, GetConnectionFromPoolError) or self._sent:
                 raise
             self._chunks, self._sent = iter(()), True
-            return self._refuse(error)
+            self._refuse(error, sys.exc_info())
+            return self._busy
+        if self._replaced:
+            self._replaced, self._chunks = False, iter(())
+            return self._busy
         if chunk is None:
             self._scope.close()
             raise StopIteration

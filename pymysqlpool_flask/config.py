@@ -38,19 +38,25 @@ class AppOptions:
     Attributes:
         transaction: None: nothing is committed for you; "request": each request is a transaction, committed before
             the head of the response goes out if its status is below 400, else rolled back.
+        transaction_on_get: whether that is so for GET, HEAD, OPTIONS and TRACE too; else what they write is rolled
+            back, unless they commit it themselves.
         commit_veto: called with status, headers and exception; true rolls back. Replaces the rule of the status.
         retry_after: seconds, in the `Retry-After` header of a 503 when no connection could be had.
         server_timing: add a `Server-Timing` header with what the request waited for and held connections.
         slow_wait: log requests that waited so many seconds for a connection; None: none.
         long_hold: log requests that held one for so many seconds; None: none.
+        deadline: seconds after its start at which a request stops waiting for connections, however many it asks for;
+            None: the pool's `timeout` bounds each wait, and nothing their sum.
     """
 
     transaction: TransactionMode = None
+    transaction_on_get: bool = True
     commit_veto: CommitVeto | None = None
     retry_after: int = 1
     server_timing: bool = False
     slow_wait: float | None = None
     long_hold: float | None = None
+    deadline: float | None = None
 
     def __post_init__(self) -> None:
         if self.transaction not in (None, "request"):
@@ -59,9 +65,10 @@ class AppOptions:
             raise ConfigError(f"commit_veto={self.commit_veto!r} must be callable")
         if type(self.retry_after) is not int or self.retry_after < 1:
             raise ConfigError(f"retry_after={self.retry_after!r} must be a whole number of seconds, at least 1")
-        if not isinstance(self.server_timing, bool):
-            raise ConfigError(f"server_timing={self.server_timing!r} must be True or False")
-        for option in ("slow_wait", "long_hold"):
+        for flag in ("transaction_on_get", "server_timing"):
+            if not isinstance(getattr(self, flag), bool):
+                raise ConfigError(f"{flag}={getattr(self, flag)!r} must be True or False")
+        for option in ("slow_wait", "long_hold", "deadline"):
             value = getattr(self, option)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
                 raise ConfigError(f"{option}={value!r} must be a number of seconds, or None")

@@ -10,20 +10,23 @@ Never: connects before a view asks, overrides a method of Flask, keeps an applic
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from threading import Lock
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import flask
 from flask import Flask, current_app, has_app_context, has_request_context, request
-from flask.signals import appcontext_pushed, appcontext_tearing_down, got_request_exception
+from flask.signals import appcontext_pushed, appcontext_tearing_down, got_request_exception, request_started
 from flask.wrappers import Request, Response
 from pymysql import err
 from werkzeug.exceptions import ServiceUnavailable
 
 from pymysqlpool import Connection, ConnectionPool, GetConnectionFromPoolError, PoolUnavailable
 from pymysqlpool.request_scope import (
+    SAFE_METHODS,
     NoRequestScopeError,
     RequestScope,
     Watch,
@@ -33,6 +36,7 @@ from pymysqlpool.request_scope import (
 )
 from pymysqlpool.reuse import is_lost
 from pymysqlpool.transaction import transaction
+from pymysqlpool.wsgi import DEADLINE, SCOPE
 
 from . import cli, config
 from .config import AppOptions, BindOptions
@@ -52,6 +56,7 @@ else:
 EXTENSION = "pymysqlpool"
 _HOLDER = "_pymysqlpool"  # its name on g
 _NO_TRANSACTION = "_pymysqlpool_no_transaction"
+_REVALIDATE = 5.0  # seconds: outside of requests, as in a shell, a lease idle for longer is pinged before its next use
 _View = TypeVar("_View", bound=Callable[..., Any])
 
 g = cast("PoolGlobals", flask.g)
@@ -98,6 +103,8 @@ class PyMySQLPool:
         appcontext_tearing_down.connect(state.sweep, app, weak=False)
         appcontext_pushed.connect(state.begin_context, app, weak=False)
         got_request_exception.connect(state.note_exception, app, weak=False)
+        if state.options.deadline is not None:
+            request_started.connect(state.note_start, app, weak=False)
         if GetConnectionFromPoolError not in app.error_handler_spec[None][None]:
             app.register_error_handler(GetConnectionFromPoolError, state.refuse)
         for kind in (err.OperationalError, err.InterfaceError):
@@ -194,7 +201,7 @@ class AppState:
         key = _current_request()
         if key is not None:
             around = current_scope()
-            announced: object = key.environ.get("pymysqlpool.scope")
+            announced: object = key.environ.get(SCOPE)
             if around is not None and not around.closed and announced is around:
                 return around  # the WSGI middleware is there too: one lease, and it gives it back
         scope = holder.scopes.get(key)
@@ -202,10 +209,21 @@ class AppState:
 
     def _new_scope(self, key: Request | None) -> RequestScope:
         if key is None:
-            return RequestScope(watch=self._watch, label="an application context")
+            return RequestScope(watch=self._watch, label="an application context", revalidate=_REVALIDATE)
         view = current_app.view_functions.get(key.endpoint or "")
-        mode = None if getattr(view, _NO_TRANSACTION, False) else self.options.transaction
-        return RequestScope(transaction=mode, watch=self._watch, label=f"{key.method} {key.path} ({key.endpoint})")
+        left_out = getattr(view, _NO_TRANSACTION, False) or (
+            key.method in SAFE_METHODS and not self.options.transaction_on_get
+        )
+        return RequestScope(
+            transaction=None if left_out else self.options.transaction,
+            watch=self._watch,
+            label=f"{key.method} {key.path} ({key.endpoint})",
+            deadline=key.environ.get(DEADLINE),
+        )
+
+    def note_start(self, sender: Flask, **_: Any) -> None:
+        assert self.options.deadline is not None
+        request.environ.setdefault(DEADLINE, monotonic() + self.options.deadline)
 
     # -- the ends of a request, in the order in which they come ----------------------------------------------
 
@@ -228,9 +246,27 @@ class AppState:
 
     def end_context(self, exception: BaseException | None) -> None:
         holder = _holder()
+        if holder is not None and any(key is not None for key in holder.scopes):
+            self._name_culprit(sys.exc_info()[1])
         while holder is not None and holder.scopes:
             _, scope = holder.scopes.popitem()
             scope.close(exception)
+
+    def _name_culprit(self, error: BaseException | None) -> None:
+        """Ours has not run: in Flask up to 3.1, a function of `teardown_request` that raises stops the others."""
+        step = error.__traceback__ if error is not None else None
+        while step is not None and step.tb_frame.f_code.co_name != "do_teardown_request":
+            step = step.tb_next
+        if step is not None and (step := step.tb_next) is not None:
+            code = step.tb_frame.f_code
+            current_app.logger.warning(
+                "The teardown function %s (%s:%d) raised %r and kept others from running; the connection of this "
+                "request was given back without it",
+                code.co_qualname,
+                code.co_filename,
+                step.tb_lineno,
+                error,
+            )
 
     def sweep(self, sender: Flask, exc: BaseException | None = None, **_: Any) -> None:
         """After all teardown functions: what they borrowed after ours had run."""

@@ -115,6 +115,60 @@ def test_two_databases_asked_for_in_opposite_order_end_in_an_error_that_names_bo
     other.close()
 
 
+def test_a_requests_deadline_bounds_all_its_waits_together(make_site: MakeSite, connect_args: dict[str, Any]) -> None:
+    """47: not the pool's timeout for each of them, and what came to the server with an earlier one goes first."""
+    busy = {**connect_args, "size": 1, "maxsize": 1, "timeout": 30}
+    site = make_site({"PYMYSQLPOOL_BINDS": {"other": busy}}, **busy, deadline=0.3)
+
+    @site.app.get("/")
+    def index() -> str:
+        for name in ("db", "other", "db"):
+            with pytest.raises(GetConnectionFromPoolError):
+                getattr(g, name)
+        return "said"
+
+    def seconds(**environ: Any) -> float:
+        started = time.monotonic()
+        assert site.client.get("/", environ_overrides=environ).data == b"said"
+        return time.monotonic() - started
+
+    with site.app.app_context():
+        other = site.db.get_pool("other")
+    with site.pool.get_connection(), other.get_connection():
+        assert 0.3 <= seconds() < 5
+        assert seconds(**{"pymysqlpool.deadline": time.monotonic() - 1}) < 0.3
+    other.close()
+
+
+def test_a_deadline_that_is_far_leaves_the_pools_timeout(make_site: MakeSite) -> None:
+    """47: the smaller one counts; a free connection needs neither."""
+    site = make_site(size=1, maxsize=1, timeout=0.1, deadline=30)
+    site.app.add_url_rule("/", "index", lambda: str(ask(g.db, "SELECT 1")))
+    assert site.client.get("/", environ_overrides={"pymysqlpool.deadline": time.monotonic() - 1}).status_code == 503
+    assert site.client.get("/").status_code == 200
+    assert site.client.get("/", environ_overrides={"pymysqlpool.deadline": time.monotonic() - 1}).status_code == 200
+    with site.pool.get_connection():
+        started = time.monotonic()
+        assert site.client.get("/").status_code == 503
+        assert time.monotonic() - started < 5
+
+
+def test_a_second_connection_of_the_same_pool_is_had_by_asking_the_pool_and_never_hangs(make_site: MakeSite) -> None:
+    """14: a pool of one tells the request that it waits for itself."""
+    site = make_site(size=1, maxsize=1, timeout=0.2)
+
+    @site.app.get("/")
+    def index() -> str:
+        assert site.db.connection is g.db  # asking again is not asking for another
+        with pytest.raises(GetConnectionFromPoolError) as failed:
+            site.pool.get_connection()
+        return str(failed.value)
+
+    told = site.client.get("/").text
+    assert "nested" in told or "this thread" in told
+    assert "test_overload.py" in told
+
+
 def test_server_timing_is_added_on_request_and_only_where_something_was_borrowed(make_site: MakeSite) -> None:
     """48"""
     site = make_site(server_timing=True)

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from flask import Flask, g
+from pymysql.err import MySQLError, OperationalError
 
 from pymysqlpool.testing import assert_nothing_borrowed, record, rollback
 from pymysqlpool_flask import ConfigError, PyMySQLPool
+from tests.support import wait_until
 
 from .conftest import MakeSite, Site, ask
 
@@ -182,6 +184,59 @@ def test_a_command_gives_its_connection_back_however_it_ends(site: Site) -> None
 def test_the_shell_knows_the_extension(site: Site) -> None:
     """52"""
     assert site.app.make_shell_context()["db"] is site.db
+
+
+@pytest.fixture
+def long_shell(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """As if hours lay between any two lines that are typed."""
+    monkeypatch.setattr("pymysqlpool_flask.extension._REVALIDATE", 0.0)
+    return site
+
+
+def test_a_connection_that_died_in_a_long_shell_is_replaced_before_its_next_use(long_shell: Site, admin: Any) -> None:
+    """52: an open transaction that died with it is told first."""
+    with long_shell.app.app_context():
+        first = g.db.thread_id()
+        assert g.db.thread_id() == first  # a living one stays
+        _end_session(admin, first)
+        second = g.db.thread_id()
+        assert second != first
+        assert ask(g.db, "SELECT 2") == 2
+        g.db.begin()
+        _end_session(admin, second)
+        with pytest.raises(OperationalError, match="nothing uncommitted was kept") as told:
+            _ = g.db
+        assert told.value.args[0] == 2006
+        assert ask(g.db, "SELECT 3") == 3
+
+
+def test_a_statement_that_finds_its_session_dead_in_a_shell_costs_one_error(site: Site, admin: Any) -> None:
+    """52: within the first seconds of idleness nothing is asked; afterwards the next use has a new session."""
+    with site.app.app_context():
+        _end_session(admin, g.db.thread_id())
+        with pytest.raises(OperationalError):
+            ask(g.db, "SELECT 1")
+        assert ask(g.db, "SELECT 2") == 2
+
+
+def test_in_a_request_a_session_that_died_is_never_replaced_behind_the_view(site: Site, admin: Any) -> None:
+    """52: what it had written before would be lost, and the rest committed."""
+
+    @site.app.get("/")
+    def index() -> str:
+        _end_session(admin, g.db.thread_id())
+        for _ in range(2):
+            with pytest.raises(MySQLError):
+                ask(g.db, "SELECT 1")
+        return "no other"
+
+    assert site.client.get("/").data == b"no other"
+    assert site.pool.stats().created == 1
+
+
+def _end_session(admin: Any, number: int) -> None:
+    admin.kill(number)
+    wait_until(lambda: not ask(admin, "SELECT 1 FROM information_schema.processlist WHERE id = %s", number), "killed")
 
 
 def test_a_rollback_around_a_test_undoes_what_requests_committed(site: Site, table: Any) -> None:

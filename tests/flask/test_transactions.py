@@ -116,6 +116,21 @@ def test_a_view_may_opt_out(per_request: Site, table: Committed) -> None:
     assert table() == [1]
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST", "DELETE"])
+def test_requests_that_only_ask_may_be_left_out(make_site: MakeSite, table: Committed, method: str) -> None:
+    """25: what such a request writes all the same is not committed for it."""
+    site, began = make_site(transaction="request", transaction_on_get=False), []
+
+    @site.app.route("/", methods=[method], provide_automatic_options=False)
+    def index() -> str:
+        began.append(ask(g.db, "SELECT @@in_transaction"))
+        add(1)
+        return "ok"
+
+    assert site.client.open("/", method=method).status_code == 200
+    assert (began, table()) == (([1], [1]) if method in ("POST", "DELETE") else ([0], []))
+
+
 def test_what_a_stream_says_after_the_head_is_no_part_of_the_transaction(per_request: Site, table: Committed) -> None:
     """26, 28: its writes are committed by itself or not at all."""
 
@@ -132,6 +147,27 @@ def test_what_a_stream_says_after_the_head_is_no_part_of_the_transaction(per_req
 
     assert per_request.client.get("/").data == b"[1]end"
     assert table() == [1]
+
+
+def test_a_client_that_leaves_after_the_commit_undoes_nothing(per_request: Site, table: Committed) -> None:
+    """28"""
+
+    @per_request.app.get("/")
+    def index() -> Response:
+        add(1)
+
+        def lines() -> Iterator[str]:
+            yield "first"
+            ask(g.db, "SELECT 1")
+            yield "never asked for"
+
+        return Response(stream_with_context(lines()))
+
+    environ = per_request.client.get("/nowhere").request.environ
+    body = per_request.app.wsgi_app({**environ, "PATH_INFO": "/"}, lambda *_: lambda data: None)
+    assert next(iter(body)) == b"first"
+    body.close()  # type: ignore[attr-defined]
+    assert (table(), per_request.in_use) == ([1], 0)
 
 
 def test_blocks_nest_by_savepoints(site: Site, table: Committed) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import itertools
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.util import FileWrapper, setup_testing_defaults
@@ -13,7 +14,7 @@ from wsgiref.validate import validator
 import pytest
 from pymysql.cursors import SSCursor
 
-from pymysqlpool import ConnectionPool
+from pymysqlpool import ConnectionPool, GetConnectionFromPoolError
 from pymysqlpool.request_scope import NoRequestScopeError, current_connection
 from pymysqlpool.wsgi import PoolMiddleware
 
@@ -290,6 +291,22 @@ def test_installed_twice_there_is_one_lease(pool: ConnectionPool) -> None:
     assert pool.stats().borrowed == 1
 
 
+def test_around_a_dispatcher_and_around_what_it_mounts_there_is_one_lease(pool: ConnectionPool) -> None:
+    """11"""
+    from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", TEXT)
+        return [one(pool), str(environ["pymysqlpool.scope"].connection() is current_connection()).encode()]
+
+    mounts: Any = {"/inner": plain(application, pool)}
+    outer = plain(DispatcherMiddleware(plain(application, pool), mounts), pool)  # type: ignore[arg-type]
+    for path in ("/", "/inner/"):
+        served = Served(outer, SCRIPT_NAME="", PATH_INFO=path)
+        assert (served.error, served.body) == (None, b"1True")
+    assert (pool.stats().borrowed, pool.stats().in_use) == (2, 0)
+
+
 @pytest.mark.parametrize("lazily", [False, True])
 def test_an_exhausted_pool_is_a_503_with_retry_after(make_pool: Callable[..., ConnectionPool], lazily: bool) -> None:
     """44: unless something was sent already."""
@@ -315,6 +332,140 @@ def test_an_exhausted_pool_is_a_503_with_retry_after(make_pool: Callable[..., Co
         served = Served(plain(late, pool))
     assert (served.status, served.body) == ("200 OK", b"sent ")
     assert served.error is not None
+
+
+def _framework(name: str, pool: ConnectionPool, handled: bool) -> Any:
+    """An application with one view that wants a connection; `handled`: with an own answer where there is none."""
+    if name == "flask":
+        import flask
+
+        app = flask.Flask(name)
+        app.add_url_rule("/", "index", lambda: one(pool))
+        if handled:
+            app.register_error_handler(GetConnectionFromPoolError, lambda error: ("our own answer", 429))
+        return app
+    if name == "bottle":
+        bottle = pytest.importorskip("bottle")
+        app = bottle.Bottle()
+
+        def view() -> bytes:
+            try:
+                return one(pool)
+            except GetConnectionFromPoolError:
+                if not handled:
+                    raise
+                raise bottle.HTTPResponse("our own answer", 429) from None
+
+        app.route("/", ["GET", "HEAD"], view)
+        return app
+    falcon = pytest.importorskip("falcon")
+
+    class View:
+        def on_get(self, request: Any, response: Any) -> None:
+            response.data = one(pool)
+
+        on_head = on_get
+
+    def handle(request: Any, response: Any, error: Any, parameters: Any) -> None:
+        response.status, response.data = 429, b"our own answer"
+
+    app = falcon.App()
+    app.add_route("/", View())
+    if handled:
+        app.add_error_handler(GetConnectionFromPoolError, handle)
+    return app
+
+
+@pytest.mark.parametrize("handled", [False, True], ids=["unhandled", "handled"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("framework", ["flask", "bottle", "falcon"])
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_500_that_a_framework_makes_of_an_exhausted_pool_is_a_503_and_an_own_answer_stays(
+    make_pool: Callable[..., ConnectionPool], framework: str, method: str, handled: bool, capsys: Any
+) -> None:
+    """44: the frameworks keep the exception to themselves, so the middleware never sees it."""
+    pool = make_pool(size=1, maxsize=1, timeout=0.05)
+    application = plain(_framework(framework, pool, handled), pool, retry_after=3)
+    with pool.get_connection():
+        served = Served(validator(application), strict=False, REQUEST_METHOD=method)
+    headers = dict(served.headers)
+    if handled:
+        assert served.status[:3] == "429"
+        assert method == "HEAD" or served.body == b"our own answer"
+    else:
+        assert (served.status[:3], headers["Retry-After"], served.error) == ("503", "3", None)
+        assert (b"busy" in served.body) == (method == "GET")
+    assert Served(application, strict=False, REQUEST_METHOD=method).status[:3] == "200"
+
+
+def test_a_500_of_a_generator_that_comes_with_the_first_chunk_is_replaced_too(
+    make_pool: Callable[..., ConnectionPool],
+) -> None:
+    """44: and what else it would have sent is dropped, and it is closed."""
+    pool = make_pool(size=1, maxsize=1, timeout=0.05)
+    closed = []
+
+    def application(environ: Any, start_response: Any) -> Iterator[bytes]:
+        try:
+            try:
+                yield one(pool)
+            except GetConnectionFromPoolError:
+                start_response("500 Internal Server Error", TEXT)
+                yield b"an error page"
+                yield b" in two parts"
+        finally:
+            closed.append(True)
+
+    with pool.get_connection():
+        served = Served(plain(application, pool), strict=False)
+    assert (served.status[:3], b"busy" in served.body, b"page" in served.body) == ("503", True, False)
+    assert closed == [True]
+
+
+def test_a_500_that_has_nothing_to_do_with_the_pool_stays(pool: ConnectionPool) -> None:
+    """44"""
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        one(pool)
+        start_response("500 Internal Server Error", TEXT)
+        return [b"an error page"]
+
+    served = Served(wrapped(application, pool))
+    assert (served.status[:3], served.body) == ("500", b"an error page")
+
+
+def test_a_requests_deadline_bounds_all_its_waits_together(make_pool: Callable[..., ConnectionPool]) -> None:
+    """47"""
+    pools = [make_pool(size=1, maxsize=1, timeout=30) for _ in range(2)]
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        for pool in (*pools, *pools):
+            with pytest.raises(GetConnectionFromPoolError):
+                current_connection(pool)
+        start_response("200 OK", TEXT)
+        return [b"said"]
+
+    with pools[0].get_connection(), pools[1].get_connection():
+        for environ in ({}, {"pymysqlpool.deadline": time.monotonic() + 0.1}):
+            started = time.monotonic()
+            assert Served(wrapped(application, pools[0], deadline=0.2), **environ).body == b"said"
+            assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(("method", "kept"), [("GET", []), ("HEAD", []), ("POST", [1])])
+def test_requests_that_only_ask_may_be_left_out_of_the_transaction(
+    pool: ConnectionPool, table: Callable[[], list[int]], method: str, kept: list[int]
+) -> None:
+    """25"""
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        current_connection(pool).query("INSERT INTO item VALUES (1)")
+        start_response("200 OK", TEXT)
+        return [b""]
+
+    options: dict[str, Any] = {"transaction": "request", "transaction_on_get": False}
+    assert Served(wrapped(application, pool, **options), REQUEST_METHOD=method).error is None
+    assert table() == kept
 
 
 def test_server_timing_on_request(pool: ConnectionPool) -> None:
