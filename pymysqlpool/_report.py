@@ -8,9 +8,10 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from . import _borrower
+from . import _borrower, _deadlock
 from ._ledger import IN_USE
-from .errors import GetConnectionFromPoolError, PoolClosed, PoolOverloaded, PoolUnavailable
+from ._log import logger
+from .errors import GetConnectionFromPoolError, PoolClosed, PoolDeadlock, PoolOverloaded, PoolUnavailable
 
 if TYPE_CHECKING:
     from .pool import ConnectionPool
@@ -36,6 +37,11 @@ def failure(
             f"can't get connection from {where} within {waited:.2f} s: the server at {pool.endpoint} could not be "
             f"reached, last error: {cause}"
         )
+    elif kind is PoolDeadlock:
+        text = (
+            f"can't get connection from {where}: after {waited:.2f} s all {now.in_use} connections are held by callers "
+            f"that wait for another one, and this call gives up so that the others can go on.{holders(pool)}"
+        )
     else:
         text = (
             f"can't get connection from {where} within {waited:.2f} s: {now.in_use} in use, {now.idle} idle, "
@@ -53,11 +59,22 @@ def failure(
     )
 
 
+def warn_of_deadlock(pool: ConnectionPool) -> None:
+    """Say once in the log what the timeouts to come will say."""
+    logger.warning(
+        "All connections of pool(%s) are held by callers that wait for another one; unless somebody else gives one "
+        "back, they wait until their timeouts (deadlock='raise' ends the last one's wait at once).%s",
+        pool.name,
+        holders(pool),
+    )
+
+
 def holders(pool: ConnectionPool) -> str:
-    """Who holds the connections, longest first; and that it is the caller itself, when it is."""
+    """Who holds the connections, longest first; that it is the caller itself, when it is; and whether all wait."""
     now = monotonic()
     me = _borrower.current()
     with pool._lock:
+        is_deadlock = _deadlock.find(pool._ledger, me) is not None
         held = [
             (now - slot.since, slot.borrower, slot.place, slot.in_transaction)
             for slot in pool._ledger.slots()
@@ -78,4 +95,6 @@ def holders(pool: ConnectionPool) -> str:
             f"\n  This thread itself holds {mine} of them: it borrowed again before it gave back (nested borrowing), "
             f"which deadlocks when all do so. Pass the connection on instead of borrowing another."
         )
+    if is_deadlock:
+        lines.append("\n  All who hold one wait for another: a deadlock.")
     return "".join(lines)

@@ -52,6 +52,10 @@ class PoolTimeout(GetConnectionFromPoolError):
     """No connection became free in time, and `maxsize` did not allow a new one."""
 
 
+class PoolDeadlock(PoolTimeout):
+    """Every connection was held by a caller that waited for another one; this call gave up so that the rest go on."""
+
+
 class PoolUnavailable(GetConnectionFromPoolError):
     """The server could not be reached in time; `__cause__` is the last connect error."""
 

@@ -28,7 +28,7 @@ from typing import Any, Self
 
 from pymysql import err
 
-from . import _borrower, _farewell, _maintenance, _report, _session, _wire, reuse, settings
+from . import _borrower, _deadlock, _farewell, _maintenance, _report, _session, _wire, reuse, settings
 from ._connector import Connector
 from ._gate import ConnectGate
 from ._ledger import CLOSING, CONNECTING, IDLE, IN_USE, RESERVED, Ledger, Slot
@@ -41,6 +41,7 @@ from .connection import Connection, ReturnedConnection
 from .errors import (
     GetConnectionFromPoolError,
     PoolClosed,
+    PoolDeadlock,
     PoolOverloaded,
     PoolTimeout,
     PoolUnavailable,
@@ -276,7 +277,7 @@ class ConnectionPool:
         own = self._settings
         connect_timeout = self._connect_args.get("connect_timeout", _CONNECT_TIMEOUT)
         wish = _Wish(retry_num, retry_interval, own.timeout if timeout is None else timeout, connect_timeout)
-        waiter = ThreadWaiter(lease)
+        waiter = _deadlock.AskingThread(lease)
         try:
             while True:
                 slot = self._obtain(lease, waiter, wish)
@@ -298,9 +299,10 @@ class ConnectionPool:
             raise
         return lease
 
-    def _obtain(self, lease: Connection, waiter: ThreadWaiter, wish: _Wish) -> Slot:
+    def _obtain(self, lease: Connection, waiter: _deadlock.AskingThread, wish: _Wish) -> Slot:
         """Wait for, or make, a connection; returns its slot, owned by `lease`."""
         waiting_since = 0.0
+        in_deadlock = False
         while True:
             now = monotonic()
             with self._lock:
@@ -319,12 +321,30 @@ class ConnectionPool:
                 raise _report.failure(self, failure, monotonic() - wish.started, cause) from cause
             if not waiting_since:
                 waiting_since = now
+                waiter.borrower = _current_borrower()
                 _maintenance.reap(self)
             if now >= wish.next_retry and logger.isEnabledFor(logging.DEBUG):
                 wish.next_retry = now + wish.retry_interval
                 logger.debug("Retry to get connection from pool(%s)", self.name)
             if not waiter.wait(self._next_look(waiter, wish) - now):
                 _maintenance.reap(self, look_for_dead_threads=True)
+                in_deadlock = in_deadlock or self._meets_deadlock(waiter, wish)
+
+    def _meets_deadlock(self, waiter: _deadlock.AskingThread, wish: _Wish) -> bool:
+        """Whether this call closed a circle of callers that wait for each other. Warns of it, or raises."""
+        raises = self._settings.deadlock == "raise"
+        with self._lock:
+            circle = _deadlock.find(self._ledger)
+            if not circle or circle[-1] is not waiter:
+                return False
+            if raises:
+                self._counters.timeouts += 1
+                self._ledger.withdraw(waiter)
+        if raises:
+            raise _report.failure(self, PoolDeadlock, monotonic() - wish.started, None)
+        if monotonic() < wish.give_up_at:  # else the timeout says it
+            _report.warn_of_deadlock(self)
+        return True
 
     def _step_locked(
         self, lease: Connection, waiter: Waiter, wish: _Wish, now: float

@@ -18,6 +18,7 @@ from pymysql.connections import Connection as _PyMySQLConnection
 from .errors import SettingsError
 
 ResetMode = Literal["auto", "always", "never"]
+DeadlockMode = Literal["warn", "raise"]
 PrePing = bool | float
 Hook = Callable[..., None]
 
@@ -53,6 +54,11 @@ class Settings:
         fast_reader: read buffered results by the pool's own reader (`_reader.py`), which gives what PyMySQL's gives, in
             less time. False: by PyMySQL's.
         fail_fast: while the server is down, refuse at once with the real cause instead of waiting for it.
+        deadlock: what happens when every connection is held by a thread that itself waits for another one (nested
+            borrowing). "warn": a warning in the log, and the waits go on, because a connection that was handed to
+            another thread and not yet used there may still come back; "raise": the last one that came gets
+            `PoolDeadlock`, so that the others can go on. Looked at when a wait has lasted 0.25 s; waits of asyncio
+            tasks are not.
         record_stacks: keep the whole stack of each borrow for reports (slow), not only the place.
         on_connect, on_checkout, on_checkin: called with the connection; on_discard: called with the reason.
             None of them is called with the pool's lock held. An error in on_connect discards the connection and
@@ -75,6 +81,7 @@ class Settings:
     pipeline_reset: bool | None = None
     fast_reader: bool = True
     fail_fast: bool = False
+    deadlock: DeadlockMode = "warn"
     record_stacks: bool = False
     on_connect: Hook | None = None
     on_checkout: Hook | None = None
@@ -101,6 +108,8 @@ class Settings:
             raise SettingsError(f"name={self.name!r} must be a string")
         if self.reset not in ("auto", "always", "never"):
             raise SettingsError(f"reset={self.reset!r} must be 'auto', 'always' or 'never'")
+        if self.deadlock not in ("warn", "raise"):
+            raise SettingsError(f"deadlock={self.deadlock!r} must be 'warn' or 'raise'")
         for flag in ("background", "fast_reader", "fail_fast", "record_stacks"):
             if not isinstance(getattr(self, flag), bool):
                 raise SettingsError(f"{flag}={getattr(self, flag)!r} must be True or False")

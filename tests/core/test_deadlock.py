@@ -1,0 +1,165 @@
+"""Nested borrowing: callers that hold a connection and wait for another one, until nobody can go on."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from pymysqlpool import ConnectionPool, PoolTimeout, SettingsError
+from pymysqlpool.errors import PoolDeadlock
+from tests.conftest import MakePool
+from tests.support import run_threads, wait_until
+
+ALL_WAIT = "All who hold one wait for another: a deadlock"
+
+
+def warnings_of_deadlock(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [text for record in caplog.records if "wait for another one" in (text := record.getMessage())]
+
+
+@pytest.mark.parametrize("held", [1, 2])
+def test_one_thread_that_waits_for_itself_is_named_at_the_timeout(make_pool: MakePool, held: int) -> None:
+    pool = make_pool(size=held, maxsize=held)
+    leases = [pool.get_connection() for _ in range(held)]
+    for timeout in (0, 0.05):
+        with pytest.raises(PoolTimeout, match=f"holds {held} of them.*nested borrowing") as caught:
+            pool.get_connection(timeout=timeout)
+        assert ALL_WAIT in str(caught.value)
+    for lease in leases:
+        lease.close()
+
+
+@pytest.mark.parametrize("held", [1, 2])
+def test_one_thread_that_waits_for_itself_is_ended_when_asked_so(make_pool: MakePool, held: int) -> None:
+    pool = make_pool(size=1, maxsize=held, deadlock="raise")
+    leases = [pool.get_connection() for _ in range(held)]
+    with pytest.raises(PoolDeadlock, match=f"all {held} connections are held by callers that wait") as caught:
+        pool.get_connection(timeout=40)
+    assert caught.value.waited < 20
+    assert isinstance(caught.value, PoolTimeout)
+    assert (pool.stats().waiting, pool.stats().timeouts) == (0, 1)
+    for lease in leases:
+        lease.close()
+    pool.get_connection(timeout=5).close()
+
+
+def nest(pool: ConnectionPool, all_hold_one: threading.Barrier) -> str:
+    """Hold one, and when everybody does, ask for another."""
+    with pool.get_connection(timeout=30):
+        all_hold_one.wait(20)
+        with pool.get_connection(timeout=40) as second:
+            return f"served {second.execute('select 1')}"
+
+
+def test_of_many_that_wait_for_each_other_one_is_ended_and_all_others_are_served(make_pool: MakePool) -> None:
+    pool = make_pool(size=8, maxsize=8, deadlock="raise")
+    barrier = threading.Barrier(8)
+    results = run_threads(8, lambda _: nest(pool, barrier))
+    assert sorted(type(one).__name__ for one in results) == ["PoolDeadlock"] + ["str"] * 7, results
+    assert (pool.stats().in_use, pool.stats().waiting, pool.stats().timeouts) == (0, 0, 1)
+
+
+def test_by_default_one_warning_names_the_holders_and_the_waits_go_on(
+    make_pool: MakePool, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = make_pool(size=4, maxsize=4, name="shop")
+    barrier = threading.Barrier(4)
+    results: list[Any] = []
+    together = threading.Thread(target=lambda: results.extend(run_threads(4, lambda _: nest(pool, barrier))))
+    together.start()
+    wait_until(lambda: warnings_of_deadlock(caplog), "it was warned of", timeout=20)
+    assert pool.stats().waiting == 4, "nobody was refused"
+    pool.resize(4, 5)  # somebody helps
+    together.join(30)
+    assert results == ["served 1"] * 4
+    [warning] = warnings_of_deadlock(caplog)
+    assert "pool(shop)" in warning
+    assert warning.count("borrowed at") == 4
+    assert "in nest" in warning
+
+
+def test_the_timeout_of_many_that_wait_for_each_other_names_it(make_pool: MakePool) -> None:
+    pool = make_pool(size=3, maxsize=3)
+    barrier = threading.Barrier(3)
+    first_failed = threading.Event()
+
+    def borrow(index: int) -> str:
+        with pool.get_connection(timeout=30):
+            barrier.wait(20)
+            wait_until(lambda: index or pool.stats().waiting == 2, "the others wait")
+            try:
+                pool.get_connection(timeout=0.1 if index == 0 else 30).close()
+            except PoolTimeout as error:
+                first_failed.set()
+                return str(error)
+            first_failed.wait(20)
+            return "served"
+
+    failed, *served = run_threads(3, borrow)
+    assert ALL_WAIT in failed
+    assert failed.count("borrowed at") == 3
+    assert served == ["served"] * 2
+
+
+def test_a_connection_used_by_another_thread_is_that_threads(
+    make_pool: MakePool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A dispatcher that borrows for its workers waits for them as long as it likes."""
+    pool = make_pool(size=1, maxsize=1, deadlock="raise")
+    lease = pool.get_connection()
+    finish = threading.Event()
+
+    def work() -> None:
+        lease.execute("select 1")
+        finish.wait(30)
+        lease.close()
+
+    borrower = pool._ledger.slots()[0].borrower
+    worker = threading.Thread(target=work)
+    worker.start()
+    wait_until(lambda: pool._ledger.slots()[0].borrower is not borrower, "the worker has used it")
+    looks: list[int] = []
+    meets = pool._meets_deadlock
+
+    def look(*arguments: Any) -> bool:
+        looks.append(1)
+        if len(looks) == 2:
+            finish.set()
+        return meets(*arguments)
+
+    pool._meets_deadlock = look  # type: ignore[method-assign]
+    pool.get_connection(timeout=30).close()
+    worker.join(20)
+    assert len(looks) >= 2
+    assert not warnings_of_deadlock(caplog)
+
+
+def test_one_who_holds_and_does_not_wait_makes_it_no_deadlock(
+    make_pool: MakePool, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = make_pool(size=2, maxsize=2, deadlock="raise")
+    busy = pool.get_connection()
+    held = threading.Event()
+
+    def hold_and_ask() -> str:
+        with pool.get_connection(timeout=30):
+            held.set()
+            with pool.get_connection(timeout=0.6):
+                return "served"
+
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.extend(run_threads(1, lambda _: hold_and_ask())))
+    thread.start()
+    held.wait(20)
+    thread.join(20)
+    assert [type(one) for one in results] == [PoolTimeout]
+    assert ALL_WAIT not in str(results[0])
+    assert not warnings_of_deadlock(caplog)
+    busy.close()
+
+
+def test_it_is_one_of_two_words(make_pool: MakePool) -> None:
+    with pytest.raises(SettingsError, match="deadlock='panic'"):
+        make_pool(deadlock="panic")
