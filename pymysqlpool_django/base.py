@@ -8,9 +8,13 @@ Without `OPTIONS["pool"]`, and for the nameless connection that creates and drop
 Django's backend does.
 
 A wrapper belongs to one thread. What it borrows goes back when Django closes it: at the end of a request, of a task,
-of a test. With `"release": "transaction"` it goes back as soon as nothing holds it: no transaction, no open cursor,
-no schema editor, no disabled constraint checks, autocommit on. What a session remembers between two statements outside
-of all these (`SET`, user variables, GET_LOCK(), temporary tables) is then gone; `hold()` is for those who need it.
+of a test; and in a thread of an executor, which may never hear of such an end, at the end of the piece of work for
+which it was borrowed (see `work`). With `"release": "transaction"` it goes back as soon as nothing holds it.
+
+What holds a connection: a transaction, an open cursor, a schema editor, disabled constraint checks, autocommit off, a
+wrapper that threads share, `hold()`; and from one piece of work of a request to the next a statement that the session
+remembers (`SET`, user variables, GET_LOCK(), temporary tables). With `"release": "transaction"`, and between pieces of
+work outside of a request, what a session remembers is gone; `hold()` is for those who need it.
 
 Django sends `connection_created` at each checkout. For what belongs to a physical connection there is the pool option
 `on_connect`.
@@ -19,7 +23,9 @@ Django sends `connection_created` at each checkout. For what belongs to a physic
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterable
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Literal, NoReturn, cast
 from weakref import WeakSet
@@ -36,7 +42,7 @@ from pymysql.converters import conversions
 
 from pymysqlpool import Connection, ConnectionPool, ReturnConnectionToPoolError
 
-from . import pools
+from . import pools, work
 from ._mysqldb import base as mysql
 from .creation import DatabaseCreation
 from .features import DatabaseFeatures
@@ -44,6 +50,15 @@ from .schema import DatabaseSchemaEditor
 
 # PyMySQL reads TIME as a timedelta, Django wants a time.
 _CONVERSIONS = {**conversions, FIELD_TYPE.TIME: typecast_time}
+
+# Statements whose effect the same borrower may count on later.
+_REMEMBERED = ("SET", "USE", "LOCK", "PREPARE", "HANDLER", "CALL", "XA")
+
+
+def _is_remembered(query: Any) -> bool:
+    """Whether the session may keep what this statement does. Its values are not in the text yet."""
+    text = query.upper() if isinstance(query, str) else "@"
+    return text.lstrip().startswith(_REMEMBERED) or "@" in text or "GET_LOCK" in text or "TEMPORARY" in text
 
 
 class CursorWrapper(mysql.CursorWrapper):
@@ -68,11 +83,21 @@ class CursorWrapper(mysql.CursorWrapper):
 
 
 class _HoldingCursor(CursorWrapper):
-    """A cursor of a wrapper that gives its connection back early: not before its cursors are closed."""
+    """A cursor of a wrapper that may give its connection back before Django closes it: not before its cursors are
+    closed."""
 
     def __init__(self, cursor: Any, wrapper: DatabaseWrapper) -> None:
         super().__init__(cursor)
         self._wrapper = wrapper
+
+    def execute(self, query: str, args: Any = None) -> Any:
+        if self._wrapper._ends_with_work and _is_remembered(query):
+            self._wrapper._remembers = True
+        return super().execute(query, args)
+
+    def callproc(self, name: str, args: Any = ()) -> Any:
+        self._wrapper._remembers = True
+        return self.cursor.callproc(name, args)
 
     def close(self) -> None:
         try:
@@ -93,11 +118,15 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
     _borrowed_by = 0  # process id
     _holds = 0  # blocks of code in progress that keep the connection from being released early
     _constraints_off = False  # of this connection
+    _item: weakref.ref[Future[Any]] | None = None  # the work item that calls `_work_ended()`
+    _ends_with_work = False  # it was borrowed for a piece of work of an executor, at whose end it goes back
+    _is_due = False  # that work is over, but something held the connection then
+    _remembers = False  # the session was told something that a later statement may count on
     _is_set_up = False  # `connect()` need not send the session's set-up statements
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._cursors: WeakSet[_HoldingCursor] = WeakSet()  # open ones; filled for early release only
+        self._cursors: WeakSet[_HoldingCursor] = WeakSet()  # open ones, where Django's close() is not awaited
 
     # -- the pool ------------------------------------------------------------------------------------------
 
@@ -145,6 +174,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         self._holds += 1  # a receiver of connection_created may run queries, and must not give it away
         try:
             super().connect()
+            self._remembers = False  # of what set it up nothing is forgotten
         except BaseException:
             if self._lender is not None:
                 self._close()  # it could not be set up; let somebody else have it
@@ -163,7 +193,27 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         self._lender = lender
         self._borrowed_by = os.getpid()
         self._is_set_up = lender.sets_up
+        if not lender.early and work.request() is not work.Request.WSGI:
+            self._go_with_work()
         return connection
+
+    def _go_with_work(self) -> None:
+        """Let the end of the work item that this thread is in, if it is in one, be the end of the lease."""
+        item = work.item()
+        if item is None:
+            return
+        self._ends_with_work = True
+        if self._item is not None and self._item() is item:
+            return
+        self._item = weakref.ref(item)
+        mine = weakref.ref(self)
+
+        def ended(item: object) -> None:  # called in this thread
+            wrapper = mine()
+            if wrapper is not None and wrapper._lender is not None:
+                wrapper._work_ended()
+
+        item.add_done_callback(ended)
 
     def init_connection_state(self) -> None:
         BaseDatabaseWrapper.init_connection_state(self)  # checks the server's version, once per process
@@ -201,7 +251,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
     @async_unsafe
     def create_cursor(self, name: str | None = None) -> CursorWrapper:
         cursor = self.connection.cursor()
-        if self._lender is None or not self._lender.early:
+        if self._lender is None or not (self._lender.early or self._ends_with_work):
             return CursorWrapper(cursor)
         holding = _HoldingCursor(cursor, self)
         self._cursors.add(holding)
@@ -236,7 +286,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
             return
         connection, self.connection = self.connection, None
         self._lender = None
-        self._is_set_up = self._constraints_off = False
+        self._is_set_up = self._constraints_off = self._ends_with_work = self._is_due = self._remembers = False
         self._cursors = WeakSet()
         if connection is not None:
             # Somebody may have given it back already, by its own close() or from another thread.
@@ -244,7 +294,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
                 cast(Connection, connection).close()
 
     def hold(self) -> None:
-        """With `"release": "transaction"`, keep the connection until `let_go()`; may be nested."""
+        """Keep the connection until `let_go()`, or until Django closes it; may be nested."""
         self._holds += 1
 
     def let_go(self) -> None:
@@ -252,10 +302,17 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         self._holds = max(0, self._holds - 1)
         self._release_if_free()
 
+    def _work_ended(self) -> None:
+        """The piece of work for which the connection was borrowed is over."""
+        if self._remembers and work.request() is work.Request.ASGI:
+            return  # the end of the request will be told in this thread
+        self._is_due = True
+        self._release_if_free()
+
     def _release_if_free(self) -> None:
         if (
             self._lender is not None
-            and self._lender.early
+            and (self._lender.early or self._is_due)
             and not self._holds
             and not self._constraints_off
             and not self.in_atomic_block

@@ -11,11 +11,13 @@ included (nobody waits; in psycopg's pool it is no limit). What is different und
     timeout             default 30 seconds
     name                default the alias
     pre_ping            default CONN_HEALTH_CHECKS
-    release             "request": given back when Django closes the connection, at the end of a request (default);
+    release             "request": given back when Django closes the connection, at the end of a request, and at the
+                        end of each piece of work in an executor, which ASGI has its threads from (default);
                         "transaction": as soon as neither a transaction nor an open cursor holds it
 
-Under ASGI choose "transaction". Before Django 6.2 an error page is rendered in a thread of a shared executor: there it
-borrows a second connection while its request holds the first, and nothing tells that thread to give it back.
+Choose "transaction" where threads borrow that neither end nor close their connections, and for one case under ASGI: a
+middleware that is not asynchronous, has made a query and calls an asynchronous view holds a connection while it waits
+for that view; before Django 6.2 the view's error page is rendered in another thread and may need a second one.
 """
 
 from __future__ import annotations
