@@ -21,6 +21,9 @@ from django.conf import settings  # noqa: E402 - only where there is a Django
 
 ROOT = Path(__file__).parents[2]
 
+# The isolation level of a session: each server reads its own comment.
+ISOLATION = "/*M!100000 @@tx_isolation *//*!80000 @@transaction_isolation */"
+
 if not settings.configured:
     settings.configure(
         USE_TZ=True,

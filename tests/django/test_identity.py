@@ -19,7 +19,7 @@ from pymysqlpool.devserver import DevServer
 from pymysqlpool_django import pools
 from tests.support import Questions, run_threads, wait_until
 
-from .conftest import Connect
+from .conftest import ISOLATION, Connect
 
 
 def ask(wrapper: Any, question: str, *args: Any) -> Any:
@@ -153,9 +153,10 @@ def test_a_session_is_set_up_and_stays_so_after_a_reset(connect: Connect, init_c
     changes = {"init_command": init_command} if init_command else {}
     wrapper = connect({"max_size": 1}, isolation_level="serializable", **changes)
     question = (
-        "SELECT CONCAT_WS(' ', @@tx_isolation, @@sql_auto_is_null, @@foreign_key_checks, @@sql_mode LIKE '%%ANSI%%')"
+        f"SELECT CONCAT_WS(' ', {ISOLATION}, @@sql_auto_is_null + 0, @@foreign_key_checks + 0,"
+        " @@sql_mode LIKE '%%ANSI%%')"
     )
-    expected = f"SERIALIZABLE OFF ON {int('ANSI' in (init_command or ''))}"
+    expected = f"SERIALIZABLE 0 1 {int('ANSI' in (init_command or ''))}"
     assert ask(wrapper, question) == expected
     session = ask(wrapper, "SELECT CONNECTION_ID()")
     with wrapper.cursor() as cursor:
