@@ -1,8 +1,8 @@
 """Who may try to connect at this moment?
 
 While all is well: everybody. After a failure: one prober at a time, with exponential back-off and jitter, so that a
-server that is coming back is not stormed. After the first success: 1, 2, 4 ... at a time (slow start) until as many
-succeeded in a row that the limit means nothing any more.
+server that is coming back is not stormed. From its return on: one more at a time than have succeeded since (slow start:
+1, 2, 4, 8 ... round by round), until so many have that a limit means nothing any more. Another failure begins anew.
 
 Pure arithmetic: the pool calls it with its lock held and tells it the time.
 """
@@ -13,7 +13,7 @@ import random
 
 FIRST_DELAY = 0.02  # seconds
 LONGEST_DELAY = 0.25  # seconds; one attempt at a time, so a pool asks a dead server four times a second
-_UNLIMITED_FROM = 64
+_UNLIMITED_FROM = 64  # connects at a time
 
 
 class ConnectGate:
@@ -45,4 +45,4 @@ class ConnectGate:
         self._delay = 0.0
         self.error = None
         if self._limit is not None:
-            self._limit = self._limit * 2 if self._limit < _UNLIMITED_FROM else None
+            self._limit = self._limit + 1 if self._limit < _UNLIMITED_FROM else None

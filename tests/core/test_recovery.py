@@ -1,0 +1,156 @@
+"""A server that comes back under load: how many log in to it at once. Bounds on numbers, not on time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pymysql
+import pytest
+
+from pymysqlpool import ConnectionPool
+from pymysqlpool._gate import LONGEST_DELAY, ConnectGate
+from pymysqlpool.devserver import DevServer
+from tests.conftest import MakePool
+from tests.proxy import Proxy
+from tests.support import wait_until
+
+THREADS = 40
+REFUSED = pymysql.err.OperationalError(2003, "refused")
+
+
+@pytest.fixture
+def proxy(server: DevServer) -> Iterator[Proxy]:
+    with Proxy((server.host, server.port)) as proxy:
+        yield proxy
+
+
+def fill(gate: ConnectGate, now: float) -> int:
+    """How many may connect at once, with nobody connecting before."""
+    connecting = 0
+    while connecting < 1000 and gate.allows(connecting, now):
+        connecting += 1
+    return connecting
+
+
+def test_while_all_is_well_the_gate_holds_nobody_back() -> None:
+    assert fill(ConnectGate(), 0.0) == 1000
+
+
+def test_while_the_server_is_down_one_tries_and_only_after_the_delay() -> None:
+    gate = ConnectGate()
+    now, delays = 0.0, []
+    for _ in range(12):
+        gate.failed(now, REFUSED)
+        assert not gate.allows(0, now)
+        delays.append(gate.next_attempt - now)
+        now = gate.next_attempt
+        assert fill(gate, now) == 1
+    assert all(delay <= LONGEST_DELAY * 1.2 for delay in delays)
+    assert delays[-1] >= LONGEST_DELAY * 0.8
+    assert delays[0] < delays[3] < delays[-1], "they grow"
+
+
+def test_the_delays_of_two_pools_differ() -> None:
+    """Or the pools of a hundred processes would all try in the same instant."""
+    delays = set()
+    for _ in range(20):
+        gate = ConnectGate()
+        gate.failed(0.0, REFUSED)
+        delays.add(gate.next_attempt)
+    assert len(delays) > 1
+
+
+def test_from_its_return_on_one_more_may_connect_than_have_succeeded() -> None:
+    gate = ConnectGate()
+    gate.failed(0.0, REFUSED)
+    rounds = []
+    while (at_once := fill(gate, 10.0)) < 1000:
+        rounds.append(at_once)
+        for _ in range(at_once):
+            gate.succeeded()
+    assert rounds == [1, 2, 4, 8, 16, 32, 64]
+
+
+def test_a_failure_on_the_way_begins_anew() -> None:
+    gate = ConnectGate()
+    gate.failed(0.0, REFUSED)
+    for _ in range(9):
+        gate.succeeded()
+    assert fill(gate, 10.0) == 10
+    gate.failed(10.0, REFUSED)
+    assert fill(gate, 20.0) == 1
+    gate.succeeded()
+    assert fill(gate, 20.0) == 2
+
+
+class Logins:
+    """Counts the logins of a pool that are going on, and what each of them saw when it began."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._lock = threading.Lock()
+        self._log_in: Callable[[float], Any] = pool._connector.make_wire
+        self.going_on = 0
+        self.done = 0
+        self.begun: list[tuple[int, int]] = []  # going on, this one included; succeeded since the last failure
+        pool._connector.make_wire = self._counted  # type: ignore[method-assign]
+
+    def _counted(self, deadline: float) -> Any:
+        with self._lock:
+            self.going_on += 1
+            self.begun.append((self.going_on, self.done))
+        try:
+            wire = self._log_in(deadline)
+        except BaseException:
+            with self._lock:
+                self.going_on -= 1
+                self.done = 0
+            raise
+        with self._lock:
+            self.going_on -= 1
+            self.done += 1
+        return wire
+
+
+def test_40_threads_do_not_storm_a_server_that_comes_back(make_pool: MakePool, proxy: Proxy) -> None:
+    pool = make_pool(port=proxy.port, size=THREADS, maxsize=THREADS)
+    logins = Logins(pool)
+    stop = threading.Event()
+    good = [0] * THREADS
+
+    def work(index: int) -> None:
+        while not stop.is_set():
+            connection = pool.get_connection(timeout=40)
+            try:
+                connection.cursor().execute("select sleep(0.01)")
+                good[index] += 1
+            except pymysql.err.MySQLError:
+                pass  # it was in flight
+            finally:
+                connection.close()
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: all(good), "every thread has worked", timeout=20)
+        proxy.refusing = True
+        proxy.cut()
+        wait_until(
+            lambda: pool._gate.failing and logins.going_on == 0 and pool.stats().waiting == THREADS,
+            "all wait for the server",
+            timeout=20,
+        )
+        before, tries = sum(good), len(logins.begun)
+        proxy.refusing = False
+        wait_until(lambda: sum(good) > before + 20 * THREADS, "work goes on", timeout=30)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+    recovery = logins.begun[tries:]
+    assert all(going_on <= 1 + done for going_on, done in recovery), recovery
+    assert max(going_on for going_on, _ in recovery) <= THREADS // 2
+    assert len(recovery) <= THREADS + 5, "no login is made twice; a few tries failed before"
+    assert pool.stats().in_use == 0
