@@ -1,9 +1,10 @@
 """What an async borrower holds: a lent connection and its cursors, awaited.
 
 A statement runs in a worker thread, with all the rows that PyMySQL reads for it; what is in memory already is handed
-out without one. One trip to a thread per call: `execute`, `executemany`, `callproc`, `begin`, `commit`, `rollback`,
-`ping`, `run_sync`, and `fetch...` of an unbuffered cursor or `nextset` when there is something to read. None for
-`cursor()`, for the `fetch...` of an ordinary cursor, and for `close()`, unless something must be cleaned up.
+out without one. One trip to a thread per call: `execute`, `executemany`, `callproc`, `begin`, `ping`, `run_sync`, and
+`fetch...` of an unbuffered cursor or `nextset` when there is something to read. None for `cursor()`, for the `fetch...`
+of an ordinary cursor, for `commit` and `rollback` after nothing that could be, and for `close()`, unless something must
+be cleaned up.
 
 A cancelled statement's connection is cut, which wakes its thread with an error, and that thread gives it back: as
 long as a thread uses the connection nobody else can have it.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import _GeneratorContextManager, asynccontextmanager, suppress
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -52,6 +53,9 @@ class AsyncConnection:
         self._was_cut = False
         self._given_back: _borrower.Place | None = None  # where
         self._lost_changes = False
+        # Open transactions. One whose task was cancelled stays here until the lease is dead: collected before that, it
+        # would roll back, and that on the loop.
+        self._blocks: list[_GeneratorContextManager[Connection]] = []
 
     @property
     def closed(self) -> bool:
@@ -72,10 +76,17 @@ class AsyncConnection:
         await self.do(self.lease.begin)
 
     async def commit(self) -> None:
-        await self.do(self.lease.commit)
+        await self._end_transaction(self.lease.commit)
 
     async def rollback(self) -> None:
-        await self.do(self.lease.rollback)
+        await self._end_transaction(self.lease.rollback)
+
+    async def _end_transaction(self, call: Callable[[], Any]) -> None:
+        """Where no statement has left anything behind there is nothing to end, and nothing is said."""
+        async with self._turn:
+            self._refuse_closed()
+            if self.lease._marks or not is_between_commands(self.lease):
+                await self._in_turn(call)
 
     async def ping(self) -> None:
         """Ask the server; raises when it does not answer."""
@@ -89,6 +100,7 @@ class AsyncConnection:
     async def transaction(self) -> AsyncIterator[Self]:
         """All of the block or nothing; nested by savepoints. See `pymysqlpool.transaction`."""
         block = _transaction.transaction(self.lease)
+        self._blocks.append(block)
         try:
             await self.do(block.__enter__)
             yield self
@@ -97,24 +109,31 @@ class AsyncConnection:
                 try:
                     await self.do(block.__exit__, type(error), error, error.__traceback__)
                 except asyncio.CancelledError:
-                    self._cut()  # or `block` would roll back when it is collected, and that on the loop
+                    self._cut()  # nobody has rolled back, and nobody may commit
                     raise
             raise
-        await self.do(block.__exit__, None, None, None)
+        else:
+            await self.do(block.__exit__, None, None, None)
+        finally:
+            if block.gen.gi_frame is None:  # it has come to its end
+                self._blocks.remove(block)
 
     async def do(self, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """One exchange, in a worker thread, after those that came before."""
         async with self._turn:
             self._refuse_closed()
-            errand = self._errand = Errand(partial(call, *args, **options), self._hand_in_cut)
-            try:
-                return await self._pool.run(errand)
-            except BaseException:
-                if errand.leave(self._cut):
-                    self._was_cut = True
-                raise
-            finally:
-                self._errand = None
+            return await self._in_turn(partial(call, *args, **options))
+
+    async def _in_turn(self, call: Callable[[], Any]) -> Any:
+        errand = self._errand = Errand(call, self._hand_in_cut)
+        try:
+            return await self._pool.run(errand)
+        except BaseException:
+            if errand.leave(self._cut):
+                self._was_cut = True
+            raise
+        finally:
+            self._errand = None
 
     def _cut(self) -> None:
         """A thread that waits for the server is woken with an error; what was not committed is rolled back."""

@@ -6,11 +6,10 @@ back at the end. The end of an HTTP request is the end of the application's call
 `release_on_response_start` the head of the response; of a websocket it is every `receive()`: one that is idle holds
 nothing, and what a message has not committed is rolled back.
 
-Frameworks that turn every exception into a 500 do so before it gets here. In Starlette and FastAPI `app.add_middleware(
-PoolMiddleware, pool=pool)` is inside of that; elsewhere (Quart) register a handler for `GetConnectionFromPoolError`.
-
 Never: makes a round trip on the event loop, needs a thread of the framework's to give a connection back, answers for
-the application except 503 with Retry-After when no connection could be had and nothing has been sent.
+the application except 503 with Retry-After when no connection could be had and nothing has been sent: in place of the
+exception, or of the 500 that a framework has made of it. An application that answers such a request by itself, with
+anything but a 500, is left alone.
 """
 
 from __future__ import annotations
@@ -24,14 +23,16 @@ from time import monotonic
 from typing import Any, Self
 
 from . import transaction as _transaction
-from ._errand import Bell, Errand
+from ._errand import Bell, Errand, in_a_thread_of_its_own, running_loop
 from ._log import logger
 from ._wire import is_between_commands
 from .aio import AsyncConnection, AsyncConnectionPool
 from .connection import Connection
 from .errors import GetConnectionFromPoolError
+from .health import Health, HealthCheck
 from .pool import ConnectionPool
 from .request_scope import (
+    SAFE_METHODS,
     CommitVeto,
     NoRequestScopeError,
     RequestScope,
@@ -52,6 +53,7 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 SCOPE = "pymysqlpool.scope"  # its name in the ASGI scope
+DEADLINE = "pymysqlpool.deadline"  # there too: a monotonic instant after which no borrow waits
 _BUSY = b"The database is busy or out of reach at the moment. Please try again soon.\n"
 _A_MOMENT = 0.005  # seconds
 _ENDS_OF_LIFE = ("lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shutdown.failed")
@@ -67,8 +69,9 @@ class AsyncRequestScope(RequestScope):
         transaction: TransactionMode = None,
         watch: Watch | None = None,
         label: str = "",
+        deadline: float | None = None,
     ) -> None:
-        super().__init__(pool.pool, transaction=transaction, watch=watch, label=label)
+        super().__init__(pool.pool, transaction=transaction, watch=watch, label=label, deadline=deadline)
         self._awaited = pool
         self._thread = get_ident()  # the event loop's
         self._turn = asyncio.Lock()  # held while a task borrows
@@ -124,8 +127,9 @@ class AsyncRequestScope(RequestScope):
     async def _borrow_awaited(self, pool: AsyncConnectionPool, place: _Place) -> AsyncConnection:
         started = monotonic()
         try:
-            connection = await pool.get_connection()
+            connection = await pool.get_connection(timeout=self._patience(pool.pool, started))
         except GetConnectionFromPoolError as error:
+            self.refused = error
             self._note_what_is_held(pool.pool, error)
             raise
         try:
@@ -234,7 +238,14 @@ class PoolMiddleware:
         eager: with the lifespan's start, make a connection; a failure stops the server.
         transaction: None (nothing is committed for you) or "request": committed before the head goes out if the
             status is below 400, else rolled back. Not for websockets.
+        transaction_on_get: whether that is so for GET, HEAD, OPTIONS and TRACE too; else what they write is rolled
+            back, unless they commit it themselves.
         commit_veto: called with status, headers and exception; true rolls back. Replaces the rule of the status.
+        deadline: seconds after its start at which an HTTP request stops waiting for connections; None: the pool's
+            `timeout` bounds each wait, and nothing their sum. A monotonic instant in scope["pymysqlpool.deadline"] goes
+            first.
+        ready_path: GET of this path is answered here: 200 or 503, and the pool's numbers, as JSON; see
+            `pymysqlpool.health`. It borrows nothing, and waits for no request.
         retry_after: seconds, in the `Retry-After` header of a 503.
         release_on_response_start: keep no connection while the response is sent, except for a result half read; a
             stream that asks for one has it until it sends its next piece.
@@ -250,7 +261,10 @@ class PoolMiddleware:
         owns_pool: bool = False,
         eager: bool = False,
         transaction: TransactionMode = None,
+        transaction_on_get: bool = True,
         commit_veto: CommitVeto | None = None,
+        deadline: float | None = None,
+        ready_path: str | None = None,
         retry_after: int = 1,
         release_on_response_start: bool = False,
         server_timing: bool = False,
@@ -261,15 +275,23 @@ class PoolMiddleware:
         self.owns_pool = owns_pool
         self.eager = eager
         self.transaction = transaction
+        self.transaction_on_get = transaction_on_get
         self.commit_veto = commit_veto
+        self.deadline = deadline
+        self.ready_path = ready_path
         self.retry_after = retry_after
         self.release_on_response_start = release_on_response_start
         self.server_timing = server_timing
         self.watch = watch
         self._owns_threads = self.pool is not pool
+        self._health = HealthCheck(self.pool.pool)
+        self._asking: asyncio.Task[Health] | None = None  # the database, on behalf of all who ask at this moment
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
+        if kind == "http" and self.ready_path == scope["path"] and scope["method"] in ("GET", "HEAD"):
+            await self._say_health(scope, send)
+            return
         if kind in ("http", "websocket"):
             around = current_scope()
             if around is None or around.closed or around is not scope.get(SCOPE):
@@ -282,20 +304,28 @@ class PoolMiddleware:
         await self.app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = scope["method"]
         request = AsyncRequestScope(
             self.pool,
-            transaction=self.transaction,
+            transaction=self.transaction if self.transaction_on_get or method not in SAFE_METHODS else None,
             watch=self.watch,
-            label=f"{scope.get('method')} {scope.get('path')}",
+            label=f"{method} {scope['path']}",
+            deadline=scope.get(DEADLINE, None if self.deadline is None else monotonic() + self.deadline),
         )
         scope[SCOPE] = request
-        begun = False
+        begun = replaced = False
 
         async def sending(message: Message) -> None:
-            nonlocal begun
+            nonlocal begun, replaced
+            if replaced:
+                return  # the body of what was to be a 500
             if message["type"] == "http.response.start":
                 message = await self._before_head(request, message)
                 begun = True
+                if message["status"] == 500 and request.refused is not None:
+                    replaced = True
+                    await self._refuse(request, request.refused, method, send)
+                    return
             if begun and self.release_on_response_start:
                 await request.release()
             await send(message)
@@ -305,9 +335,10 @@ class PoolMiddleware:
                 await self.app(scope, receive, sending)
         except BaseException as error:
             await request.async_close(error)
-            if not isinstance(error, GetConnectionFromPoolError) or begun:
+            if not isinstance(error, GetConnectionFromPoolError) or (begun and not replaced):
                 raise
-            await self._refuse(request, error, send)
+            if not replaced:
+                await self._refuse(request, error, method, send)
         else:
             await request.async_close()
 
@@ -320,15 +351,22 @@ class PoolMiddleware:
             headers.append((b"server-timing", server_timing(request).encode()))
         return {**message, "headers": headers}
 
-    async def _refuse(self, request: AsyncRequestScope, error: GetConnectionFromPoolError, send: Send) -> None:
+    async def _refuse(
+        self, request: AsyncRequestScope, error: GetConnectionFromPoolError, method: str, send: Send
+    ) -> None:
         logger.warning("%s was answered 503: %s", request.label, error)
-        headers = [
-            (b"content-type", b"text/plain; charset=utf-8"),
-            (b"content-length", str(len(_BUSY)).encode()),
-            (b"retry-after", str(self.retry_after).encode()),
-        ]
-        await send({"type": "http.response.start", "status": 503, "headers": headers})
-        await send({"type": "http.response.body", "body": _BUSY})
+        retry_after = (b"retry-after", str(self.retry_after).encode())
+        await _answer(send, method, 503, b"text/plain; charset=utf-8", _BUSY, retry_after)
+
+    async def _say_health(self, scope: Scope, send: Send) -> None:
+        health = self._health.look()
+        if health is None:
+            if self._asking is None or self._asking.done() or self._asking.get_loop() is not running_loop():
+                name = f"pymysqlpool {self.pool.name} health"
+                self._asking = asyncio.create_task(in_a_thread_of_its_own(self._health.ask, name))
+            health = await asyncio.shield(self._asking)
+        no_store = (b"cache-control", b"no-store")
+        await _answer(send, scope["method"], health.status, b"application/json", health.as_json(), no_store)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = AsyncRequestScope(self.pool, watch=self.watch, label=f"websocket {scope.get('path')}")
@@ -389,6 +427,12 @@ class PoolMiddleware:
             await self.pool.close()
         elif self._owns_threads:
             self.pool.end_threads(wait=False)
+
+
+async def _answer(send: Send, method: str, status: int, kind: bytes, body: bytes, header: tuple[bytes, bytes]) -> None:
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), header]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
 
 async def _live(receive: Receive, send: Send) -> None:

@@ -1,10 +1,14 @@
-"""The ASGI middleware, without a server (behaviours 1 to 4, 13, 15, 20 to 22, 24, 28, 30, 32 to 38, 44, 48, 58)."""
+"""The ASGI middleware, without a server (behaviours 1 to 4, 11, 13 to 15, 20 to 22, 24, 25, 28, 30, 32 to 38, 44 to 48,
+50, 58)."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from time import monotonic
 from typing import Any
 
 import anyio.to_thread
@@ -15,7 +19,7 @@ from pymysql.cursors import SSCursor
 
 from pymysqlpool import ConnectionPool, PoolTimeout, ReturnConnectionToPoolError
 from pymysqlpool.aio import AsyncConnection, AsyncConnectionPool
-from pymysqlpool.asgi import SCOPE, PoolMiddleware, current_async_connection, sync_connection
+from pymysqlpool.asgi import DEADLINE, SCOPE, PoolMiddleware, current_async_connection, sync_connection
 from pymysqlpool.request_scope import NoRequestScopeError, current_connection
 from tests.aio.support import all_home, round_trips_on_a_loop
 
@@ -65,7 +69,8 @@ class Exchange:
     """One request, as a server drives it."""
 
     def __init__(self, app: Any, path: str = "/", method: str = "GET", **scope: Any) -> None:
-        self.scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": [], **scope}
+        fixed = {"type": "http", "http_version": "1.1", "scheme": "http", "query_string": b"", "headers": []}
+        self.scope: dict[str, Any] = {**fixed, "method": method, "path": path, "root_path": "", **scope}
         self.status, self.body = 0, b""
         self.headers: dict[str, str] = {}
         self.ended = asyncio.Event()
@@ -215,6 +220,12 @@ async def handled(request: Request) -> PlainTextResponse:
 async def unhandled(request: Request) -> PlainTextResponse:
     await (await current_async_connection()).cursor().execute("SELECT 1")
     raise ZeroDivisionError
+
+
+async def caught(request: Request) -> PlainTextResponse:
+    with pytest.raises(PoolTimeout):
+        await current_async_connection()
+    return PlainTextResponse("did without")
 
 
 async def leaves(request: Request) -> PlainTextResponse:
@@ -485,6 +496,20 @@ def test_what_a_stream_writes_after_the_head_is_not_committed_for_it(
     assert table() == [1]
 
 
+def test_a_safe_method_has_no_transaction_when_told_so(make: Make, table: Callable[[], list[int]]) -> None:
+    """25"""
+    pool = make()
+
+    async def main() -> None:
+        app = routes(pool, post, transaction="request", transaction_on_get=False)
+        assert (await Exchange(app, "/post", "GET").run()).status == 200
+        assert await asyncio.to_thread(table) == []
+        assert (await Exchange(app, "/post", "POST").run()).status == 200
+
+    run(main)
+    assert table() == [1]
+
+
 def test_a_veto_decides_instead_of_the_status(make: Make, table: Callable[[], list[int]]) -> None:
     pool = make()
 
@@ -715,12 +740,12 @@ def test_idle_websockets_hold_nothing(make: Make) -> None:
     async def main() -> None:
         sockets = [Socket(PoolMiddleware(app, pool)) for _ in range(100)]
         for round_ in range(2):
-            answers = await asyncio.gather(*(socket.ask(f"{n}") for n, socket in enumerate(sockets)))
+            answers = await asyncio.gather(*(one.ask(f"{n}") for n, one in enumerate(sockets)))
             assert answers == [f"1 {number}" for number in range(100)], round_
             await all_home(pool)
         assert pool.stats().total <= 2
-        for socket in sockets:
-            await socket.leave()
+        for one in sockets:
+            await one.leave()
         assert pool.stats().borrowed == 200
 
     run(main)
@@ -749,10 +774,10 @@ def test_a_unit_keeps_the_lease_while_another_task_waits_for_the_next_message(ma
         assert pool.stats().in_use == 0, "the end of the unit gives it back"
 
     async def main() -> None:
-        socket = Socket(PoolMiddleware(app, pool))
+        one = Socket(PoolMiddleware(app, pool))
         while not kept:
             await asyncio.sleep(0.001)
-        await socket.leave()
+        await one.leave()
 
     run(main)
     assert kept == [True]
@@ -777,6 +802,169 @@ def test_no_connection_in_time_is_a_503_with_retry_after(make: Make) -> None:
         assert (await Exchange(routes(exhausted, ok), "/ok").run()).status == 200
 
     run(main)
+
+
+def test_a_500_that_a_framework_has_made_of_it_is_a_503(make: Make) -> None:
+    """44: with the middleware around the whole of Starlette, and around Quart; HEAD has no body."""
+    quart = pytest.importorskip("quart")
+    pool = make(size=1, maxsize=1, timeout=0.05)
+    inner = Starlette(routes=[Route("/ok", ok), Route("/caught", caught), Route("/unhandled", unhandled)])
+    other = quart.Quart(__name__)
+
+    @other.get("/ok")  # type: ignore[untyped-decorator,unused-ignore]
+    async def of_quart() -> str:
+        return str(await value(await current_async_connection(), "SELECT 1"))
+
+    async def main() -> None:
+        for app in (inner, other):
+            app = PoolMiddleware(app, pool, retry_after=3)
+            async with pool.get_connection():
+                done = await Exchange(app, "/ok").run()
+                assert (done.status, done.headers["retry-after"], done.body[:12]) == (503, "3", b"The database")
+                done = await Exchange(app, "/ok", "HEAD").run()
+                assert (done.status, done.body) == (503, b"")
+            assert (await Exchange(app, "/ok").run()).body == b"1"
+        app = PoolMiddleware(inner, pool)
+        async with pool.get_connection():
+            assert (await Exchange(app, "/caught").run()).status == 200
+        exchange = Exchange(app, "/unhandled")
+        with pytest.raises(ZeroDivisionError):
+            await exchange.run()
+        assert exchange.status == 500
+
+    run(main)
+
+
+def test_a_requests_deadline_bounds_all_its_waits(make: Make) -> None:
+    """47: whatever is shorter, the pool's timeout or what is left of it; what is at hand is lent even then."""
+    patient, other, free = (make(size=1, maxsize=1, timeout=30) for _ in range(3))
+    waited: list[float] = []
+
+    async def thrice(request: Request) -> PlainTextResponse:
+        began = monotonic()
+        assert await value(await current_async_connection(free), "SELECT 1") == 1
+        for pool in (patient, other):
+            with pytest.raises(PoolTimeout):
+                await current_async_connection(pool)
+        waited.append(monotonic() - began)
+        assert await value(await current_async_connection(free), "SELECT 1") == 1
+        return PlainTextResponse("")
+
+    def in_threads(request: Request) -> PlainTextResponse:
+        began = monotonic()
+        for pool in (patient, other):
+            with pytest.raises(PoolTimeout):
+                current_connection(pool.pool)
+        waited.append(monotonic() - began)
+        return PlainTextResponse("")
+
+    async def main() -> None:
+        async with patient.get_connection(), other.get_connection():
+            for path in ("/thrice", "/in_threads"):
+                await Exchange(routes(free, thrice, in_threads, deadline=0.2), path).run()
+                own: Any = {DEADLINE: monotonic() + 0.2}
+                await Exchange(routes(free, thrice, in_threads, deadline=60), path, **own).run()
+
+    run(main)
+    assert len(waited) == 4
+    assert all(0.1 < seconds < 5 for seconds in waited)
+
+
+def test_the_pools_timeout_holds_within_a_longer_deadline(make: Make) -> None:
+    """47"""
+    pool = make(size=1, maxsize=1, timeout=0.05)
+
+    async def main() -> None:
+        async with pool.get_connection():
+            done = await asyncio.wait_for(Exchange(routes(pool, ok, deadline=60), "/ok").run(), 10)
+            assert done.status == 503
+
+    run(main)
+
+
+# -- health ----------------------------------------------------------------------------------------------------
+
+
+async def readiness(app: Any, method: str = "GET") -> tuple[int, dict[str, Any]]:
+    done = await asyncio.wait_for(Exchange(app, "/ready", method).run(), 10)
+    return done.status, json.loads(done.body or b"{}")
+
+
+def test_a_pool_that_is_exhausted_but_works_is_ready(make: Make) -> None:
+    """50: it borrows nothing, waits behind nobody, takes no slot, and does not even ask the server."""
+    pool = make(size=1, maxsize=1, timeout=30)
+
+    async def main() -> None:
+        app = routes(pool, ok, ready_path="/ready")
+        async with pool.get_connection():
+            waiting = asyncio.create_task(Exchange(app, "/ok").run())
+            while pool.stats().waiting < 1:
+                await asyncio.sleep(0.001)
+            before = pool.stats()
+            assert await readiness(app) == (
+                200,
+                {
+                    "ready": True,
+                    "reason": "a connection was used a moment ago",
+                    "in_use": 1,
+                    "idle": 0,
+                    "waiting": 1,
+                    "maxsize": 1,
+                },
+            )
+            assert await readiness(app, "HEAD") == (200, {})
+            assert pool.stats() == before
+        assert (await waiting).body == b"1"
+        assert (await Exchange(app, "/ready", "POST").run()).status == 404, "only GET and HEAD are ours"
+
+    run(main)
+
+
+def test_without_recent_proof_the_server_is_asked_beside_the_pool(make: Make, admin: Any) -> None:
+    """50: many who ask at once ask it once."""
+    pool = make(size=1, maxsize=1, timeout=30)
+
+    def sessions() -> int:
+        with admin.cursor() as cursor:
+            cursor.execute("SHOW GLOBAL STATUS LIKE 'Connections'")
+            return int(cursor.fetchone()[1])
+
+    async def main() -> None:
+        app = PoolMiddleware(still, pool, ready_path="/ready")
+        async with pool.get_connection():
+            app._health.recent = 0.0  # what happened lately is no proof
+            before = await asyncio.to_thread(sessions)
+            answers = await asyncio.gather(*(readiness(app) for _ in range(20)))
+            assert {(status, health["reason"]) for status, health in answers} == {(200, "the server answers")}
+            assert await asyncio.to_thread(sessions) == before + 1
+        app._health.recent = 60.0
+        now = pool.stats()
+        assert (now.borrowed, now.created) == (1, 1)
+
+    run(main)
+
+
+def test_a_database_that_is_down_is_not_ready(make: Make) -> None:
+    """50: said within a second, also when it takes connections and never answers; a closed pool is not ready either."""
+    down = make(host="127.0.0.1", port=1)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(8)
+        mute = make(host="127.0.0.1", port=silent.getsockname()[1], timeout=30)
+
+        async def main() -> None:
+            for pool, number in ((down, 2003), (mute, 2013)):
+                began = monotonic()
+                status, health = await readiness(PoolMiddleware(still, pool, ready_path="/ready"))
+                assert (status, health["reason"]) == (503, f"no session could be opened ({number})")
+                assert monotonic() - began < 5
+            assert (await Exchange(PoolMiddleware(still, down)).run()).body == b"still", "liveness asks nobody"
+            closed = make()
+            await closed.close()
+            status, health = await readiness(PoolMiddleware(still, closed, ready_path="/ready"))
+            assert (status, health["reason"]) == (503, "the pool is closed")
+
+        run(main)
 
 
 def test_a_handler_of_the_applications_own_wins(make: Make) -> None:
