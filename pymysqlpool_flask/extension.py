@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -41,8 +42,11 @@ from pymysqlpool.wsgi import DEADLINE, SCOPE
 
 from . import cli, config
 from .config import AppOptions, BindOptions
+from .streams import STREAMED, LateRefusal
 
 if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
+
     from flask.ctx import _AppCtxGlobals
 
     class PoolGlobals(_AppCtxGlobals):
@@ -111,6 +115,7 @@ class PyMySQLPool:
         for kind in (err.OperationalError, err.InterfaceError):
             if kind not in app.error_handler_spec[None][None]:
                 app.register_error_handler(kind, state.refuse_when_lost)
+        app.wsgi_app = LateRefusal(app.wsgi_app, partial(state.refuse_late, app))  # type: ignore[method-assign]
         app.cli.add_command(cli.pool)
         app.shell_context_processor(lambda: {self._name or "db": self})
 
@@ -243,6 +248,8 @@ class AppState:
 
     def before_the_head(self, response: Response) -> Response:
         """The commit point: a COMMIT that fails here is still a 500."""
+        if response.is_streamed and not response.direct_passthrough:
+            request.environ[STREAMED] = True
         holder = _holder()
         scope = holder.scopes.get(_current_request()) if holder is not None else None
         if holder is not None and scope is not None:
@@ -310,6 +317,13 @@ class AppState:
         if handler is None:
             raise error
         return current_app.ensure_sync(handler)(error)
+
+    def refuse_late(self, app: Flask, environ: WSGIEnvironment, error: err.MySQLError) -> Response | None:
+        """The same for a stream that has not begun, after its request: in another context of it."""
+        if not isinstance(error, GetConnectionFromPoolError) and not is_lost(error):
+            return None
+        with app.request_context(environ):
+            return app.make_response(self.refuse(error))
 
     def refuse(self, error: err.MySQLError) -> Any:
         """503 with Retry-After. An `errorhandler` of yours for 503, or for this error, replaces it."""

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator
 from typing import Any
+from wsgiref.util import FileWrapper
+from wsgiref.validate import validator
 
 import pytest
-from flask import Response, g, stream_with_context
+from flask import Response, g, request, send_file, stream_with_context
 from pymysql.cursors import SSCursor
+from pymysql.err import MySQLError
+from werkzeug.test import Client
 
-from pymysqlpool import ReturnConnectionToPoolError
+from pymysqlpool import PoolTimeout, ReturnConnectionToPoolError
+from pymysqlpool_flask.streams import LateRefusal
 from tests.support import wait_until
 
-from .conftest import Site, ask
+from .conftest import MakeSite, Site, ask
 
 # More than the socket's buffers hold, so that the server is still sending when the client has gone.
 MANY = "SELECT REPEAT('x', 1000), seq FROM seq_1_to_2000000"
@@ -76,6 +82,113 @@ def test_a_stream_without_its_context_gets_a_clear_error(site: Site) -> None:
     with pytest.raises(ReturnConnectionToPoolError):
         _ = site.client.get("/kept").data
     assert site.in_use == 0
+
+
+@pytest.mark.parametrize("handled", [False, True])
+def test_a_stream_that_finds_no_connection_is_a_503_while_its_head_is_not_out(
+    make_site: MakeSite, handled: bool
+) -> None:
+    """44: the generator runs when Flask and its error handlers have gone; the page is the user's all the same."""
+    site = make_site(size=1, maxsize=1, timeout=0.05, retry_after=3)
+    if handled:
+        site.app.register_error_handler(503, lambda error: (f"no {request.path} now", 503, {"Retry-After": "9"}))
+
+    @site.app.get("/<when>")
+    def index(when: str) -> Response:
+        def lines() -> Iterator[str]:
+            if when == "later":
+                yield "begun"
+            yield str(ask(g.db, "SELECT 1"))
+
+        return Response(stream_with_context(lines()))
+
+    with site.pool.get_connection():
+        answer = site.client.get("/first")
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "9" if handled else "3")
+        assert (answer.text == "no /first now") == handled
+        assert site.client.head("/first").status_code == 200  # without a body nothing is asked of the pool
+        with pytest.raises(PoolTimeout):
+            _ = site.client.get("/later").data
+    assert (site.client.get("/first").text, site.client.get("/later").text) == ("1", "begun1")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_stream_whose_session_is_lost_is_a_503_or_breaks_off_where_it_is_out(
+    site: Site, admin: Any, begun: bool
+) -> None:
+    """44, 46"""
+
+    @site.app.get("/")
+    def index() -> Response:
+        def lines() -> Iterator[str]:
+            if begun:
+                yield "begun"
+            admin.kill(g.db.thread_id())
+            while True:
+                ask(g.db, "SELECT 1")
+
+        return Response(stream_with_context(lines()))
+
+    if begun:
+        with pytest.raises(MySQLError):
+            _ = site.client.get("/").data
+    else:
+        assert site.client.get("/").status_code == 503
+    assert site.in_use == 0
+
+
+def test_another_error_of_a_stream_is_the_servers_to_answer(site: Site) -> None:
+    @site.app.get("/")
+    def index() -> Response:
+        def lines() -> Iterator[str]:
+            yield str(ask(g.db, "SELECT nonsense"))
+
+        return Response(stream_with_context(lines()))
+
+    with pytest.raises(MySQLError, match="nonsense"):
+        _ = site.client.get("/").data
+    assert site.in_use == 0
+
+
+def test_only_streams_are_wrapped_and_the_wrapping_keeps_to_wsgi(site: Site) -> None:
+    """18, 44"""
+    closed = []
+
+    def lines() -> Iterator[str]:
+        try:
+            yield str(ask(g.db, "SELECT 1"))
+            yield "2"
+        finally:
+            closed.append(True)
+
+    site.app.add_url_rule("/stream", "stream", lambda: Response(stream_with_context(lines())))
+    site.app.add_url_rule("/file", "file", lambda: send_file(io.BytesIO(b"a file"), mimetype="text/plain"))
+    validated = Client(validator(site.app))
+    assert validated.get("/stream", buffered=True).data == b"12"
+    assert closed == [True]
+    environ = {**site.client.get("/nowhere").request.environ, "PATH_INFO": "/file", "wsgi.file_wrapper": FileWrapper}
+    environ.pop("pymysqlpool.streamed", None)
+    body = site.app.wsgi_app(environ, lambda *_: lambda data: None)
+    assert isinstance(body, FileWrapper)
+    body.close()
+
+
+def test_an_application_around_which_heads_come_late_or_by_write_works_as_before(site: Site) -> None:
+    """18: middleware below may start late, or write by hand."""
+    inner = site.app.wsgi_app
+
+    def written(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "text/plain")])(b"by hand, ")
+        return [b"by list"]
+
+    def late(environ: Any, start_response: Any) -> Any:
+        yield from inner(environ, start_response)
+
+    site.app.add_url_rule("/", "index", lambda: str(ask(g.db, "SELECT 1")))
+    for below, told in ((written, b"by hand, by list"), (late, b"1")):
+        wrapped = LateRefusal(below, lambda environ, error: None)
+        answer = Client(validator(wrapped)).get("/", buffered=True)
+        assert (answer.status_code, answer.data) == (200, told)
 
 
 @pytest.mark.parametrize("keep", [True, False], ids=["cursor kept on g", "cursor dies with the stream"])
