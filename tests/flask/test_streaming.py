@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import time
 from collections.abc import Iterator
@@ -187,8 +188,9 @@ def test_an_application_around_which_heads_come_late_or_by_write_works_as_before
     site.app.add_url_rule("/", "index", lambda: str(ask(g.db, "SELECT 1")))
     for below, told in ((written, b"by hand, by list"), (late, b"1")):
         wrapped = LateRefusal(below, lambda environ, error: None)
-        answer = Client(validator(wrapped)).get("/", buffered=True)
-        assert (answer.status_code, answer.data) == (200, told)
+        answer = Client(validator(wrapped)).get("/")
+        with contextlib.closing(answer):
+            assert (answer.status_code, answer.data) == (200, told)
 
 
 @pytest.mark.parametrize("keep", [True, False], ids=["cursor kept on g", "cursor dies with the stream"])
