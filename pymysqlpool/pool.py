@@ -18,6 +18,7 @@ import sys
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from enum import Enum
 from functools import cache
@@ -762,8 +763,8 @@ class ConnectionPool:
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if self.__dict__.get("_pid") == _getpid():
+    def __del__(self, getpid: Callable[[], int] = _getpid) -> None:  # a name of the module may be gone at the exit
+        if self.__dict__.get("_pid") == getpid():
             for slot in self._ledger.slots():
                 if slot.wire is not None:
                     slot.wire.close(quiet=slot.state is IDLE)
