@@ -1,0 +1,193 @@
+"""No slot is lost: hooks that fail, waiters that are killed, leases that are thrown away (Invariants 5 and 11)."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pymysql
+import pytest
+
+from pymysqlpool import ConnectionPool
+from tests.conftest import MakePool
+from tests.support import wait_until
+
+
+class Bolt(BaseException):
+    """What kills a thread from outside; no `except Exception` catches it."""
+
+
+def fail(*arguments: Any) -> None:
+    raise ZeroDivisionError
+
+
+def strike(*arguments: Any) -> None:
+    raise Bolt
+
+
+def half_read(connection: Any) -> None:
+    connection.cursor(pymysql.cursors.SSCursor).execute("select 1 union select 2")
+
+
+def check_all_slots(pool: ConnectionPool) -> None:
+    """Every slot can be used, and nothing is lent or under way."""
+    leases = [pool.get_connection(timeout=5) for _ in range(pool.stats().maxsize)]
+    for lease in leases:
+        assert lease.execute("select 1") == 1
+        lease.close()
+    stats = pool.stats()
+    assert (stats.idle, stats.total, stats.waiting) == (stats.maxsize, stats.maxsize, 0), stats
+
+
+@pytest.mark.parametrize("hook", [fail, strike, half_read])
+@pytest.mark.parametrize("name", ["on_connect", "on_checkout", "on_checkin"])
+def test_a_hook_that_fails_a_few_times_costs_no_slot(
+    make_pool: MakePool, name: str, hook: Callable[[Any], None]
+) -> None:
+    times = iter(range(6))
+
+    def sometimes(connection: Any) -> None:
+        if next(times, None) is not None:
+            hook(connection)
+
+    pool = make_pool(size=2, maxsize=2, **{name: sometimes})
+    for _ in range(6):
+        try:
+            pool.get_connection(timeout=5).close()
+        except (Bolt, ZeroDivisionError, pymysql.err.MySQLError):
+            gc.collect()
+    check_all_slots(pool)
+
+
+@pytest.mark.parametrize("hook", [fail, strike])
+def test_on_discard_that_fails_costs_no_slot(make_pool: MakePool, hook: Callable[[], None]) -> None:
+    times = iter(range(3))
+    pool = make_pool(size=2, maxsize=2, on_discard=lambda reason: hook() if next(times, None) is not None else None)
+    for _ in range(3):
+        connection = pool.get_connection(timeout=5)
+        connection.cursor(pymysql.cursors.SSCursor).execute("select 1 union select 2")
+        try:
+            connection.close()
+        except Bolt:
+            assert hook is strike
+    check_all_slots(pool)
+
+
+@pytest.mark.parametrize("name", ["user", "password", "host"])
+def test_a_credential_that_cannot_be_had_reaches_the_borrower_and_costs_no_slot(make_pool: MakePool, name: str) -> None:
+    args: dict[str, Any] = {}
+
+    def ask() -> Any:
+        if not args:
+            raise LookupError("the vault is shut")
+        return args[name]
+
+    pool = make_pool(size=1, maxsize=1, **{name: ask})
+    for _ in range(3):
+        with pytest.raises(LookupError, match="the vault is shut"):
+            pool.get_connection(timeout=5)
+    assert pool.stats().total == 0
+    args.update({"user": "root", "password": "", "host": "127.0.0.1"})
+    check_all_slots(pool)
+
+
+def test_a_set_up_that_fails_for_one_leaves_the_right_to_the_next(make_pool: MakePool, admin: Any) -> None:
+    """The first in the queue fails at its init_command; the second one may connect at once."""
+    with admin.cursor() as cursor:
+        cursor.execute("drop table if exists permits")
+        cursor.execute("create table permits (id int primary key) engine=innodb")
+    pool = make_pool(size=1, maxsize=1, init_command="insert into permits values (1)", autocommit=True)
+    pool.get_connection(timeout=5).close()
+    pool.drain()
+    results: list[Any] = []
+
+    def borrow() -> None:
+        try:
+            with pool.get_connection(timeout=20) as connection:
+                results.append(connection.execute("select 1"))
+        except pymysql.err.IntegrityError as error:
+            results.append(error.args[0])
+
+    threads = [threading.Thread(target=borrow) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert results == [1062] * 4
+    assert pool.stats().total == 0
+
+
+def test_a_waiter_that_is_killed_leaves_the_queue_and_costs_no_slot(make_pool: MakePool) -> None:
+    pool = make_pool(size=1, maxsize=1)
+    held = pool.get_connection()
+    ended: list[str] = []
+
+    def wait(name: str) -> None:
+        try:
+            with pool.get_connection(timeout=40):
+                ended.append(f"{name} was served")
+        except Bolt:
+            ended.append(f"{name} was killed")
+
+    threads = []
+    for number, name in enumerate(["first", "second", "third"]):
+        threads.append(threading.Thread(target=wait, args=(name,)))
+        threads[-1].start()
+        wait_until(lambda: pool.stats().waiting == number + 1, "it waits")  # noqa: B023 - used at once
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threads[0].ident or 0), ctypes.py_object(Bolt))
+    wait_until(lambda: pool.stats().waiting == 2, "the killed one has left the queue")
+    held.close()
+    for thread in threads:
+        thread.join(20)
+    assert ended == ["first was killed", "second was served", "third was served"]
+    check_all_slots(pool)
+
+
+def test_a_finalizer_sends_nothing_and_closes_nothing(
+    make_pool: MakePool, admin: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may run at any instant in any thread; whoever needs the slot takes it back, and logs it once."""
+    pool = make_pool(size=1, maxsize=1)
+    lease = pool.get_connection()
+    lease.begin()
+    session = lease.thread_id()
+    sock = pool._ledger.slots()[0].wire.sock
+    blocked = threading.Lock()
+
+    def refuse(event: str, arguments: Any) -> None:
+        if blocked.locked() and event.startswith("socket."):
+            raise AssertionError(f"{event} in a finalizer")
+
+    sys.addaudithook(refuse)
+    with blocked:
+        del lease
+        gc.collect()
+    assert sock.fileno() >= 0, "it is still connected"
+    assert pool.stats().in_use == 1
+    with pool.get_connection(timeout=5) as connection:
+        assert connection.thread_id() != session
+    told = [record.getMessage() for record in caplog.records if "never given back" in record.getMessage()]
+    assert len(told) == 1
+    assert "test_a_finalizer_sends_nothing" in told[0]
+    assert pool.stats().leaked == 1
+    assert sock.fileno() == -1
+
+
+def test_thirty_leases_thrown_away_cost_no_slot_and_no_session(make_pool: MakePool, admin: Any) -> None:
+    pool = make_pool(size=2, maxsize=2)
+    for _ in range(30):
+        pool.get_connection(timeout=20)
+    check_all_slots(pool)
+    assert pool.stats().leaked == 30
+    kept = {slot.wire.attributes()["server_thread_id"][0] for slot in pool._ledger.slots()}
+    with admin.cursor() as cursor:
+
+        def sessions() -> set[int]:
+            cursor.execute("select id from information_schema.processlist where id <> connection_id()")
+            return {session for (session,) in cursor.fetchall()}
+
+        wait_until(lambda: sessions() == kept, "the others have ended")
