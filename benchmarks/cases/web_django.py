@@ -1,8 +1,11 @@
 """A Django request end to end: a view that runs one query, through the WSGI callable; each backend in its own process.
 
+Twice: all requests in one thread, and each in a thread of its own, as the development server and ASGI have it. There
+Django's persistent connections cannot persist.
+
 Django is configured once per process, and PyMySQL must pose as MySQLdb for Django's own backend, so every backend
 has a process; this one tells them in turn to serve so many requests. No TLS: PyMySQL's default would have each
-connect read all CA certificates.
+connect read all CA certificates. The server counts what it was asked.
 """
 
 from __future__ import annotations
@@ -10,17 +13,24 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+import time
 from typing import Any
 
+import pymysql
+
 from ..bench import ROOT, Bench
-from ..measure import OURS, Segment, Table, Took, compare, interleave, timed
+from ..measure import OURS, Cell, Segment, Table, Took, compare, interleave, timed
 from ..peers import NotInstalled, load, query
 from .web_flask import requests
 
 PER_REQUEST = "Django, connect per request"
 PERSISTENT = "Django, CONN_MAX_AGE"
 DJ_POOL = "django-db-connection-pool"
-BACKENDS = (OURS, PER_REQUEST, PERSISTENT, DJ_POOL)
+C_PER_REQUEST = "mysqlclient, connect per request"
+C_PERSISTENT = "mysqlclient, CONN_MAX_AGE"
+BACKENDS = (OURS, PER_REQUEST, PERSISTENT, DJ_POOL, C_PER_REQUEST, C_PERSISTENT)
+COUNTED = 100  # requests
 
 
 def database(backend: str, connect: dict[str, Any]) -> dict[str, Any]:
@@ -34,14 +44,16 @@ def database(backend: str, connect: dict[str, Any]) -> dict[str, Any]:
     if backend == OURS:
         options = {"ssl_disabled": True, "pool": {"size": 4, "maxsize": 4}}
         return settings | {"ENGINE": "pymysqlpool_django", "OPTIONS": options}
-    import pymysql
-
-    pymysql.install_as_MySQLdb()
-    settings["OPTIONS"] = {"ssl_disabled": True}
+    if backend in (C_PER_REQUEST, C_PERSISTENT):
+        load("MySQLdb", "mysqlclient")
+        settings["OPTIONS"] = {"ssl_mode": "DISABLED"}
+    else:
+        pymysql.install_as_MySQLdb()
+        settings["OPTIONS"] = {"ssl_disabled": True}
     if backend == DJ_POOL:
         load("dj_db_conn_pool.backends.mysql.base", "django-db-connection-pool")
         return settings | {"ENGINE": "dj_db_conn_pool.backends.mysql", "POOL_OPTIONS": {"POOL_SIZE": 4}}
-    age = 600 if backend == PERSISTENT else 0
+    age = 600 if backend in (PERSISTENT, C_PERSISTENT) else 0
     return settings | {"ENGINE": "django.db.backends.mysql", "CONN_MAX_AGE": age}
 
 
@@ -78,8 +90,16 @@ class Child:
         self.missing = None if ready == "ready" else str(ready)
 
     def serve(self, operations: int) -> Took:
+        """So many requests in one thread."""
+        return self._serve("one", operations)
+
+    def serve_each(self, operations: int) -> Took:
+        """So many requests, each in a thread of its own."""
+        return self._serve("each", operations)
+
+    def _serve(self, threads: str, operations: int) -> Took:
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{operations}\n")
+        self.process.stdin.write(f"{threads} {operations}\n")
         self.process.stdin.flush()
         return Took(*self._read())
 
@@ -102,19 +122,65 @@ class Child:
         return json.loads(line)
 
 
+def asked(bench: Bench, serve: Segment) -> tuple[float, float]:
+    """Statements and new connections per request, as the server counts them."""
+    with pymysql.connect(**bench.tcp) as connection, connection.cursor() as cursor:
+
+        def counts() -> list[int]:
+            cursor.execute("SHOW GLOBAL STATUS WHERE Variable_name IN ('Connections', 'Questions')")
+            return [int(value) for _, value in sorted(cursor.fetchall())]
+
+        serve(COUNTED)
+        before = counts()
+        serve(COUNTED)
+        connections, questions = (after - earlier for after, earlier in zip(counts(), before, strict=True))
+    return (questions - 1) / COUNTED, connections / COUNTED  # the look at the end counts itself
+
+
 def run(bench: Bench) -> list[Table]:
     children = {backend: Child(backend, bench.tcp) for backend in BACKENDS}
+    tables = []
     try:
         missing = {name: child.missing for name, child in children.items() if child.missing}
         if OURS in missing:
             return [Table("web_django", f"Django: {missing[OURS]}", [""])]
-        segments: dict[str, Segment] = {name: child.serve for name, child in children.items() if name not in missing}
-        with bench.pinned(bench.server.pid, *(child.process.pid for child in children.values())):
-            taken = interleave(segments, bench.pick(120, 15), seconds=0.01)
+        there = {name: child for name, child in children.items() if name not in missing}
+        for key, title, segments in (
+            ("web_django", "A Django request with one query", {name: one.serve for name, one in there.items()}),
+            (
+                "web_django_threads",
+                "A Django request with one query, in a thread of its own",
+                {name: one.serve_each for name, one in there.items()},
+            ),
+        ):
+            counted = {name: asked(bench, segment) for name, segment in segments.items()}
+            with bench.pinned(bench.server.pid, *(child.process.pid for child in children.values())):
+                taken = interleave(segments, bench.pick(120, 15), seconds=0.01)
+            extra: dict[str, dict[str, Cell]] = {
+                "statements": {name: statements for name, (statements, _) in counted.items()},
+                "connects": {name: connects for name, (_, connects) in counted.items()},
+            }
+            tables.append(compare(key, title, taken, missing, bare=PERSISTENT, extra=extra))
     finally:
         for child in children.values():
             child.close()
-    return [compare("web_django", "A Django request with one query", taken, missing, bare=PERSISTENT)]
+    return tables
+
+
+def in_threads(app: Any) -> Segment:
+    """Each request in a new thread; the CPU time is the process's, which serves nothing else."""
+    one = requests(app)
+
+    def segment(operations: int) -> Took:
+        cpu, wall = time.process_time_ns(), time.perf_counter_ns()
+        for _ in range(operations):
+            thread = threading.Thread(target=one, args=(1,))
+            thread.start()
+            thread.join()
+        wall, cpu = time.perf_counter_ns() - wall, time.process_time_ns() - cpu
+        return Took(wall / operations, cpu / operations)
+
+    return segment
 
 
 def _child(backend: str, connect: str) -> None:
@@ -122,13 +188,15 @@ def _child(backend: str, connect: str) -> None:
         print(json.dumps(what), flush=True)
 
     try:
-        segment = timed(requests(application(backend, json.loads(connect))))
+        app = application(backend, json.loads(connect))
+        segments = {"one": timed(requests(app)), "each": in_threads(app)}
     except NotInstalled as error:
         say(str(error))
         return
     say("ready")
     for line in sys.stdin:
-        took = segment(int(line))
+        threads, operations = line.split()
+        took = segments[threads](int(operations))
         say((took.wall, took.cpu))
 
 
