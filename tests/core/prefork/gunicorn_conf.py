@@ -9,6 +9,7 @@ from typing import Any
 preload_app = True
 workers = 2
 max_requests = 5
+graceful_timeout = 5  # seconds; a worker that was just being forked does not hear of the end
 control_socket_disable = True
 
 
