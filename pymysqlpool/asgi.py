@@ -15,8 +15,9 @@ anything but a 500, is left alone.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from threading import get_ident
 from time import monotonic
@@ -73,7 +74,9 @@ class AsyncRequestScope(RequestScope):
     ) -> None:
         super().__init__(pool.pool, transaction=transaction, watch=watch, label=label, deadline=deadline)
         self._awaited = pool
+        self._loop = asyncio._get_running_loop()
         self._thread = get_ident()  # the event loop's
+        self._limiter = _limiter_of_threads() if self._loop is not None else None
         self._turn = asyncio.Lock()  # held while a task borrows
         self._connections: dict[ConnectionPool, AsyncConnection] = {}  # the leases, as tasks see them
         self._units = 0  # blocks that keep the lease
@@ -87,6 +90,21 @@ class AsyncRequestScope(RequestScope):
                 "the endpoint a sync function, which the framework runs in a thread"
             )
         return super().connection(pool)
+
+    def _borrow(self, pool: ConnectionPool, place: _Place) -> None:
+        """In a thread. While it waits there it does not count against the number of threads that anyio's limiter allows
+        for sync endpoints: else those who have their connection might never get a thread to use it in, or to go on
+        after it, as FastAPI does to validate an answer."""
+        self._allow_threads(1)
+        try:
+            super()._borrow(pool, place)
+        finally:
+            self._allow_threads(-1)
+
+    def _allow_threads(self, more: int) -> None:
+        if self._loop is not None and self._limiter is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(_add_threads, self._limiter, more)
 
     async def async_connection(self, pool: AsyncConnectionPool | None = None) -> AsyncConnection:
         """This request's connection from `pool`: the same one each time, borrowed at the first.
@@ -200,6 +218,16 @@ class AsyncRequestScope(RequestScope):
             self._give_back(pool, place, None)
 
 
+def _limiter_of_threads() -> Any:
+    """Anyio's, if the application uses it: Starlette and FastAPI run sync code through it."""
+    anyio = sys.modules.get("anyio.to_thread")
+    return anyio.current_default_thread_limiter() if anyio is not None else None
+
+
+def _add_threads(limiter: Any, more: int) -> None:
+    limiter.total_tokens = max(1, limiter.total_tokens + more)
+
+
 async def _all(bells: list[Bell]) -> None:
     for bell in bells:
         await bell.wait()
@@ -222,8 +250,7 @@ async def current_async_connection(pool: AsyncConnectionPool | None = None) -> A
 async def sync_connection() -> Connection:
     """The same for a sync endpoint that is handed its connection, as by FastAPI: `Depends(sync_connection)`.
 
-    It waits on the event loop. A sync dependency would wait in one of the framework's threads, and those who have
-    their connection already would find no thread left to use it in.
+    It waits on the event loop. A sync dependency, or the endpoint itself, waits in a thread.
     """
     return (await current_async_connection()).lease
 

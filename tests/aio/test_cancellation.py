@@ -6,7 +6,7 @@ import asyncio
 import random
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from itertools import count
 from typing import Any
 
@@ -21,36 +21,70 @@ from tests.support import wait_until
 from .conftest import Opened
 from .support import all_home
 
-Cancel = Callable[[Awaitable[Any]], Awaitable[None]]
+Work = Callable[[], Coroutine[Any, Any, None]]
+Begun = Callable[[], Coroutine[Any, Any, None]]
+Cancel = Callable[[Work, Begun], Coroutine[Any, Any, None]]
 
 
-async def by_task(work: Any) -> None:
-    task = asyncio.create_task(work)
-    await asyncio.sleep(0.1)
+async def by_task(work: Work, begun: Begun) -> None:
+    """Do `work`, and cancel it when it has `begun`."""
+    task = asyncio.create_task(work())
+    await begun()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
 
-async def by_wait_for(work: Any) -> None:
+async def by_wait_for(work: Work, begun: Begun) -> None:
+    """Its time runs from the beginning; where that was too little to begin, it gets more."""
+    patience = 0.1
+    while True:
+        seen = asyncio.create_task(begun())
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(work(), patience)
+        if seen.done():
+            return
+        seen.cancel()
+        patience *= 2
+
+
+async def by_timeout(work: Work, begun: Begun) -> None:
+    async def expire() -> None:
+        await begun()
+        limit.reschedule(asyncio.get_running_loop().time())
+
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(work, 0.1)
+        async with asyncio.timeout(None) as limit:
+            expiring = asyncio.create_task(expire())
+            await work()
+    await expiring
 
 
-async def by_timeout(work: Any) -> None:
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.1):
-            await work
-
-
-async def by_anyio(work: Any) -> None:
+async def by_anyio(work: Work, begun: Begun) -> None:
     """Its scopes cancel again and again until they are left."""
-    with anyio.move_on_after(0.1) as scope:
-        await work
+
+    async def leave() -> None:
+        await begun()
+        scope.cancel()
+
+    with anyio.CancelScope() as scope:
+        leaving = asyncio.create_task(leave())
+        await work()
     assert scope.cancelled_caught
+    await leaving
 
 
 WAYS: list[Cancel] = [by_task, by_wait_for, by_timeout, by_anyio]
+
+
+async def until(state: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not state():
+            await asyncio.sleep(0.001)
+
+
+def between_commands(slot: Any) -> bool:
+    return slot.wire is None or not slot.wire.exchange.locked()
 
 
 async def answer(pool: AsyncConnectionPool, number: int) -> Any:
@@ -62,13 +96,18 @@ async def answer(pool: AsyncConnectionPool, number: int) -> Any:
 @pytest.mark.parametrize("link", ["tcp", "unix", "tls"], indirect=True)
 @pytest.mark.parametrize("cancel", WAYS, ids=lambda way: way.__name__)
 def test_a_cancelled_statements_connection_goes_to_nobody(opened: Opened, cancel: Cancel, link: dict[str, Any]) -> None:
-    async def slow(pool: AsyncConnectionPool) -> None:
-        async with pool.get_connection() as connection, connection.cursor() as cursor:
-            await cursor.execute("SELECT 666, SLEEP(20)")
-
     async def main() -> None:
         async with opened(size=1, maxsize=1, **link) as pool:
-            await cancel(slow(pool))
+
+            async def slow() -> None:
+                async with pool.get_connection() as connection, connection.cursor() as cursor:
+                    await cursor.execute("SELECT 666, SLEEP(20)")
+
+            async def running() -> None:
+                """Its thread waits for the reply."""
+                await until(lambda: any(not between_commands(slot) for slot in pool.pool._ledger.slots()))
+
+            await cancel(slow, running)
             assert [await answer(pool, number) for number in range(50)] == list(range(50))
             now = pool.stats()
             assert (now.created, now.total, sum(now.discarded.values())) == (2, 1, 1)
@@ -81,14 +120,20 @@ def test_a_cancelled_transaction_is_rolled_back(opened: Opened, admin: Any, canc
     with admin.cursor() as cursor:
         cursor.execute("CREATE OR REPLACE TABLE note (id INT PRIMARY KEY) ENGINE=InnoDB")
 
-    async def slow(pool: AsyncConnectionPool, event: asyncio.Event) -> None:
-        async with pool.get_connection() as connection, connection.transaction():
-            await connection.cursor().execute("INSERT INTO note VALUES (1)")
-            await event.wait()
-
     async def main() -> None:
         async with opened(size=1, maxsize=1) as pool:
-            await cancel(slow(pool, asyncio.Event()))
+            written = asyncio.Event()
+
+            async def write() -> None:
+                async with pool.get_connection() as connection, connection.transaction():
+                    await connection.cursor().execute("INSERT INTO note VALUES (1)")
+                    written.set()
+                    await asyncio.Event().wait()
+
+            async def begun() -> None:
+                await written.wait()
+
+            await cancel(write, begun)
             await all_home(pool)
             async with pool.get_connection() as connection, connection.cursor() as cursor:
                 await cursor.execute("SELECT * FROM note")

@@ -1,4 +1,7 @@
-"""Real servers, and clients that hang up: what the servers do then is the point (behaviours 20, 30, 42)."""
+"""Real servers: clients that hang up, crowds of sync endpoints, shutdown (behaviours 20, 30, 32, 42).
+
+Every test runs on every server, where it is installed; Starlette, FastAPI and Quart are the frameworks.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import wait_until
+from tests.support import run_threads, wait_until
 
 from .conftest import ROOT, Web
 
@@ -27,14 +30,20 @@ SERVERS = {
         *("gunicorn", "--worker-class", "asgi", "--bind", "fd://{fd}"),
         *("--asgi-disconnect-grace-period", "0", "--graceful-timeout", "1"),
     ],
+    "uvicorn_worker": [
+        *("gunicorn", "--worker-class", "uvicorn_worker.UvicornWorker", "--bind", "fd://{fd}"),
+        *("--graceful-timeout", "1"),
+    ],
+    "hypercorn on trio": ["hypercorn", "--worker-class", "trio", "--bind", "fd://{fd}", "--graceful-timeout", "1"],
 }
+ON_ASYNCIO = [name for name in SERVERS if "trio" not in name]
 FRAMEWORKS = ("starlette", "quart")
 
 
 @contextmanager
 def serving(server: str, framework: str, environment: dict[str, str]) -> Iterator[tuple[Web, subprocess.Popen[bytes]]]:
     """Run an application of `asgi_application` under `server` until the block ends."""
-    for needed in (server, framework):
+    for needed in (*server.split(" on "), framework):
         pytest.importorskip(needed)
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -99,7 +108,7 @@ def environment(connect_args: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.parametrize("web_server", list(SERVERS))
+@pytest.mark.parametrize("web_server", ON_ASYNCIO)
 def test_clients_that_hang_up_cost_nobody_an_answer(
     web_server: str, framework: str, connect_args: dict[str, Any]
 ) -> None:
@@ -125,7 +134,7 @@ def test_clients_that_hang_up_cost_nobody_an_answer(
         assert now["total"] <= now["maxsize"]
 
 
-@pytest.mark.parametrize("web_server", list(SERVERS))
+@pytest.mark.parametrize("web_server", ON_ASYNCIO)
 def test_a_server_that_ends_closes_its_connections_politely(
     web_server: str, connect_args: dict[str, Any], admin: Any
 ) -> None:
@@ -146,10 +155,45 @@ def test_a_server_that_ends_closes_its_connections_politely(
         assert status("Aborted_clients") == aborted
 
 
-def test_a_statement_under_way_does_not_keep_a_server_from_ending(connect_args: dict[str, Any]) -> None:
-    """42: uvicorn cancels what is left after its graceful second."""
-    with serving("uvicorn", "starlette", environment(connect_args)) as (web, process), web.connect() as client:
+@pytest.mark.parametrize("web_server", ON_ASYNCIO)
+def test_a_statement_under_way_does_not_keep_a_server_from_ending(
+    web_server: str, connect_args: dict[str, Any]
+) -> None:
+    """42: the servers cancel what is left after their graceful second."""
+    with (
+        serving(web_server, "starlette", environment(connect_args)) as (web, process),
+        web.connect() as client,
+    ):
         client.sendall(b"GET /weather?seconds=50&patience=50 HTTP/1.1\r\nHost: x\r\n\r\n")
         wait_until(lambda: numbers(web)["in_use"] == 1, "the statement runs")
         process.send_signal(signal.SIGTERM)
         assert process.wait(15) is not None
+
+
+@pytest.mark.parametrize("threads", [4, 40])
+@pytest.mark.parametrize("web_server", ON_ASYNCIO)
+def test_sixty_sync_requests_on_a_pool_of_two_get_sixty_good_answers(
+    web_server: str, threads: int, connect_args: dict[str, Any]
+) -> None:
+    """32: however they borrow. Those who have a connection always find a thread, though all may wait for one."""
+    pooled = {**environment(connect_args), "DB_POOL": "2", "WORKER_THREADS": str(threads)}
+    with serving(web_server, "fastapi", pooled) as (web, _):
+        for path in ("lazily", "handed", "usual"):
+
+            def ask(number: int, path: str = path) -> tuple[int, str]:
+                return web.ask("GET", f"/{path}/{number}")
+
+            answers = run_threads(60, ask)
+            assert answers == [(200, str(number)) for number in range(60)], path
+        now = wait_until(lambda: (now := numbers(web))["in_use"] == 0 and now, "all connections are home")
+        assert (now["timeouts"], now["leaked"], now["created"], now["threads"]) == (0, 0, 2, threads)
+
+
+def test_sync_endpoints_work_on_trio_and_the_awaited_pool_says_that_it_does_not(connect_args: dict[str, Any]) -> None:
+    pooled = {**environment(connect_args), "DB_POOL": "2"}
+    with serving("hypercorn on trio", "trio", pooled) as (web, _):
+        answers = run_threads(30, lambda number: web.ask("GET", f"/one/{number}"))
+        assert answers == [(200, str(number)) for number in range(30)]
+        assert "works on asyncio" in web.ask("GET", "/awaited")[1]
+        now = wait_until(lambda: (now := numbers(web))["in_use"] == 0 and now, "all connections are home")
+        assert (now["timeouts"], now["leaked"], now["created"]) == (0, 0, 2)
