@@ -25,8 +25,6 @@ DATABASES = {
                 "max_size": 6,
                 "timeout": 10,
                 "max_lifetime": 1800,
-                # Error pages and async views run in threads that live on: see README.md.
-                "release": "transaction",
             },
         },
     }

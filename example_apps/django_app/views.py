@@ -80,7 +80,7 @@ async def pulse(request: HttpRequest) -> JsonResponse:
 
 
 def missing(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """An error page that queries: under ASGI Django renders it in a thread that never ends its requests."""
+    """An error page that queries: under ASGI Django renders it in another thread than its request."""
     suggestion = Tool.objects.with_numbers().filter(left__gt=0).order_by("?").first()
     return render(request, "library/missing.html", {"suggestion": suggestion}, status=404)
 
