@@ -67,7 +67,7 @@ class Bench:
     def tls_server(self) -> DevServer:
         """A server with TLS, whose certificate is the only one that `tls_context` trusts."""
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pymysqlpool-bench-")))
-        certificate, key = _write_certificate(folder)
+        certificate, key = write_certificate(folder)
         self.tls_context = ssl.create_default_context(cafile=str(certificate))
         return self._serve(f"--ssl-cert={certificate}", f"--ssl-key={key}", f"--ssl-ca={certificate}")
 
@@ -105,7 +105,7 @@ class Bench:
             proxy.stdout.close()
 
 
-def _write_certificate(folder: Path) -> tuple[Path, Path]:
+def write_certificate(folder: Path) -> tuple[Path, Path]:
     """A self-signed certificate for 127.0.0.1, RSA of 2048 bits as most servers have, for a day."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization

@@ -16,6 +16,8 @@ length, a sequence number and the payload, and a payload of 2^24 - 1 bytes or mo
 from __future__ import annotations
 
 import socket
+import struct
+from contextlib import suppress
 from typing import Any
 
 from pymysql import connections, converters, protocol
@@ -30,12 +32,12 @@ _CACHED_COLUMNS = 4096
 # Definition and encoding to PyMySQL's packet and its description. Shared, so never changed.
 _columns: dict[tuple[bytes, str], tuple[Any, tuple[Any, ...]]] = {}
 
-# Converters that take bytes and make the same value of them: no text in between.
-_TAKE_BYTES = frozenset({int, float})
+# In place of an encoding: ASCII, but the converter makes the same value of the bytes.
+_AS_IT_IS = ""
 
 
-class MalformedRow(AssertionError):
-    """A value is longer than its packet. PyMySQL raises an AssertionError; the stream is not to be trusted further."""
+class _DoesNotFit(Exception):
+    """A value is longer than its packet."""
 
 
 class Source:
@@ -130,8 +132,8 @@ def read_result(connection: Any, result: Any, source: Source) -> None:
         result.connection = None
 
 
-def _payload(connection: Any, source: Source) -> bytes:
-    """The next packet's payload."""
+def _payload(connection: Any, source: Source, kind: Any = protocol.MysqlPacket) -> bytes:
+    """The next packet's payload. `kind` is the packet that PyMySQL makes of it."""
     buffer = source.buffer
     position = source.position
     start = position + 4
@@ -149,7 +151,7 @@ def _payload(connection: Any, source: Source) -> bytes:
             connection._next_seq_id = (sequence + 1) & 0xFF
             return buffer[start:end]
     # Not all received yet, out of step, an error packet, 16 MB: PyMySQL's own way.
-    return connection._read_packet().get_all_data()  # type: ignore[no-any-return]
+    return connection._read_packet(kind).get_all_data()  # type: ignore[no-any-return]
 
 
 def _read_columns(connection: Any, result: Any, source: Source) -> None:
@@ -160,7 +162,7 @@ def _read_columns(connection: Any, result: Any, source: Source) -> None:
     description = []
     result.converters = converting = []
     for _ in range(result.field_count):
-        payload = _payload(connection, source)
+        payload = _payload(connection, source, protocol.FieldDescriptorPacket)
         known = _columns.get((payload, encoding))
         if known is None:
             field: Any = protocol.FieldDescriptorPacket(payload, encoding)
@@ -183,7 +185,7 @@ def _read_columns(connection: Any, result: Any, source: Source) -> None:
         elif kind in connections.TEXT_TYPES:
             text = None if field.charsetnr == 63 else encoding
         else:
-            text = None if converter in _TAKE_BYTES else "ascii"
+            text = _AS_IT_IS if converter is int or converter is float else "ascii"
         converting.append((text, converter))
     payload = _payload(connection, source)
     assert protocol.MysqlPacket(payload, encoding).is_eof_packet(), "Protocol error, expecting EOF"
@@ -194,61 +196,74 @@ def _read_columns(connection: Any, result: Any, source: Source) -> None:
 def _read_rows(connection: Any, result: Any, source: Source) -> None:
     rows: list[tuple[Any, ...]] = []
     converting = result.converters
-    failure: Exception | None = None
     sequence = connection._next_seq_id
     buffer = source.buffer
     position = source.position
     while True:
-        # One packet, whole, in the buffer.
+        wanted = 4
+        is_usual = True
         start = position + 4
-        length = -1
         if start <= len(buffer):
             length = buffer[position] | buffer[position + 1] << 8 | buffer[position + 2] << 16
-        end = start + length
-        if length < 0 or end > len(buffer):
+            wanted += length
+            is_usual = buffer[position + 3] == sequence and 0 < length < _CONTINUED
+        end = position + wanted
+        if is_usual and (wanted == 4 or end > len(buffer)):
             source.position = position
             connection._next_seq_id = sequence
-            _receive(connection, source, 4 + max(length, 0))
+            _receive(connection, source, wanted)
             buffer = source.buffer
             position = source.position
             continue
-        if buffer[position + 3] != sequence or length == _CONTINUED or (length and buffer[start] == 0xFF):
-            # Out of step, a packet of 16 MB, an error packet: PyMySQL's own way, which raises or joins.
+        if is_usual and buffer[start] != 0xFF:
+            sequence = (sequence + 1) & 0xFF
+            position = end
+            data = buffer
+        else:
+            # Out of step, empty, 16 MB, an error packet: PyMySQL's own way, which raises or joins.
             source.position = position
             connection._next_seq_id = sequence
-            payload = connection._read_packet().get_all_data()
+            data = connection._read_packet().get_all_data()
             sequence = connection._next_seq_id
             buffer = source.buffer
             position = source.position
-            row_from, row_end, data = 0, len(payload), payload
-        else:
-            sequence = (sequence + 1) & 0xFF
-            position = end
-            row_from, row_end, data = start, end, buffer
-        kind = data[row_from] if row_end > row_from else -1
-        if kind == 0xFE and row_end - row_from < 9:
+            start, end = 0, len(data)
+        if data[start] == 0xFE and end - start < 9:
             source.position = position
             connection._next_seq_id = sequence
-            status = data[row_from + 3] | data[row_from + 4] << 8
-            warning_count = data[row_from + 1] | data[row_from + 2] << 8
-            result.server_status = status
-            result.warning_count = warning_count
-            result.has_next = status & _MORE_RESULTS
-            result.affected_rows = len(rows)
-            result.rows = tuple(rows)
-            connection._reply_read(status, warning_count, 0, result.has_next)
-            source.segment = _SEGMENT
-            break
-        if failure is not None:
-            continue
+            _end_rows(connection, result, source, data[start:end], rows)
+            return
         try:
-            rows.append(_row(data, row_from, row_end, converting))
-        except MalformedRow:
+            rows.append(_row(data, start, end, converting))
+        except Exception as error:
+            source.position = position
+            connection._next_seq_id = sequence
+            if isinstance(error, _DoesNotFit):
+                _raise_as_pymysql(data[start:end], len(converting))
+            with suppress(Exception):  # what is wrong with the rest shows in the connection's state
+                _skip_rows(connection, result, source)
             raise
-        except Exception as error:  # noqa: BLE001 - raised below, when the rest of the result has been read
-            failure = error
-    if failure is not None:
-        raise failure
+
+
+def _end_rows(connection: Any, result: Any, source: Source, payload: bytes, rows: list[tuple[Any, ...]]) -> None:
+    """Note what the EOF packet says."""
+    warning_count, status = struct.unpack_from("<xHH", payload)
+    result.server_status = status
+    result.warning_count = warning_count
+    result.has_next = status & _MORE_RESULTS
+    result.affected_rows = len(rows)
+    result.rows = tuple(rows)
+    source.segment = _SEGMENT
+    connection._reply_read(status, warning_count, 0, result.has_next)
+
+
+def _skip_rows(connection: Any, result: Any, source: Source) -> None:
+    """Read and forget the rest of a result, so that the connection is in step."""
+    while True:
+        payload = _payload(connection, source)
+        if payload[0] == 0xFE and len(payload) < 9:
+            _end_rows(connection, result, source, payload, [])
+            return
 
 
 def _row(data: bytes, at: int, end: int, converting: list[tuple[str | None, Any]]) -> tuple[Any, ...]:
@@ -258,30 +273,39 @@ def _row(data: bytes, at: int, end: int, converting: list[tuple[str | None, Any]
             break  # as PyMySQL: fewer values than columns
         size = data[at]
         at += 1
-        if size == 0xFB:
-            row.append(None)
-            continue
-        if size > 0xFB:
+        if size > 0xFA:
+            if size == 0xFB or size == 0xFF:  # NULL; and what PyMySQL takes for it
+                row.append(None)
+                continue
             width = _WIDTHS[size]
             size = int.from_bytes(data[at : at + width], "little")
             at += width
         after = at + size
         if after > end:
-            raise MalformedRow(
-                "Result length not requested length:\n"
-                f"Expected={size}.  Actual={end - at}.  Position: {at}.  Data Length: {end}"
-            )
+            raise _DoesNotFit
         value: Any = data[at:after]
         at = after
-        if text is not None:
+        if text:
             value = value.decode(text)
         if converter is not None:
-            value = converter(value)
+            try:
+                value = converter(value)
+            except ValueError:
+                if text != _AS_IT_IS:
+                    raise
+                value = converter(value.decode("ascii"))  # raises the same about the text
         row.append(value)
     return tuple(row)
 
 
-_WIDTHS = {0xFC: 2, 0xFD: 3, 0xFE: 8, 0xFF: 8}
+_WIDTHS = {0xFC: 2, 0xFD: 3, 0xFE: 8}
+
+
+def _raise_as_pymysql(payload: bytes, values: int) -> None:
+    """Read a row with a value that does not fit as PyMySQL does; raises what PyMySQL raises."""
+    packet: Any = protocol.MysqlPacket(payload, "")
+    for _ in range(values):
+        packet.read_length_coded_string()
 
 
 def _receive(connection: Any, source: Source, wanted: int) -> None:
