@@ -26,6 +26,7 @@ ORDER = (
     "recovery",
     "web_flask",
     "web_django",
+    "web_asgi",
     "asyncio_tasks",
 )
 

@@ -371,7 +371,7 @@ class OursAsync(AsyncPeer):
             from pymysqlpool import aio  # type: ignore[attr-defined,unused-ignore]
         except ImportError as error:
             raise NotInstalled("not part of this version") from error
-        self._pool = aio.AsyncConnectionPool(size=size, maxsize=size, **connect)
+        self._pool = aio.AsyncConnectionPool(size=size, maxsize=size, timeout=30, **connect)
 
     async def borrow(self) -> Any:
         return await self._pool.get_connection()

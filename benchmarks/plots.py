@@ -134,7 +134,7 @@ PLOTS = (
     Plot("growth", lines, ("growth_idle", "growth_waiters"), "time", "time, relative to 1"),
     Plot("memory", bars, ("memory",), "Python", "memory per idle connection, ours = 1 (less is better)"),
     Plot("recovery", bars, ("recovery_idle", "recovery_busy"), "ms", "ms to 100 good operations", log=True),
-    Plot("web", bars, ("web_flask", "web_django"), "time", "time, ours = 1 (less is better)"),
+    Plot("web", bars, ("web_flask", "web_django", "web_asgi"), "time", "time, ours = 1 (less is better)"),
     Plot("asyncio", bars, ("asyncio_tasks",), "speed", "speed, ours = 1 (more is better)"),
 )
 
