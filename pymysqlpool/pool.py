@@ -54,6 +54,7 @@ from .stats import Counters, PoolStats
 
 # How often a waiter looks for leases that nobody will return: dropped ones, and those of dead threads.
 _LOOK_AROUND = 0.25  # seconds
+_DEADLOCK_AFTER = 0.5  # seconds that a call has waited when it asks whether it waits for itself
 _CONNECT_TIMEOUT = 10.0  # seconds; PyMySQL's default
 _LIFETIME_JITTER = 0.05
 
@@ -76,10 +77,10 @@ def _close_at_exit() -> None:
 
 def _say_goodbye() -> None:
     """At the interpreter's exit: COM_QUIT on idle connections, so that the server counts no aborted clients. Nothing
-    is waited for."""
+    is waited for, and nobody is woken: daemon threads, all that are left, could only complain."""
     for pool in list(_open_pools):
         if pool._pid == _getpid():
-            pool.close(timeout=0)
+            _maintenance.discard_idle(pool, Reason.POOL_CLOSED, lambda slot: True)
 
 
 class PoolState(Enum):
@@ -329,7 +330,8 @@ class ConnectionPool:
                 logger.debug("Retry to get connection from pool(%s)", self.name)
             if not waiter.wait(self._next_look(waiter, wish) - now):
                 _maintenance.reap(self, look_for_dead_threads=True)
-                in_deadlock = in_deadlock or self._meets_deadlock(waiter, wish)
+                if not in_deadlock and monotonic() - wish.started >= _DEADLOCK_AFTER:
+                    in_deadlock = self._meets_deadlock(waiter, wish)
 
     def _meets_deadlock(self, waiter: _deadlock.AskingThread, wish: _Wish) -> bool:
         """Whether this call closed a circle of callers that wait for each other. Warns of it, or raises."""

@@ -57,8 +57,8 @@ class Settings:
         deadlock: what happens when every connection is held by a thread that itself waits for another one (nested
             borrowing). "warn": a warning in the log, and the waits go on, because a connection that was handed to
             another thread and not yet used there may still come back; "raise": the last one that came gets
-            `PoolDeadlock`, so that the others can go on. Looked at when a wait has lasted 0.25 s; waits of asyncio
-            tasks are not.
+            `PoolDeadlock`, so that the others can go on. Looked at when a wait has lasted half a second; waits of
+            asyncio tasks are not.
         record_stacks: keep the whole stack of each borrow for reports (slow), not only the place.
         on_connect, on_checkout, on_checkin: called with the connection; on_discard: called with the reason.
             None of them is called with the pool's lock held. An error in on_connect discards the connection and
