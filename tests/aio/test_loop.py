@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _socket
 import asyncio
+import gc
 import socket
 import sys
 import threading
@@ -269,3 +270,36 @@ def test_the_watch_sees_what_it_looks_for(watch: Watch) -> None:
         assert "method recv of" in watch.while_the_loop_may_wait[0]
         assert len(watch.while_the_loop_may_wait) == len(watch.with_locks) == 1
         assert watch.seen == {"on the loop": 2}
+
+
+def test_no_step_on_the_loop_computes_for_long(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPU time of the loop's thread, which neither a busy machine nor another thread adds to. 20 ms is the promise."""
+    longest: list[int] = [0]
+    run = asyncio.Handle._run
+
+    def timed(handle: asyncio.Handle) -> None:
+        began = time.thread_time_ns()
+        run(handle)
+        longest[0] = max(longest[0], time.thread_time_ns() - began)
+
+    async def main() -> None:
+        async with opened(size=8, maxsize=8, kill_on_cancel=True) as pool:
+            await asyncio.gather(*(answer(pool) for _ in range(8)))
+            monkeypatch.setattr(asyncio.Handle, "_run", timed)
+            asked = [asyncio.create_task(answer(pool, number)) for number in range(200)]
+            asked += [asyncio.create_task(leave_half_read(pool)) for _ in range(20)]
+            hogs = [asyncio.create_task(slow(pool)) for _ in range(8)]
+            await asyncio.wait(asked[:100])
+            for task in [*asked[::3], *hogs]:
+                task.cancel()
+            await asyncio.gather(*asked, *hogs, return_exceptions=True)
+            await all_home(pool)
+            monkeypatch.undo()
+
+    gc.collect()
+    gc.disable()  # the collector looks at the whole test session
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()
+    assert 0 < longest[0] < 20_000_000, f"{longest[0] / 1e6:.1f} ms"
