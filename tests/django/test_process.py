@@ -179,13 +179,3 @@ def main():
         finally:
             cursor.execute("DROP DATABASE migrated")
     assert told == [True, 1, 1], "all of it over one physical connection"
-
-
-def test_the_gis_engine_is_the_same_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("django.contrib.gis.geos", exc_type=Exception)
-    from pymysqlpool_django import base
-    from pymysqlpool_django.gis import base as gis
-
-    assert issubclass(gis.DatabaseWrapper, base.DatabaseWrapper)
-    assert gis.DatabaseWrapper.ops_class.__module__ == "django.contrib.gis.db.backends.mysql.operations"
-    assert gis.DatabaseWrapper.creation_class is base.DatabaseCreation
