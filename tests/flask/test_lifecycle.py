@@ -301,6 +301,33 @@ def test_a_nested_context_has_a_lease_of_its_own(site: Site) -> None:
     assert site.client.get("/").json == {"in_use": 1, "answer": 5}
 
 
+@pytest.mark.parametrize(
+    ("left", "seen"),
+    [
+        ("SET @x = 1", "SELECT @x IS NULL"),
+        ("SET SESSION sql_mode = ''", "SELECT @@sql_mode = @@GLOBAL.sql_mode"),
+        ("SET autocommit = 1", "SELECT NOT @@autocommit"),
+        ("SET time_zone = '+05:00'", "SELECT @@time_zone = @@GLOBAL.time_zone"),
+        ("USE mysql", "SELECT DATABASE() <> 'mysql'"),
+        ("CREATE TEMPORARY TABLE item (left_behind INT)", "SELECT COUNT(id) = 0 FROM item"),
+        ("LOCK TABLES item READ", "SELECT COUNT(*) >= 0 FROM information_schema.tables t JOIN item ON 1"),
+        ("SELECT GET_LOCK('flask', 0)", "SELECT IS_FREE_LOCK('flask')"),
+        ("START TRANSACTION WITH CONSISTENT SNAPSHOT", "SELECT NOT @@in_transaction"),
+    ],
+)
+@pytest.mark.usefixtures("table")
+def test_the_next_request_finds_the_session_as_a_new_one(make_site: MakeSite, left: str, seen: str) -> None:
+    """29: the same database session, and nothing of what the last request did to it."""
+    site = make_site(size=1, maxsize=1)
+    site.app.add_url_rule("/leave", "leave", lambda: str(g.db.query(left)))
+    site.app.add_url_rule("/look", "look", lambda: str(ask(g.db, seen)))
+    site.app.add_url_rule("/session", "session", lambda: str(g.db.thread_id()))
+    first = site.client.get("/session").data
+    assert site.client.get("/leave").status_code == 200
+    assert site.client.get("/look").data == b"1"
+    assert site.client.get("/session").data == first
+
+
 def test_extension_and_middleware_together_share_one_lease(site: Site) -> None:
     """12"""
 

@@ -13,8 +13,9 @@ from flask import Flask, g
 from pymysql.err import MySQLError, OperationalError
 
 from pymysqlpool.testing import assert_nothing_borrowed, record, rollback
+from pymysqlpool.transaction import transaction
 from pymysqlpool_flask import ConfigError, PyMySQLPool
-from tests.support import wait_until
+from tests.support import run_threads, wait_until
 
 from .conftest import MakeSite, Site, ask
 
@@ -58,6 +59,18 @@ def test_one_extension_serves_several_applications(connect_args: dict[str, Any])
     for app in apps:
         assert "pymysqlpool" in app.extensions
         db.get_pool(app=app).close()
+
+
+def test_several_extensions_and_applications_in_one_process_keep_apart(make_site: MakeSite) -> None:
+    """55: each with its own pools, options and name on `g`."""
+    one = make_site(name="one")
+    two = make_site(on_g="database", name="two", transaction="request")
+    one.app.add_url_rule("/", "index", lambda: f"{one.db.pool.name} {hasattr(g, 'database')} {ask(g.db, 'SELECT 1')}")
+    two.app.add_url_rule("/", "index", lambda: f"{two.db.pool.name} {hasattr(g, 'db')} {ask(g.database, 'SELECT 2')}")
+    for _ in range(2):
+        assert [site.client.get("/").data for site in (one, two)] == [b"one False 1", b"two False 2"]
+    with one.app.app_context(), pytest.raises(RuntimeError, match="init_app"):
+        _ = two.db.connection
 
 
 def test_the_same_application_twice_is_refused(site: Site) -> None:
@@ -257,6 +270,33 @@ def test_a_rollback_around_a_test_undoes_what_requests_committed(site: Site, tab
         assert [query.statement for query in queries] == ["SELECT COUNT(*) FROM item"]
     assert table() == []
     assert site.client.get("/count").data == b"0"
+
+
+def test_a_rollback_covers_several_databases_nested_contexts_and_threads(
+    make_site: MakeSite, connect_args: dict[str, Any], table: Any
+) -> None:
+    """53: and afterwards the pools are as they were."""
+    site = make_site({"PYMYSQLPOOL_BINDS": {"other": {**connect_args, "timeout": 5}}})
+
+    @site.app.get("/<int:number>")
+    def index(number: int) -> str:
+        for connection in (g.db, g.other):
+            with transaction(connection):
+                ask(connection, "INSERT INTO item VALUES (%s)", number if connection is g.db else number + 100)
+        with site.app.app_context():  # a lease of its own, onto the same session
+            return str(ask(g.db, "SELECT COUNT(*) FROM item"))
+
+    with site.app.app_context():
+        other = site.db.get_pool("other")
+    with rollback(site.pool), rollback(other):
+        assert site.client.get("/1").data == b"1"
+        told = run_threads(3, lambda index: int(site.client.get(f"/{index + 2}").data))
+        assert sorted(told) == [2, 3, 4]
+    assert table() == []
+    assert {"get_connection", "_give_back"} & {*vars(site.pool), *vars(other)} == set()
+    assert site.client.get("/1").data == b"2"
+    assert (table(), other.stats().in_use) == ([1, 101], 0)
+    other.close()
 
 
 TYPED = """

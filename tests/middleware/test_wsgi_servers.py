@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.serving import SERVERS, Web, serving
 from tests.support import wait_until
-
-from .conftest import SERVERS, Web, serving
 
 APPLICATIONS = ("plain", "bottle_app", "falcon_app", "flask_view")
 NEEDS = {"bottle_app": "bottle", "falcon_app": "falcon", "flask_view": "flask"}
