@@ -300,9 +300,21 @@ def test_a_rollback_covers_several_databases_nested_contexts_and_threads(
 
 
 TYPED = """
+from typing import cast
+import flask
 from flask import Flask
-from pymysqlpool_flask import PyMySQLPool, g
+from pymysqlpool import Connection
+from pymysqlpool_flask import PoolGlobals, PyMySQLPool, g
+
+class Globals(PoolGlobals):
+    # PYMYSQLPOOL_BINDS = {"reports": ...}
+
+    @property
+    def reports(self) -> Connection:
+        raise NotImplementedError
+
 db = PyMySQLPool(Flask("x"))
+reveal_type(cast(Globals, flask.g).reports)
 reveal_type(db.connection)
 reveal_type(db.pool)
 reveal_type(g.db)
@@ -326,5 +338,5 @@ def test_type_checkers_know_what_db_and_g_are(tmp_path: Path, checker: list[str]
     )
     revealed = [line for line in ran.stdout.splitlines() if "evealed type" in line or "Type of" in line]
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert len(revealed) == 4
+    assert len(revealed) == 5
     assert all("Connection" in line for line in revealed)
