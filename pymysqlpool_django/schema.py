@@ -1,14 +1,23 @@
-"""A schema editor keeps one connection for all that it does, also with `"release": "transaction"`."""
+"""The schema editor: keeps one connection for all that it does, and quotes values as Django expects it of a driver."""
 
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from . import _mysqldb
 
 if TYPE_CHECKING:
     from .base import DatabaseWrapper
+
+
+class _Quoted(bytes):
+    """What mysqlclient makes of a value, bytes; in an SQL text it reads as the literal that PyMySQL makes of it."""
+
+    literal: str
+
+    def __str__(self) -> str:
+        return self.literal
 
 
 class DatabaseSchemaEditor(_mysqldb.schema.DatabaseSchemaEditor):
@@ -25,3 +34,14 @@ class DatabaseSchemaEditor(_mysqldb.schema.DatabaseSchemaEditor):
             super().__exit__(kind, error, where)
         finally:
             self.connection.let_go()
+
+    def quote_value(self, value: Any) -> Any:
+        quoted = super().quote_value(value)
+        if not isinstance(value, (bytes, bool)) or not isinstance(quoted, str):
+            return quoted
+        if isinstance(value, bytes):
+            both = _Quoted(b"'" + value.replace(b"\\", b"\\\\").replace(b"'", b"\\'") + b"'")
+        else:
+            both = _Quoted(quoted.encode())
+        both.literal = quoted
+        return both

@@ -159,3 +159,19 @@ def test_pymysqls_error_classes_stay_the_ones_it_raises() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "read"), [(b"it's \\ \x00\xff", b"it's \\ \x00\xff"), (False, 0), (True, 1), ("it's", "it's"), (42, 42)]
+)
+def test_a_quoted_value_reads_the_same_in_sql(connect: Connect, value: Any, read: Any) -> None:
+    editor = connect().schema_editor()
+    with editor.connection.cursor() as cursor:
+        cursor.execute("SELECT %s" % editor.quote_value(value))  # noqa: UP031 - as Django's constraints do it
+        assert cursor.fetchone() == (read,)
+
+
+def test_values_are_quoted_as_by_mysqlclient(connect: Connect) -> None:
+    editor = connect().schema_editor()
+    assert editor.quote_value(b"it's") == b"'it\\'s'"
+    assert [editor.quote_value(value) for value in (True, False, 1, "x")] == [b"1", b"0", "1", "'x'"]
