@@ -43,6 +43,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.add_url_rule("/report", "report", report)
     app.add_url_rule("/export.csv", "export", export)
     app.add_url_rule("/pool.json", "pool_numbers", pool_numbers)
+    app.add_url_rule("/ready", "ready", ready)
     app.register_error_handler(IntegrityError, name_is_taken)
     app.register_error_handler(404, lambda error: (render_template("404.html"), 404))
     app.register_error_handler(503, busy)
@@ -199,16 +200,14 @@ def export() -> Response:
         out = io.StringIO()
         writer = csv.writer(out)
         writer.writerow(("id", "title", "body", "thanks", "written"))
-        # On g, to outlive the stream: PyMySQL's cursor, when closed or collected half-read, first reads all the
-        # rest, and nobody should wait for a client who has hung up. So the pool finds it half-read and discards it.
-        g.export = g.db.cursor(SSCursor)
-        g.export.execute("SELECT id, title, body, thanks, written FROM notice ORDER BY id")
-        while batch := g.export.fetchmany(EXPORT_BATCH):
-            writer.writerows(batch)
-            yield out.getvalue()
-            out.seek(0)
-            out.truncate()
-            time.sleep(EXPORT_PAUSE)
+        with g.db.cursor(SSCursor) as cursor:  # if the client hangs up, nobody reads the rest: the pool lets it go
+            cursor.execute("SELECT id, title, body, thanks, written FROM notice ORDER BY id")
+            while batch := cursor.fetchmany(EXPORT_BATCH):
+                writer.writerows(batch)
+                yield out.getvalue()
+                out.seek(0)
+                out.truncate()
+                time.sleep(EXPORT_PAUSE)
 
     return Response(stream_with_context(lines()), mimetype="text/csv")
 
@@ -218,6 +217,12 @@ def pool_numbers() -> dict[str, Any]:
     stats = db.pool.stats()
     numbers = {name: value for name, value in _plain(stats).items() if name != "name"}
     return {**numbers, "discarded": dict(stats.discarded), "total": stats.total}
+
+
+def ready() -> tuple[bytes, int, dict[str, str]]:
+    """For a load balancer: 200 while the database answers, also when every connection is lent; else 503."""
+    health = db.health()
+    return health.as_json(), health.status, {"Content-Type": "application/json"}
 
 
 def _plain(stats: Any) -> dict[str, Any]:

@@ -56,7 +56,12 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"The notice board of Saltmarsh has {data.load(pool):,} rows in it", flush=True)
             app = create_app(
                 {
-                    "PYMYSQLPOOL": {**server.connect_args, "size": CONNECTIONS, "maxsize": CONNECTIONS},
+                    "PYMYSQLPOOL": {
+                        **server.connect_args,
+                        "size": CONNECTIONS,
+                        "maxsize": CONNECTIONS,
+                        "server_timing": True,
+                    },
                     "PLAYGROUND": True,
                 }
             )
