@@ -40,10 +40,10 @@ class Web:
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
 
-    def stop(self, by: signal.Signals = signal.SIGTERM, timeout: float = 20) -> int:
+    def stop(self, timeout: float = 20) -> int:
         """Ask the server to end, as an administrator does; returns its exit status."""
         assert self.process is not None
-        self.process.send_signal(by)
+        self.process.send_signal(signal.SIGTERM)
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -52,8 +52,10 @@ class Web:
             raise
 
 
+# The handler lets Python's exit handlers run; waitress has none, and the system would end the process as it stands.
 WAITRESS = """
-import importlib, socket, sys, waitress
+import importlib, signal, socket, sys, waitress
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 module, name = sys.argv[3].split(":")
 listener = socket.socket(fileno=int(sys.argv[1]))
 waitress.serve(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import random
-import signal
 import tempfile
 import threading
 import time
@@ -130,8 +129,7 @@ def test_a_server_that_ends_says_goodbye_on_its_idle_connections(
         for thread in threads:
             thread.join(20)
         assert json.loads(web.ask("GET", "/numbers")[1])["idle"] >= 1
-        # waitress leaves SIGTERM to the system, which ends the process as it stands.
-        web.stop(signal.SIGINT if web_server == "waitress" else signal.SIGTERM)
+        web.stop()
     wait_until(lambda: _sessions(admin) == 0, "all sessions have ended")
     assert _aborted(admin) == before
     assert [end["in_use"] for end in _endings(environment)] == [0]

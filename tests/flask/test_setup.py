@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +42,61 @@ def test_setting_up_and_flasks_own_commands_connect_to_nothing(tmp_path: Path) -
     )
     for command in (["--help"], ["routes"]):
         ran = subprocess.run(
-            [sys.executable, "-m", "flask", "--app", "shop", *command], cwd=tmp_path, capture_output=True, text=True
+            [sys.executable, "-m", "flask", "--app", "shop", *command],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)},
+            capture_output=True,
+            text=True,
         )
         assert (ran.returncode, "connected!" in ran.stderr) == (0, False), ran.stderr
+
+
+def test_the_reloader_and_its_child_connect_to_nothing(tmp_path: Path) -> None:
+    """43: the application is imported twice, and serves a page that asks nothing, with the database down."""
+    (tmp_path / "shop.py").write_text(
+        textwrap.dedent(
+            """
+            import os
+            from flask import Flask
+            import pymysqlpool._connector
+            def refuse(*a, **k): os.write(2, b"connected!"); os._exit(3)
+            pymysqlpool._connector.Connector.make_wire = refuse
+            from pymysqlpool_flask import PyMySQLPool
+            app = Flask(__name__)
+            app.config["PYMYSQLPOOL"] = {"host": "127.0.0.1", "port": 1, "pre_create_num": 2}
+            PyMySQLPool(app)
+            app.add_url_rule("/", "still", lambda: "still there")
+            """
+        )
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (tmp_path / "said").open("w+") as said:
+        ran = subprocess.Popen(
+            [sys.executable, "-m", "flask", "--app", "shop", "run", "--debug", "--port", str(port)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)},
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+        try:
+
+            def page() -> bytes:
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+                        body: bytes = answer.read()
+                        return body
+                except OSError:
+                    return b""
+
+            assert wait_until(lambda: page() or ran.poll() is not None, "the page", timeout=30) == b"still there"
+        finally:
+            os.killpg(ran.pid, signal.SIGKILL)  # the reloader and its child
+            ran.wait()
+        said.seek(0)
+        assert "connected!" not in said.read()
 
 
 def test_one_extension_serves_several_applications(connect_args: dict[str, Any]) -> None:
