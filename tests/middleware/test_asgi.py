@@ -306,6 +306,27 @@ def test_two_pools_in_one_request_are_one_lease_each(make: Make) -> None:
     assert first.stats().borrowed == 2
 
 
+def test_a_second_connection_is_had_by_asking_the_pool_for_it_and_names_the_first_when_there_is_none(
+    make: Make,
+) -> None:
+    """14"""
+    pool, alone = make(), make(size=1, maxsize=1, timeout=0.1)
+
+    async def second(request: Request) -> PlainTextResponse:
+        lent = await current_async_connection()
+        async with pool.get_connection() as another:
+            assert await value(another) != await value(lent)
+        await current_async_connection(alone)
+        with pytest.raises(PoolTimeout, match=r"1 in use(?s:.*)test_asgi\.py:\d+ in .*second"):
+            await alone.get_connection()
+        return PlainTextResponse("second")
+
+    async def main() -> None:
+        assert (await Exchange(routes(pool, second), "/second").run()).body == b"second"
+
+    run(main)
+
+
 def test_a_sync_connection_on_the_event_loop_is_refused(make: Make) -> None:
     pool = make()
 
@@ -800,6 +821,20 @@ def test_no_connection_in_time_is_a_503_with_retry_after(make: Make) -> None:
             assert (await asyncio.wait_for(Exchange(routes(crowded, ok), "/ok").run(), 5)).status == 503
         assert (await Exchange(routes(down, ok), "/ok").run()).status == 503
         assert (await Exchange(routes(exhausted, ok), "/ok").run()).status == 200
+
+    run(main)
+    assert (down.stats().timeouts, exhausted.stats().timeouts, crowded.stats().rejected) == (0, 2, 1)
+
+
+def test_a_login_that_is_refused_is_a_500(make: Make) -> None:
+    """46: trying again later would not help."""
+    pool = make(user="nobody", password="wrong")
+
+    async def main() -> None:
+        exchange = Exchange(routes(pool, ok), "/ok")
+        with pytest.raises(err.OperationalError, match="denied"):
+            await exchange.run()
+        assert exchange.status == 500
 
     run(main)
 
