@@ -99,6 +99,10 @@ class Source:
             self.buffer = b"".join(parts)
             self.position = 0
 
+    @property
+    def closed(self) -> bool:
+        return self._sock is None
+
     def close(self) -> None:
         self._sock = None
 
