@@ -104,6 +104,13 @@ def page_with_user(request, exception=None):
     return HttpResponseNotFound("no such page")
 
 handler404 = page_with_user
+
+def asking_middleware(get_response):
+    def middleware(request):  # not asynchronous: it waits for an asynchronous view
+        ask()
+        return get_response(request)
+    return middleware
+
 names = ("sync async atomic streaming failing missing found awaited remembered iterated transaction executor late"
          " thread").split()
 urlpatterns = [path(name, globals()[name + "_view"]) for name in names]
@@ -156,13 +163,13 @@ def main():
 '''
 
 
-def serve(run_site: RunSite, server: DevServer, names: list[str], **pool: Any) -> Any:
+def serve(run_site: RunSite, server: DevServer, names: list[str], middleware: tuple[str, ...] = (), **pool: Any) -> Any:
     """For each view: the statuses of 8 requests at once, what is out then, the statuses of 8 plain ones after them."""
     options = {"timeout": 20, **pool}
     code = SITE.replace("asyncio.run(rounds(%r))", f"{{name: asyncio.run(rounds(name)) for name in {names!r}}}")
     # With models, as every site: they load the backend before the first request.
     apps = ["django.contrib.contenttypes", "django.contrib.auth"]
-    return run_site(code, {"default": database(server, options)}, INSTALLED_APPS=apps)
+    return run_site(code, {"default": database(server, options)}, INSTALLED_APPS=apps, MIDDLEWARE=middleware)
 
 
 STATUS = {
@@ -191,6 +198,15 @@ def test_no_view_leaves_a_connection_out_and_2_are_enough(run_site: RunSite, ser
         expected["thread"] = 200
     told = serve(run_site, server, list(expected), max_size=2, release=release)
     assert told == {name: [[status], 0, [200]] for name, status in expected.items()}
+
+
+def test_a_middleware_that_waits_for_a_view_with_a_connection_in_its_hand(run_site: RunSite, server: DevServer) -> None:
+    """It gives it back early if told so. If not, an error page may wait for a second one in vain; nothing stays out."""
+    own = ("site_code.asking_middleware",)
+    early = serve(run_site, server, ["awaited", "executor"], own, max_size=2, release="transaction")
+    assert early == {"awaited": [[404], 0, [200]], "executor": [[200], 0, [200]]}
+    late = serve(run_site, server, ["awaited"], own, max_size=2, timeout=0.5)
+    assert late["awaited"][1:] == [0, [200]]
 
 
 def test_a_client_that_hangs_up_leaves_no_connection_out(run_site: RunSite, server: DevServer) -> None:

@@ -118,6 +118,15 @@ def test_what_is_lent_is_pymysqls_connection(connect: Connect) -> None:
     assert wrapper.connection.encoders
 
 
+def test_the_time_zone_leaves_the_pool_alone(connect: Connect) -> None:
+    """Django's MySQL backend sets none in the session (must-handle 29)."""
+    wrapper = connect(TIME_ZONE="Asia/Tokyo")
+    ask(wrapper, "SELECT 1")
+    assert wrapper.timezone_name == "Asia/Tokyo"
+    assert not wrapper.ensure_timezone()
+    assert wrapper.pool.stats().in_use == 1
+
+
 def test_a_request_with_one_query_costs_one_round_trip(connect: Connect, admin: Any) -> None:
     def request(index: int = 0) -> None:
         wrapper = connect().copy()  # a thread of its own has a wrapper of its own
