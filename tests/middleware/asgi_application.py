@@ -15,7 +15,8 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from example_apps.asgi_app.app import from_environment
 from pymysqlpool import Connection, ConnectionPool
@@ -59,6 +60,15 @@ async def stream(request: Request) -> StreamingResponse:
     return StreamingResponse(rows())
 
 
+async def numbers_by_websocket(websocket: WebSocket) -> None:
+    """Each message is a number, and answered with it; 666 takes long."""
+    await websocket.accept()
+    async for number in websocket.iter_text():
+        cursor = (await current_async_connection()).cursor()
+        await cursor.execute("SELECT %s, SLEEP(%s)", (number, 3 if number == "666" else 0))
+        await websocket.send_text(str((await cursor.fetchone())[0]))
+
+
 def starlette() -> Any:
     app = from_environment()
     app.router.routes += [
@@ -66,6 +76,7 @@ def starlette() -> Any:
         Route("/slow", slow),
         Route("/slow_in_a_thread", slow_in_a_thread),
         Route("/stream", stream),
+        WebSocketRoute("/websocket", numbers_by_websocket),
     ]
     return app
 

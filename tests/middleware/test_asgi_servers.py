@@ -1,4 +1,4 @@
-"""Real servers: clients that hang up, crowds of sync endpoints, shutdown (behaviours 20, 30, 32, 42).
+"""Real servers: clients that hang up, crowds of sync endpoints, shutdown (behaviours 20, 30, 32, 38, 42).
 
 Every test runs on every server, where it is installed; Starlette, FastAPI and Quart are the frameworks.
 """
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -187,6 +187,33 @@ def test_sixty_sync_requests_on_a_pool_of_two_get_sixty_good_answers(
             assert answers == [(200, str(number)) for number in range(60)], path
         now = wait_until(lambda: (now := numbers(web))["in_use"] == 0 and now, "all connections are home")
         assert (now["timeouts"], now["leaked"], now["created"], now["threads"]) == (0, 0, 2, threads)
+
+
+@pytest.mark.parametrize("web_server", ON_ASYNCIO)
+def test_idle_websockets_hold_no_connection(web_server: str, connect_args: dict[str, Any]) -> None:
+    """38: twenty of them on a pool of three; some clients are gone before their answer."""
+    client = pytest.importorskip("websockets.sync.client")
+    with (
+        serving(web_server, "starlette", environment(connect_args)) as (web, _),
+        ExitStack() as stack,
+    ):
+        address = f"ws://127.0.0.1:{web.port}/websocket"
+        sockets = [stack.enter_context(client.connect(address, open_timeout=30)) for _ in range(20)]
+        for number in range(3):
+            for one in sockets:
+                one.send(str(number))
+            assert {one.recv(timeout=30) for one in sockets} == {str(number)}
+            now = wait_until(lambda: (now := numbers(web))["in_use"] == 0 and now, "they hold nothing")
+        assert now["total"] <= 3
+        for one in sockets[:3]:
+            one.send("666")
+        wait_until(lambda: numbers(web)["in_use"] == 3, "their statements run")
+        for one in sockets[:3]:
+            one.socket.close()
+        for one in sockets[3:]:
+            one.send("5")
+        assert {one.recv(timeout=30) for one in sockets[3:]} == {"5"}
+        wait_until(lambda: numbers(web)["in_use"] == 0, "all connections are home")
 
 
 def test_sync_endpoints_work_on_trio_and_the_awaited_pool_says_that_it_does_not(connect_args: dict[str, Any]) -> None:
