@@ -12,7 +12,9 @@ from __future__ import annotations
 import random
 
 FIRST_DELAY = 0.02  # seconds
-LONGEST_DELAY = 0.25  # seconds; one attempt at a time, so a pool asks a dead server four times a second
+LONGEST_DELAY = 0.25  # seconds; one attempt at a time, so a pool asks a server that refuses it four times a second
+LONGEST_DELAY_UNHEARD = 0.1  # seconds; where nobody listens an attempt costs nobody anything
+_NOBODY_LISTENS = frozenset({2002, 2003})  # client error numbers: no socket to talk through
 _UNLIMITED_FROM = 64  # connects at a time
 
 
@@ -36,7 +38,8 @@ class ConnectGate:
         return self._limit is None or connecting < self._limit
 
     def failed(self, now: float, error: BaseException) -> None:
-        self._delay = min(LONGEST_DELAY, self._delay * 2 or FIRST_DELAY)
+        unheard = bool(error.args) and error.args[0] in _NOBODY_LISTENS
+        self._delay = min(LONGEST_DELAY_UNHEARD if unheard else LONGEST_DELAY, self._delay * 2 or FIRST_DELAY)
         self._limit = 1
         self.next_attempt = now + self._delay * random.uniform(0.8, 1.2)
         self.error = error

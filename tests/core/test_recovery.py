@@ -10,7 +10,7 @@ import pymysql
 import pytest
 
 from pymysqlpool import ConnectionPool
-from pymysqlpool._gate import LONGEST_DELAY, ConnectGate
+from pymysqlpool._gate import LONGEST_DELAY, LONGEST_DELAY_UNHEARD, ConnectGate
 from pymysqlpool.devserver import DevServer
 from tests.conftest import MakePool
 from tests.proxy import Proxy
@@ -18,6 +18,7 @@ from tests.support import wait_until
 
 THREADS = 40
 REFUSED = pymysql.err.OperationalError(2003, "refused")
+FULL = pymysql.err.OperationalError(1040, "too many connections")
 
 
 @pytest.fixture
@@ -38,18 +39,21 @@ def test_while_all_is_well_the_gate_holds_nobody_back() -> None:
     assert fill(ConnectGate(), 0.0) == 1000
 
 
-def test_while_the_server_is_down_one_tries_and_only_after_the_delay() -> None:
+@pytest.mark.parametrize(
+    ("error", "longest"), [(REFUSED, LONGEST_DELAY_UNHEARD), (FULL, LONGEST_DELAY), (OSError(), LONGEST_DELAY)]
+)
+def test_while_the_server_is_down_one_tries_and_only_after_the_delay(error: Exception, longest: float) -> None:
     gate = ConnectGate()
     now, delays = 0.0, []
     for _ in range(12):
-        gate.failed(now, REFUSED)
+        gate.failed(now, error)
         assert not gate.allows(0, now)
         delays.append(gate.next_attempt - now)
         now = gate.next_attempt
         assert fill(gate, now) == 1
-    assert all(delay <= LONGEST_DELAY * 1.2 for delay in delays)
-    assert delays[-1] >= LONGEST_DELAY * 0.8
-    assert delays[0] < delays[3] < delays[-1], "they grow"
+    assert all(delay <= longest * 1.2001 for delay in delays)
+    assert delays[-1] >= longest * 0.7999
+    assert delays[0] < delays[2] < delays[-1] * 1.51, "they grow"
 
 
 def test_the_delays_of_two_pools_differ() -> None:
