@@ -103,7 +103,7 @@ class Settings:
         _optional(_seconds, "con_lifetime", self.con_lifetime, None)
         _seconds("reset_timeout", self.reset_timeout, 0.001)
         if not isinstance(self.pre_ping, bool):
-            _seconds("pre_ping", self.pre_ping, 0.0)
+            _seconds("pre_ping", self.pre_ping, 0.001)
         if self.name is not None and not isinstance(self.name, str):
             raise SettingsError(f"name={self.name!r} must be a string")
         if self.reset not in ("auto", "always", "never"):
