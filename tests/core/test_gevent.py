@@ -66,6 +66,20 @@ pool.close()
 """
 
 
+# What threads are promised, greenlets are promised too.
+SAME_TESTS = ["test_pool", "test_deadlock", "test_ageing", "test_reports", "test_outages", "test_recovery"]
+
+
+@pytest.mark.timeout(400)
+def test_the_tests_for_threads_pass_with_greenlets() -> None:
+    if "gevent.monkey" in sys.modules and sys.modules["gevent.monkey"].is_module_patched("threading"):
+        pytest.skip("these are greenlets already")
+    command = [sys.executable, "-m", "gevent.monkey", "--module", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += ["--timeout", "120", *(f"tests/core/{name}.py" for name in SAME_TESTS)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=390, cwd=Path(__file__).parent.parent.parent)
+    assert done.returncode == 0, done.stdout[-5000:]
+
+
 def test_killed_and_timed_out_greenlets_leave_right_answers_and_full_capacity(
     connect_args: dict[str, Any], tmp_path: Path
 ) -> None:

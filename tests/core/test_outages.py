@@ -60,6 +60,16 @@ def test_pre_ping_with_a_number_asks_only_after_so_much_idleness(make_pool: Make
     connection.close()
 
 
+def test_pre_ping_with_a_number_asks_after_more_idleness(make_pool: MakePool, proxy: Proxy) -> None:
+    pool = make_pool(port=proxy.port, size=1, maxsize=1, pre_create_num=1, pre_ping=0.001)
+    proxy.deaf = True
+    wait_until(lambda: time.monotonic() - pool._ledger.idle[0].since > 0.001, "it has been idle for longer")
+    with pytest.raises(PoolUnavailable):
+        pool.get_connection(timeout=0.4)
+    assert dict(pool.stats().discarded) == {"dead": 1}
+    proxy.deaf = False
+
+
 def test_a_server_that_does_not_answer_the_ping_expires_all_of_its_age(make_pool: MakePool, proxy: Proxy) -> None:
     pool = make_pool(port=proxy.port, size=3, maxsize=3, pre_create_num=3)
     proxy.deaf = True
@@ -157,6 +167,10 @@ def test_a_full_server_is_lived_with(make_pool: MakePool) -> None:
         assert served, "it was served by the connection that came home"
         for other in others:
             other.close()
+        leases = [pool.get_connection(timeout=20) for _ in range(4)]
+        for lease in leases:
+            lease.close()
+        assert pool.stats().total == 4, "and it took more when there was room"
 
 
 def test_a_rotated_password_is_asked_for_again(make_pool: MakePool, admin: Any) -> None:
@@ -175,6 +189,38 @@ def test_a_rotated_password_is_asked_for_again(make_pool: MakePool, admin: Any) 
     pool = make_pool(user="rotating", password=password)
     works(pool)
     assert asked == ["old", "new"]
+
+
+def test_a_password_that_is_wrong_twice_is_asked_for_no_third_time(make_pool: MakePool) -> None:
+    asked: list[str] = []
+
+    def password() -> str:
+        asked.append("wrong")
+        return asked[-1]
+
+    pool = make_pool(user="nobody_here", password=password)
+    with pytest.raises(pymysql.err.OperationalError) as caught:
+        pool.get_connection(timeout=20)
+    assert caught.value.args[0] == 1045
+    assert len(asked) == 2
+    assert pool.stats().total == 0
+
+
+def test_a_server_that_accepts_and_never_greets_hangs_none_of_many(make_pool: MakePool, proxy: Proxy) -> None:
+    proxy.stalled = True
+    pool = make_pool(port=proxy.port, size=10, maxsize=10)
+
+    def borrow(index: int) -> float:
+        began = time.monotonic()
+        with pytest.raises((PoolTimeout, PoolUnavailable)):
+            pool.get_connection(timeout=0.5)
+        return time.monotonic() - began
+
+    waited = run_threads(20, borrow)
+    assert all(0.5 <= one < 5 for one in waited), waited
+    assert pool.stats().total == 0
+    proxy.stalled = False
+    works(pool)
 
 
 def test_a_stalled_handshake_ends_at_the_deadline(make_pool: MakePool, proxy: Proxy) -> None:
