@@ -36,6 +36,7 @@ from .pool import ConnectionPool
 from .reuse import error_number
 
 _PATIENCE = 10.0  # seconds
+_PROOF = "pymysqlpool_test"  # a savepoint: as long as it is there, nothing has committed
 
 
 class ImplicitCommitError(PoolError, AssertionError):
@@ -89,12 +90,16 @@ def rollback(pool: ConnectionPool) -> Iterator[Connection]:
     what it has not is undone when it is given back. One thread borrows at a time, as often as it likes; the others
     wait their turn, at most the pool's timeout. Yields the session itself, to look at what is there.
 
+    Limits: what needs two sessions (locks that block, isolation levels, a second process) cannot be tested in it, and
+    SET autocommit changes nothing there.
+
     Raises:
         ImplicitCommitError: at a statement that commits by itself, such as DDL.
     """
     returns = pool._give_back
     with pool.get_connection() as session:
         session.begin()
+        _unrecorded(session, f"SAVEPOINT {_PROOF}")
         around = _Around(session, pool)
 
         def give_back(lease: Connection, exception: BaseException | None, frame: FrameType) -> None:
@@ -108,7 +113,14 @@ def rollback(pool: ConnectionPool) -> Iterator[Connection]:
                 yield session
             finally:
                 around.over = True
-        session.rollback()
+        try:
+            _unrecorded(session, f"ROLLBACK TO SAVEPOINT {_PROOF}")
+        except err.MySQLError as error:
+            if error_number(error) != ER.SP_DOES_NOT_EXIST:
+                raise
+            raise ImplicitCommitError("something in the block has committed what the test had written") from error
+        finally:
+            session.rollback()
 
 
 class _Around:
@@ -155,7 +167,8 @@ class _Around:
 
     def run(self, sql: Any, unbuffered: bool) -> int:
         affected = Connection.query(self.session, sql, unbuffered)
-        if not unbuffered and not self.session.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS:
+        ended = not unbuffered and not self.session.server_status & SERVER_STATUS.SERVER_STATUS_IN_TRANS
+        if ended or _LOCK_TABLES.match(sql if isinstance(sql, str) else bytes(sql[:100]).decode(errors="replace")):
             raise ImplicitCommitError(f"this statement has committed what the test had written: {sql!r}")
         return affected
 
@@ -253,6 +266,8 @@ class _Handle(Connection):
             self._around.come_home()
 
 
+# It commits, and begins a transaction for the locked tables: the server's status shows no end.
+_LOCK_TABLES = re.compile(r"\s*lock\s+tables?\b", re.IGNORECASE)
 _unrecorded = Connection.query
 _INSTEAD: tuple[tuple[re.Pattern[str], Callable[[_Handle], None]], ...] = (
     (re.compile(r"\s*(begin|start\s+transaction)\b", re.IGNORECASE), _Handle.begin),

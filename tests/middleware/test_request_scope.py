@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -161,14 +162,29 @@ def _counted(pool: ConnectionPool, count: Callable[[Any], int]) -> int:
         return count(connection)
 
 
-def test_rollback_names_the_statement_that_commits_by_itself(pool: ConnectionPool, table: Committed) -> None:
-    """53"""
+@pytest.mark.parametrize(
+    "statement", ["CREATE TABLE IF NOT EXISTS item (id INT)", "TRUNCATE item", "LOCK TABLES item WRITE"]
+)
+def test_rollback_names_the_statement_that_commits_by_itself(
+    pool: ConnectionPool, table: Committed, statement: str
+) -> None:
+    """53: one of its limits."""
     with (
-        pytest.raises(ImplicitCommitError, match="CREATE TABLE IF NOT EXISTS item"),
+        pytest.raises(ImplicitCommitError, match=re.escape(statement)),
         rollback(pool),
         pool.get_connection() as connection,
     ):
-        connection.execute("CREATE TABLE IF NOT EXISTS item (id INT)")
+        connection.execute(statement)
+    assert pool.stats().in_use == 0
+
+
+def test_rollback_notices_at_its_end_a_commit_that_nothing_showed(pool: ConnectionPool, table: Committed) -> None:
+    """53: here in a comment's disguise."""
+    with pytest.raises(ImplicitCommitError, match="something in the block"), rollback(pool):
+        with pool.get_connection() as connection:
+            connection.execute("INSERT INTO item VALUES (1)")
+            connection.execute("/* in disguise */ LOCK TABLES item WRITE")
+    assert pool.stats().in_use == 0
 
 
 def test_rollback_lets_one_thread_at_a_time_borrow(make_pool: Callable[..., ConnectionPool]) -> None:
