@@ -180,10 +180,13 @@ def test_rollback_names_the_statement_that_commits_by_itself(
 
 def test_rollback_notices_at_its_end_a_commit_that_nothing_showed(pool: ConnectionPool, table: Committed) -> None:
     """53: here in a comment's disguise."""
-    with pytest.raises(ImplicitCommitError, match="something in the block"), rollback(pool):
-        with pool.get_connection() as connection:
-            connection.execute("INSERT INTO item VALUES (1)")
-            connection.execute("/* in disguise */ LOCK TABLES item WRITE")
+    with (
+        pytest.raises(ImplicitCommitError, match="something in the block"),
+        rollback(pool),
+        pool.get_connection() as connection,
+    ):
+        connection.execute("INSERT INTO item VALUES (1)")
+        connection.execute("/* in disguise */ LOCK TABLES item WRITE")
     assert pool.stats().in_use == 0
 
 
