@@ -12,6 +12,7 @@ import threading
 import traceback
 import weakref
 from types import CodeType, FrameType
+from typing import Any
 
 Place = tuple[CodeType, int] | str
 
@@ -37,12 +38,12 @@ class _Local(threading.local):
         self.reference = weakref.ref(token)
 
 
-_local = _Local()
+local = _Local()
 
 
 def current() -> weakref.ref[Token]:
     """The calling thread's token."""
-    return _local.reference
+    return local.reference
 
 
 def caller() -> FrameType | None:
@@ -57,6 +58,11 @@ def place() -> Place:
     """Where the caller is, as far as the user is concerned."""
     frame = caller()
     return (frame.f_code, frame.f_lasti) if frame is not None else "an unknown place"
+
+
+def spell_out(place: Any, offset: int) -> Place | None:
+    """The place that was noted as a code object and an offset apart; a place that is one already stays as it is."""
+    return (place, offset) if isinstance(place, CodeType) else place
 
 
 def stack() -> str:

@@ -1,7 +1,10 @@
 """Who holds what: the slots of one pool, its idle stack and its queue.
 
 Pure bookkeeping: no I/O, no lock, no clock, no logging. The pool calls every method with its one lock held and
-then does, outside the lock, what the answer says.
+then does, outside the lock, what the answer says. As long as the ledger is `calm`, two steps need no lock: a borrower
+pops a ready lease from `idle`, and whoever returns a connection appends one. Each is one atomic step of a list. Who
+appends looks at `calm` again afterwards, and who queues looks at `idle` again afterwards: one of the two sees the
+other, so nothing stays idle beside a waiter.
 
     FREE -> CONNECTING -> IDLE <-> IN_USE
                            IDLE <-> RESERVED          (maintenance has it)
@@ -13,14 +16,16 @@ that are not FREE), 2 (nothing idle beside a waiter; order of arrival), 3 (one h
 11 (capacity cannot leak), 12 (closed is closed).
 
 **Interrupts.** An exception can be raised in a thread between any two bytecodes. What makes the ledger survive it is
-that `slot.holder` alone says who owns a slot, that one assignment changes the owner, and that lists are looked at
-before they are changed: a step cut short leaves the slot with its former owner or with its new one. An owner that
-was thrown away with the interrupted call is reported through `reclaim` when Python collects it.
+that `slot.holder` alone says who owns a slot, and that one assignment changes the owner: a step cut short leaves the
+slot with its former owner or with its new one. An idle slot is owned by the lease that will be lent next, so what was
+taken from the stack and lost on the way is an owner that was thrown away. Such owners land in `dropped`, when Python
+collects them.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, Protocol
 
@@ -53,54 +58,79 @@ class Lease(Protocol):
 
 
 class Slot:
-    """The right to one connection. Plain data; guarded by the pool's lock."""
+    """The right to one connection. Plain data, changed by its owner, or under the pool's lock by who takes it over."""
 
     __slots__ = (
         "borrower",
+        "dropped",
         "expires_at",
         "generation",
+        "heard_until",
         "holder",
         "in_transaction",
+        "lent",
+        "offset",
         "place",
         "since",
         "state",
         "wire",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, dropped: deque[Slot], generation: int) -> None:
         self.state = FREE
         self.holder = 0  # id() of the lease that owns it; 0 when nobody does; DROPPED when it was thrown away
+        self.dropped = dropped  # the ledger's
         self.wire: Any = None  # the established wire; None while FREE or CONNECTING
-        self.generation = 0  # of the ledger, when the connection was made
+        self.generation = generation  # of the ledger, when the connection was made
         self.expires_at = 0.0  # monotonic; not lent or kept from then on
+        self.heard_until = 0.0  # monotonic; until then no look at the socket can tell more than the server's last reply
         self.since = 0.0  # monotonic; when it was lent, or when it became idle
         self.borrower: Any = None  # who borrowed it, for reports and for finding dead threads
-        self.place: Any = None  # where it was borrowed
+        self.place: Any = None  # where it was borrowed, for `_borrower.spell_out`
+        self.offset = 0
         self.in_transaction = False  # as of the last reply to its borrower; for reports
+        self.lent = 0  # how often
 
-    def drop(self, lease: Lease) -> bool:
-        """`lease` is being collected: mark the slot when it is its owner. The one change made without the lock:
-        nobody but the owner gives a slot away, and its id() is its own as long as this runs."""
-        if self.holder != id(lease):
-            return False
-        self.holder = DROPPED
-        return True
+    def drop(self, lease: Lease) -> None:
+        """`lease` is being collected: mark the slot when it is its owner. Done without the lock: nobody but the
+        owner gives a slot away, and its id() is its own as long as this runs."""
+        if self.holder == id(lease):
+            self.holder = DROPPED
+            self.dropped.append(self)
 
 
 class Ledger:
     """The books of one pool in one process."""
 
-    __slots__ = ("_arrivals", "_living", "generation", "idle", "lent", "maxsize", "size", "waiters")
+    __slots__ = (
+        "_arrivals",
+        "_lent_before",
+        "_living",
+        "_new_lease",
+        "calm",
+        "dropped",
+        "generation",
+        "idle",
+        "maxsize",
+        "plain",
+        "size",
+        "waiters",
+    )
 
-    def __init__(self, size: int, maxsize: int) -> None:
+    def __init__(self, size: int, maxsize: int, new_lease: Callable[[Slot], Lease], *, plain: bool = True) -> None:
+        """`new_lease(slot)` makes a lease whose `_slot` is `slot`; `plain` says whether the ledger may ever be calm."""
         self.size = size
         self.maxsize = maxsize
+        self.plain = plain
+        self.calm = plain  # nobody waits, and the pool has nothing to say: the lock is not needed
         self.generation = 0  # bumped to expire every connection made before
-        self.idle: list[Slot] = []  # a stack: the last one returned is lent first, so the rest can shrink
+        self.idle: list[Any] = []  # leases, ready to be lent; a stack: the last one returned is lent first
+        self.dropped: deque[Slot] = deque()  # of owners that Python threw away; appended to without the lock
         self.waiters: OrderedDict[int, Waiter] = OrderedDict()  # by arrival; the first is served first
         self._living: dict[Slot, None] = {}  # every slot that is not FREE; len() of it is the capacity taken
+        self._new_lease = new_lease
         self._arrivals = 0
-        self.lent = 0  # how often a connection was lent, since the beginning
+        self._lent_before = 0  # by slots that are FREE again
 
     # -- questions -----------------------------------------------------------------------------------------
 
@@ -112,6 +142,14 @@ class Ledger:
     def slots(self) -> list[Slot]:
         return list(self._living)
 
+    @property
+    def lent(self) -> int:
+        """How often a connection was lent, since the beginning."""
+        return self._lent_before + sum(slot.lent for slot in self.slots())
+
+    def idle_slots(self) -> list[Slot]:
+        return [lease._slot for lease in self.idle.copy()]
+
     def count(self, state: SlotState) -> int:
         return sum(1 for slot in self._living if slot.state is state)
 
@@ -119,23 +157,18 @@ class Ledger:
 
     def take(self, lease: Lease) -> Slot | None:
         """Lend the most recently used idle slot; None when nothing is idle or somebody waits already."""
-        if not self.idle or self.waiters:
-            return None
-        slot = self.idle[-1]
-        lease._slot = slot  # as _own does; this is the hottest path there is
-        slot.holder = id(lease)
-        slot.state = IN_USE
-        slot.borrower = None  # whoever had it last may have ended since
-        self.idle.pop()
-        self.lent += 1
-        return slot
+        return None if self.waiters else self._take_idle(lease)
+
+    def set_plain(self, plain: bool) -> None:
+        """Whether connections may come and go without the lock while nobody waits."""
+        self.plain = plain
+        self.calm = plain and not self.waiters
 
     def open(self, lease: Lease, limit: int) -> Slot | None:
         """Reserve capacity for a connection yet to be made (Invariant 5); None when `limit` slots are taken."""
         if len(self._living) >= limit:
             return None
-        slot = Slot()
-        slot.generation = self.generation
+        slot = Slot(self.dropped, self.generation)
         self._own(slot, lease, CONNECTING)
         self._living[slot] = None
         return slot
@@ -144,19 +177,27 @@ class Ledger:
         """The reserved slot has its connection now, and still its owner."""
         slot.wire = wire
         slot.state = IN_USE
-        self.lent += 1
+        slot.lent += 1
 
     def give(self, slot: Slot) -> Waiter | None:
         """A usable connection has come home: to the first waiter (who is returned, to be woken), else idle."""
-        if self.waiters:
-            waiter = self._first_waiter()
-            if waiter is not None:
-                self._hand_over(slot, waiter, IN_USE)
-                return waiter
-        self.idle.append(slot)
+        waiter = self._first_waiter()
+        if waiter is not None:
+            self._hand_over(slot, waiter, IN_USE)
+            return waiter
+        ready = self._new_lease(slot)
         slot.state = IDLE
-        slot.holder = 0
+        slot.holder = id(ready)
+        self.idle.append(ready)
         return None
+
+    def serve(self) -> Waiter | None:
+        """Give what is idle to the first waiter. Returns who is to be woken; to be asked again then."""
+        waiter = self._first_waiter()
+        if waiter is None or self._take_idle(waiter.lease) is None:
+            return None
+        self._served(waiter)
+        return waiter
 
     def yield_to_earlier(self, slot: Slot, arrival: int) -> Waiter | None:
         """Give `slot`, just connected by the caller who came as number `arrival`, to an earlier waiter if any."""
@@ -170,20 +211,26 @@ class Ledger:
         """Start a new generation: nothing that is connected now, or is being connected, will be lent again."""
         self.generation += 1
         for slot in self._living:
-            slot.expires_at = 0.0
+            slot.expires_at = slot.heard_until = 0.0
 
     # -- ending --------------------------------------------------------------------------------------------
 
-    def reserve(self, slot: Slot, lease: Lease) -> None:
-        """Take an idle slot out of circulation for maintenance."""
-        self._own(slot, lease, RESERVED)
-        self.idle.remove(slot)
+    def reserve(self, ready: Lease, keeper: Lease) -> Slot | None:
+        """Take an idle connection out of circulation for maintenance: the one that `ready` would be. None when it was
+        lent in the meantime."""
+        try:
+            self.idle.remove(ready)
+        except ValueError:
+            return None
+        slot = ready._slot
+        assert slot is not None
+        self._own(slot, keeper, RESERVED)
+        return slot
 
     def close(self, slot: Slot, lease: Lease) -> Any:
         """The connection is to be closed by `lease`, which owns the slot until `free`. Returns the wire to close."""
+        slot.expires_at = 0.0  # whoever had it cannot put it back
         self._own(slot, lease, CLOSING)
-        if slot in self.idle:
-            self.idle.remove(slot)
         return slot.wire
 
     def free(self, slot: Slot) -> None:
@@ -192,6 +239,8 @@ class Ledger:
         slot.holder = 0
         slot.wire = None
         self._living.pop(slot, None)
+        self._lent_before += slot.lent
+        slot.lent = 0
 
     def grant(self) -> Waiter | None:
         """Give the first waiter the right to connect, if there is capacity for it. Returns who is to be woken."""
@@ -200,21 +249,19 @@ class Ledger:
             return None
         if len(self._living) >= (self.maxsize if waiter.may_grow else self.size):
             return None
-        slot = Slot()
-        slot.generation = self.generation
+        slot = Slot(self.dropped, self.generation)
         self._living[slot] = None
         self._hand_over(slot, waiter, CONNECTING)
         return waiter
 
-    def reclaim(self, slot: Slot) -> bool:
-        """The owner of the slot was thrown away. True when nobody owns it since, and it must be closed."""
-        if slot.holder != DROPPED:
-            return False
-        if slot in self.idle:  # it was being lent or returned when it was interrupted: the stack has it
-            slot.state = IDLE
-            slot.holder = 0
-            return False
-        return True
+    def is_ownerless(self, slot: Slot) -> bool:
+        """Whether the owner of the slot was thrown away, so that it must be closed."""
+        return slot.holder == DROPPED
+
+    def borrowed(self) -> list[Slot]:
+        """Slots whose connection somebody has, also one who has just popped it from the stack."""
+        idle = self.idle_slots()
+        return [slot for slot in self._living if slot.state is IN_USE or (slot.state is IDLE and slot not in idle)]
 
     # -- the queue -----------------------------------------------------------------------------------------
 
@@ -225,6 +272,7 @@ class Ledger:
 
     def enqueue(self, waiter: Waiter) -> None:
         """Join the queue at the place that its arrival gives; a new one at the end."""
+        self.calm = False
         waiter.state = WaiterState.WAITING
         latest = next(reversed(self.waiters), 0)
         self.waiters[waiter.arrival] = waiter
@@ -235,6 +283,7 @@ class Ledger:
     def withdraw(self, waiter: Waiter) -> None:
         """Leave the queue. What was given in that very instant stays in the waiter's lease."""
         self.waiters.pop(waiter.arrival, None)
+        self.calm = self.plain and not self.waiters
         if waiter.state is WaiterState.WAITING:
             waiter.state = WaiterState.GONE
 
@@ -254,13 +303,28 @@ class Ledger:
             if waiter.state is WaiterState.WAITING:
                 return waiter
             self.waiters.pop(waiter.arrival, None)  # served, but the step that removes it was cut short
+        self.calm = self.plain
         return None
 
+    def _take_idle(self, lease: Lease) -> Slot | None:
+        try:
+            ready = self.idle.pop()  # owns the slot, so it must live until the slot has another owner
+        except IndexError:
+            return None
+        slot: Slot = ready._slot
+        slot.lent += 1
+        self._own(slot, lease, IN_USE)
+        return slot
+
     def _hand_over(self, slot: Slot, waiter: Waiter, state: SlotState) -> None:
+        slot.lent += state is IN_USE
         self._own(slot, waiter.lease, state)
+        self._served(waiter)
+
+    def _served(self, waiter: Waiter) -> None:
         waiter.state = WaiterState.GIVEN
-        self.lent += state is IN_USE
         self.waiters.pop(waiter.arrival, None)
+        self.calm = self.plain and not self.waiters
 
     @staticmethod
     def _own(slot: Slot, lease: Lease, state: SlotState) -> None:

@@ -33,25 +33,24 @@ _PING_TIMEOUT = 5.0  # seconds for one keepalive
 class Keeper:
     """The owner of a slot that the pool itself is closing or looking after."""
 
-    def __init__(self, pool: ConnectionPool) -> None:
-        self._pool = pool
+    def __init__(self) -> None:
         self._slot: Slot | None = None
 
     def __del__(self) -> None:
-        if self._slot is not None and self._slot.drop(self):
-            self._pool._dropped.append(self._slot)
+        if self._slot is not None:
+            self._slot.drop(self)
 
 
 def discard_idle(pool: ConnectionPool, reason: Reason, which: Callable[[Slot], bool]) -> None:
     """Close the idle connections for which `which` is true. One at a time is out of circulation meanwhile."""
     with pool._lock:
-        candidates = list(pool._ledger.idle)
-    for slot in candidates:
-        keeper = Keeper(pool)
+        candidates = pool._ledger.idle.copy()
+    for ready in candidates:
+        keeper = Keeper()
         with pool._lock:
-            if slot not in pool._ledger.idle:
-                continue  # lent since
-            pool._ledger.reserve(slot, keeper)
+            slot = pool._ledger.reserve(ready, keeper)
+        if slot is None:
+            continue
         if which(slot):
             pool._discard(keeper, slot, reason, quiet=True)
         else:
@@ -64,19 +63,20 @@ def discard_idle(pool: ConnectionPool, reason: Reason, which: Callable[[Slot], b
 def reap(pool: ConnectionPool, look_for_dead_threads: bool = False) -> None:
     """Take back the leases that were thrown away, and those of threads that have ended (Invariant 11)."""
     found: list[tuple[Keeper, Slot, bool]] = []
-    while pool._dropped:
+    dropped = pool._ledger.dropped
+    while dropped:
         with suppress(IndexError):
-            slot = pool._dropped.popleft()
-            keeper = Keeper(pool)
+            slot = dropped.popleft()
+            keeper = Keeper()
             with pool._lock:
-                if pool._ledger.reclaim(slot):
+                if pool._ledger.is_ownerless(slot):
                     found.append((keeper, slot, slot.state is IN_USE))
                     pool._ledger.close(slot, keeper)
     if look_for_dead_threads:
         with pool._lock:
             for slot in pool._ledger.slots():
                 if slot.state is IN_USE and slot.borrower is not None and slot.borrower() is None:
-                    keeper = Keeper(pool)
+                    keeper = Keeper()
                     found.append((keeper, slot, True))
                     pool._ledger.close(slot, keeper)
     for keeper, slot, lent in found:
@@ -86,7 +86,7 @@ def reap(pool: ConnectionPool, look_for_dead_threads: bool = False) -> None:
             logger.warning(
                 "A connection of pool(%s) was never given back; it was borrowed at %s and is taken back now",
                 pool.name,
-                _borrower.describe_place(slot.place),
+                _borrower.describe_place(_borrower.spell_out(slot.place, slot.offset)),
             )
         pool._discard(keeper, slot, Reason.LEAKED)
 

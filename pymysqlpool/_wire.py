@@ -52,6 +52,8 @@ _SESSION_STATE_CHANGED = 0x4000
 AUTOCOMMIT_STATUS = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
 _IN_TRANS = SERVER_STATUS.SERVER_STATUS_IN_TRANS
 _COM_QUERY = COMMAND.COM_QUERY
+# For so long after the server was heard, a look at the socket tells nothing new: news of its end is still on its way.
+TRUST = 20e-6  # seconds
 _UNKNOWN_TIMEOUT = -1.0  # makes PyMySQL set the socket's timeout anew
 
 _read_statement = _statements.read
@@ -213,10 +215,7 @@ class WireConnection(_PyMySQLConnection):
         if slot is not None:
             if slot.holder != id(self):
                 exchange.release()
-                raise ReturnConnectionToPoolError(
-                    "this connection was taken back by its pool: the thread that borrowed it has ended, or the pool "
-                    "was closed"
-                )
+                self._refuse_taken_back()
             slot.borrower = _borrower()
         if isinstance(sql, str):
             sql = sql.encode(self.encoding)
@@ -258,7 +257,10 @@ class WireConnection(_PyMySQLConnection):
 
     def _refuse_interrupted(self) -> NoReturn:
         slot = self._slot
-        where = f" It was borrowed at {borrower.describe_place(slot.place)}." if slot is not None else ""
+        where = ""
+        if slot is not None:
+            place = borrower.spell_out(slot.place, slot.offset)
+            where = f" It was borrowed at {borrower.describe_place(place)}."
         raise ConnectionInterruptedError(
             "this connection is in the middle of an exchange: another thread is using it, or an earlier statement "
             f"was interrupted before its reply was read; nothing was sent.{where} Close it and borrow another"
@@ -268,6 +270,11 @@ class WireConnection(_PyMySQLConnection):
         """Another thread has closed the connection, or given it back, under this one."""
         if self._sock is None:
             self._refuse_closed()
+
+    def _refuse_taken_back(self) -> NoReturn:
+        raise ReturnConnectionToPoolError(
+            "this connection was taken back by its pool: the thread that borrowed it has ended, or the pool was closed"
+        )
 
     def _refuse_closed(self) -> NoReturn:
         raise err.InterfaceError(0, "the connection is closed")
@@ -293,6 +300,7 @@ class WireConnection(_PyMySQLConnection):
         slot = self._slot
         if slot is not None:
             slot.in_transaction = bool(status & _IN_TRANS)
+            slot.heard_until = monotonic() + TRUST
         if not has_next:
             self._end_exchange()
 
@@ -430,6 +438,15 @@ class WireConnection(_PyMySQLConnection):
         exchange.release()
         if failure is not None:
             raise failure
+
+
+# What a connection that has no session shows of one: plain values on the class, which hide that it has none.
+SESSION_DEFAULTS: Mapping[str, Any] = {
+    name: value
+    for kind in reversed(WireConnection.__mro__[:-1])
+    for name, value in vars(kind).items()
+    if not (name.startswith("__") or callable(value) or hasattr(value, "__get__"))
+}
 
 
 def _tells_of_transactions_only(message: bytes) -> bool:

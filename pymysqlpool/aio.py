@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import weakref
 from collections.abc import Callable, Generator
 from functools import partial
@@ -37,7 +36,7 @@ from ._ledger import IN_USE, Slot
 from ._log import logger
 from ._waiter import Waiter
 from ._wire import is_between_commands
-from .connection import Connection
+from .connection import Connection, new_lease
 from .pool import _CONNECT_TIMEOUT, ConnectionPool, _Wish
 from .reuse import error_number
 from .stats import PoolStats
@@ -141,11 +140,9 @@ class AsyncConnectionPool:
         self, retry_num: int, retry_interval: float, pre_ping: bool | float, timeout: float | None
     ) -> AsyncConnection:
         pool, own = self.pool, self.pool._settings
-        if pool._pid != os.getpid():
+        if not pool._here[0]:
             pool._enter_process()
-        lease = Connection.__new__(Connection)
-        lease._pool = pool
-        lease._slot = None
+        lease = new_lease(pool)
         connect_timeout = pool._connect_args.get("connect_timeout", _CONNECT_TIMEOUT)
         wish = _Wish(retry_num, retry_interval, own.timeout if timeout is None else timeout, connect_timeout)
         waiter = AsyncWaiter(lease)
@@ -159,7 +156,7 @@ class AsyncConnectionPool:
             slot.place = _borrower.stack() if own.record_stacks else _borrower.place()
             slot.since = monotonic()
             slot.borrower = weakref.ref(borrower)
-            lease.__dict__ = slot.wire.attributes()
+            lease._untouched = None
             if logger.isEnabledFor(logging.DEBUG):
                 logger.debug("Get connection from pool(%s)", pool.name)
             if own.background and pool._caretaker is None:
@@ -192,6 +189,7 @@ class AsyncConnectionPool:
                 if not waiting_since:
                     waiting_since = now
                     self._reap()
+                    pool._serve()  # what became idle while this call queued
                 if not await waiter.wait(pool._next_look(waiter, wish) - now):
                     self._reap(look_for_dead_borrowers=True)
         finally:
@@ -230,7 +228,7 @@ class AsyncConnectionPool:
     def _reap(self, look_for_dead_borrowers: bool = False) -> None:
         """Have the leases that nobody will return taken back, if there are any."""
         pool = self.pool
-        lost = bool(pool._dropped)
+        lost = bool(pool._ledger.dropped)
         if look_for_dead_borrowers and not lost:
             with pool._lock:
                 lost = any(
@@ -254,7 +252,7 @@ class AsyncConnectionPool:
             return None
         if not is_between_commands(lease):
             slot.wire.cut()  # rows are under way, or another thread waits for them and is woken by this
-        elif pool._keeps_plainly and slot.wire.is_as_lent(lease.__dict__) and not _may_do_more(pool, slot):
+        elif pool._ledger.plain and slot.wire.is_as_lent(lease.__dict__) and not _may_do_more(pool, slot):
             give_back()
             return None
         bell = Bell() if runs_asyncio() else None

@@ -1,8 +1,14 @@
 """What the borrower holds: a real PyMySQL connection for the time of one lease.
 
-Each checkout is a fresh `Connection` object onto which an established session is put, and which is dead after it was
-given back: no method of it, nor of its cursors, reaches a socket any more, and the error says so (Invariant 7). Made
-directly, without a pool, it is PyMySQL's connection and nothing else.
+Each checkout is a fresh `Connection` object onto which an established session is put when it is first used, and which
+is dead after it was given back: no method of it, nor of its cursors, reaches a socket any more, and the error says so
+(Invariant 7). Made directly, without a pool, it is PyMySQL's connection and nothing else.
+
+    UntouchedConnection -> Connection -> ReturnedConnection      lent, used, given back
+    UntouchedConnection                                          lent and given back without being used
+
+A lease that nobody used left nothing behind, so giving it back asks no further. Which of the two it is, is decided in
+one step: who deletes `_untouched` has it.
 
 A `Connection` never decides its own fate: the pool asks `reuse.py`.
 """
@@ -10,17 +16,19 @@ A `Connection` never decides its own fate: the pool asks `reuse.py`.
 from __future__ import annotations
 
 import sys
+from logging import DEBUG
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from pymysql.cursors import DictCursor
 
 from . import _borrower
+from ._ledger import IDLE, Slot
+from ._log import logger
 from ._statements import TRANSACTION, WROTE
-from ._wire import WireConnection, can_go_on
+from ._wire import SESSION_DEFAULTS, Wire, WireConnection, can_go_on
 from .errors import ConnectionInterruptedError, ReturnConnectionToPoolError
 
 if TYPE_CHECKING:
-    from ._ledger import Slot
     from .pool import ConnectionPool
 
 
@@ -32,9 +40,12 @@ class Connection(WireConnection):
     """
 
     # Apart from the attributes of the session, which come and go in one step.
-    __slots__ = ("_pool", "_slot")
+    __slots__ = ("_code", "_offset", "_pool", "_slot", "_untouched")
     _pool: ConnectionPool | None
     _slot: Slot | None
+    _code: Any  # of an untouched lease that was given back: where it was borrowed, see `Slot.place`
+    _offset: int
+    _untouched: None  # there as long as the lease is neither used nor given back
 
     _depth = 0  # with-blocks that are open
     _returned: _borrower.Place | None = None  # where it was given back
@@ -56,7 +67,7 @@ class Connection(WireConnection):
         if self._pool is None:
             super().close()
         else:
-            self._pool._give_back(self, None, sys._getframe(1))
+            self._pool._give_back(self, None, _getframe(1))
 
     def __enter__(self) -> Self:
         if self._pool is not None:
@@ -87,6 +98,17 @@ class Connection(WireConnection):
                 self._pool._give_back(self, error, sys._getframe(1))
                 raise
         self._pool._give_back(self, exception, sys._getframe(1))
+
+    def take_out(self) -> dict[str, Any]:
+        """The attributes of the session, whose lease has ended in this one step (Invariant 7).
+
+        Raises:
+            ReturnConnectionToPoolError: it has ended before.
+        """
+        attributes = self.__dict__
+        if attributes.pop("_live", None) is None:
+            self._refuse_closed()
+        return attributes
 
     def _commit_at_the_end(self) -> None:
         if can_go_on(self):
@@ -170,13 +192,12 @@ class Connection(WireConnection):
     def __del__(self) -> None:
         # No I/O here: it may run in any thread, at any instant, also while the pool's lock is held.
         try:
-            slot, pool = self._slot, self._pool
+            slot = self._slot
         except AttributeError:
             return  # interrupted while it was made: it never had anything
-        if slot is not None and pool is not None:
-            if slot.drop(self):
-                pool._dropped.append(slot)
-        elif pool is None:
+        if slot is not None:
+            slot.drop(self)
+        elif self._pool is None:
             self._force_close()
 
     def __repr__(self) -> str:
@@ -184,6 +205,158 @@ class Connection(WireConnection):
             return f"<{type(self).__name__} {'open' if self.open else 'closed'}>"
         state = "returned" if self._returned is not None else "lent" if self.open else "closed"
         return f"<{type(self).__name__} of pool {self._pool.name!r} {state}>"
+
+
+class _OfTheSession:
+    """Stands for an attribute of the session on a lease that has none yet."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return SESSION_DEFAULTS[self._name]
+        instance._touch()
+        return getattr(instance, self._name)
+
+
+_getframe = sys._getframe
+
+
+class UntouchedConnection(Connection):
+    """A lease until it is used: looking at anything of the session makes it a `Connection` that has one.
+
+    A class of its own, because a `__getattr__` would slow down every attribute of the living.
+    """
+
+    __slots__ = ()
+
+    __init__ = object.__init__  # making one opens nothing
+
+    vars().update({name: _OfTheSession(name) for name in SESSION_DEFAULTS if name not in Connection.__slots__})
+
+    def __getattr__(self, name: str) -> Any:
+        if name in Connection.__slots__ or name.startswith("__"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self._touch()
+        return getattr(self, name)
+
+    def _touch(self) -> None:
+        slot = self._slot
+        if slot is None:
+            self._refuse_closed()
+        wire = slot.wire
+        if wire is None or slot.holder != id(self):
+            self._refuse_taken_back()
+        attributes = wire.attributes()
+        attributes.update(self.__dict__)
+        # No call between here and the end, so nothing can interrupt it.
+        try:
+            del self._untouched
+        except AttributeError:
+            if type(self) is UntouchedConnection:
+                self._refuse_closed()
+            return  # another thread did the same in this very instant
+        self.__dict__ = attributes
+        self.__class__ = Connection  # type: ignore[assignment]  # the base class, of the same layout
+
+    def close(self) -> None:
+        """Give the connection back: its session is as it was, so it is ready to be lent again.
+
+        Raises:
+            ReturnConnectionToPoolError: it has been given back already.
+        """
+        slot, pool = self._slot, self._pool
+        if slot is None or pool is None:
+            self._refuse_closed()
+        ledger = pool._ledger
+        ready = UntouchedConnection()  # as `ready_lease` makes it, without the call
+        ready._slot = slot
+        ready._untouched = None
+        self._code, self._offset = slot.place, slot.offset
+        yours = id(ready)
+        # No call from the questions to the last answer, so that nothing comes between them. A slot that was taken from
+        # its lease is also expired.
+        if not ledger.calm or slot.expires_at <= slot.since:
+            pool._give_back(self, None, _getframe(1))
+            return
+        try:
+            del self._untouched
+        except AttributeError:
+            super().close()
+            return
+        slot.state = IDLE
+        slot.holder = yours
+        ledger.idle.append(ready)
+        self._slot = None
+        if not ledger.calm:
+            pool._look_again()
+        if slot.since >= pool._tend_at:
+            pool._tend(slot.since)
+        if logger.isEnabledFor(DEBUG):
+            logger.debug("Put connection back to pool(%s)", pool.name)
+
+    def cursor(self, cursor: Any = None) -> Any:
+        self._touch()
+        return self.cursor(cursor)
+
+    def take_out(self) -> dict[str, Any]:
+        slot = self._slot
+        try:
+            del self._untouched
+        except AttributeError:
+            if type(self) is UntouchedConnection:
+                self._refuse_closed()
+            return self.take_out()  # used by another thread in this very instant
+        wire: Wire | None = slot.wire if slot is not None else None
+        return wire.attributes() if wire is not None else {}
+
+    @property
+    def open(self) -> bool:
+        return self._slot is not None
+
+    @property
+    def _returned(self) -> _borrower.Place | None:  # type: ignore[override]  # nobody sets it, on this class
+        return None if self._slot is not None else "an unknown place"
+
+    @property
+    def _borrowed(self) -> _borrower.Place | None:  # type: ignore[override]
+        return _borrower.spell_out(getattr(self, "_code", None), getattr(self, "_offset", 0))
+
+    def _refuse_closed(self) -> NoReturn:
+        assert self._pool is not None
+        raise ReturnConnectionToPoolError(
+            f"this connection has already returned to the pool({self._pool.name}), unused; it was borrowed at "
+            f"{_borrower.describe_place(self._borrowed)}"
+        )
+
+    def __del__(self) -> None:
+        try:
+            if self._slot is not None:
+                self._slot.drop(self)
+        except AttributeError:
+            pass  # interrupted while it was made: it never had anything
+
+    def __repr__(self) -> str:
+        if not hasattr(self, "_pool") or self._pool is None:
+            return f"<{type(self).__name__} that is not lent yet>"
+        return f"<{type(self).__name__} of pool {self._pool.name!r} {'lent' if self.open else 'returned'}>"
+
+
+def new_lease(pool: ConnectionPool) -> UntouchedConnection:
+    """A lease of `pool` that has nothing yet."""
+    lease: UntouchedConnection = UntouchedConnection()
+    lease._pool = pool
+    lease._slot = None
+    return lease
+
+
+def ready_lease(slot: Slot) -> UntouchedConnection:
+    """The lease that will be lent next on an idle connection."""
+    lease: UntouchedConnection = UntouchedConnection()
+    lease._slot = slot
+    lease._untouched = None
+    return lease
 
 
 class ReturnedConnection(Connection):
@@ -206,4 +379,4 @@ class ReturnedConnection(Connection):
         self._refuse_closed()
 
 
-ReturnedConnection.__name__ = Connection.__name__
+UntouchedConnection.__name__ = ReturnedConnection.__name__ = Connection.__name__

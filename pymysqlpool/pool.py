@@ -3,7 +3,8 @@
     NEW -> OPEN -> CLOSING -> CLOSED        (CLOSED is terminal; a fork is no state: it starts with fresh books)
 
 Every operation reads: take the lock, ask the ledger, drop the lock, do what it said, report back. What the lock
-guards is marked; nothing slow happens under it: no I/O, no callback, no logging, no `close()` (Invariant 4).
+guards is marked; nothing slow happens under it: no I/O, no callback, no logging, no `close()` (Invariant 4). While
+the ledger is calm, a connection is lent and comes home in one atomic step each, without the lock (`_ledger.py`).
 
 Waiting, connecting and checking share one deadline per call (Invariant 14). A caller that may connect does so itself,
 in its own thread: no background thread is needed for anything here (Invariant 15).
@@ -12,16 +13,14 @@ in its own thread: no background thread is needed for anything here (Invariant 1
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import sys
 import threading
 import weakref
-from collections import deque
-from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from enum import Enum
 from functools import cache
+from logging import DEBUG
 from random import uniform
 from time import monotonic
 from types import FrameType, TracebackType
@@ -31,14 +30,15 @@ from pymysql import err
 
 from . import _borrower, _deadlock, _farewell, _maintenance, _report, _session, _wire, reuse, settings
 from ._connector import Connector
+from ._fork import Mark, mark_process
 from ._gate import ConnectGate
 from ._ledger import CLOSING, CONNECTING, IDLE, IN_USE, RESERVED, Ledger, Slot
 from ._log import logger
 from ._session import Cleanup
 from ._statements import TRANSACTION, WROTE
 from ._waiter import ThreadWaiter, Waiter
-from ._wire import Wire
-from .connection import Connection, ReturnedConnection
+from ._wire import TRUST, Wire
+from .connection import Connection, ReturnedConnection, new_lease, ready_lease
 from .errors import (
     GetConnectionFromPoolError,
     PoolClosed,
@@ -61,9 +61,10 @@ _LIFETIME_JITTER = 0.05
 # Errors of a connect that waiting may cure: the server is starting, stopping, full or out of reach.
 _TRANSIENT = frozenset({1040, 1203, 1053, 1047, 1158, 1159, 1160, 1161, 2002, 2003, 2006, 2013, 2055, 3032})
 
-_new_connection = Connection.__new__
+_getframe = sys._getframe
+_thread = _borrower.local
 _current_borrower = _borrower.current
-_getpid = os.getpid
+_HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 _open_pools: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()
@@ -79,7 +80,7 @@ def _say_goodbye() -> None:
     """At the interpreter's exit: COM_QUIT on idle connections, so that the server counts no aborted clients. Nothing
     is waited for, and nobody is woken: daemon threads, all that are left, could only complain."""
     for pool in list(_open_pools):
-        if pool._pid == _getpid():
+        if pool._here[0]:
             _maintenance.discard_idle(pool, Reason.POOL_CLOSED, lambda slot: True)
 
 
@@ -155,8 +156,8 @@ class ConnectionPool:
         own = self._settings
         self._checks_more = bool(own.pre_ping or own.on_checkout or own.record_stacks)
         self._records_stacks = own.record_stacks
-        self._plain = own.reset != "always" and own.on_checkin is None and reuse_policy is reuse.decide
-        self._keeps_plainly = self._plain
+        usual = own.reset != "always" and own.on_checkin is None and not own.record_stacks
+        self._plain = usual and reuse_policy is reuse.decide and _HAS_GIL
         self._lifetime = con_lifetime if con_lifetime and con_lifetime > 0 else float("inf")
         self._closed = False  # the user's wish; it outlives a fork
         self._books: dict[int, tuple[Any, ...]] = {}  # by process id; see _enter_process
@@ -178,11 +179,11 @@ class ConnectionPool:
     _gate: ConnectGate
     _counters: Counters
     _state: PoolState
+    _here: Mark  # whether this is still the process whose books these are
     _connector: Connector
     _caretaker: _maintenance.Caretaker | None
     _tend_at: float  # monotonic; when a returning thread tends the idle ones; a lost update only tends twice
     _came_home: threading.Event  # a lease ended; close() waits for the last one
-    _dropped: deque[Slot]  # leases that Python threw away; appended to without the lock
 
     def _enter_process(self) -> None:
         """Open the books of this process (Invariant 13).
@@ -191,29 +192,30 @@ class ConnectionPool:
         parent's is used: the first to put its books into the dict wins, and all threads then use the same. No hook
         has to run at the fork; uWSGI does not run them.
         """
-        pid = _getpid()
+        pid = os.getpid()
         inherited: Ledger | None = self._ledger if self._pid else None
         sizes = inherited or self._settings  # resize() may have changed them
         fresh = (
             threading.Lock(),
-            Ledger(sizes.size, sizes.maxsize),
+            Ledger(sizes.size, sizes.maxsize, ready_lease, plain=self._plain),
             ConnectGate(),
             Counters(),
-            deque[Slot](),
+            mark_process(),
         )
         winner = self._books.setdefault(pid, fresh)
-        self._lock, self._ledger, self._gate, self._counters, self._dropped = winner
+        self._lock, self._ledger, self._gate, self._counters, here = winner
         self._connector = Connector(self.name, self._settings, self._connect_args)
         self._state = PoolState.CLOSED if self._closed else PoolState.NEW
         self._tend_at = monotonic() + _maintenance.INTERVAL
         self._caretaker = None
         self._came_home = threading.Event()
-        self._pid = pid
+        self._pid, self._here = pid, here
         if inherited is not None and winner is fresh:
             self._books.clear()
             self._books[pid] = fresh
             for slot in inherited.slots():
                 slot.holder = 0  # leases that came along with the fork own nothing here
+                slot.expires_at = 0.0
                 if slot.wire is not None:
                     slot.wire.forget()
 
@@ -248,24 +250,34 @@ class ConnectionPool:
 
         All but the last are `GetConnectionFromPoolError`, which is a `pymysql.err.OperationalError`.
         """
-        if self._pid != _getpid():
+        if self._here[0]:
+            ledger = self._ledger
+            if ledger.calm:
+                try:
+                    lease: Connection = ledger.idle.pop()
+                except IndexError:
+                    return self._borrow_slowly(new_lease(self), retry_num, retry_interval, pre_ping, timeout)
+                slot: Any = lease._slot
+                lease._pool = self
+                slot.borrower = _thread.reference
+                slot.lent += 1
+                now = monotonic()
+                if now >= slot.heard_until or pre_ping or self._checks_more:
+                    if pre_ping or self._checks_more or now >= slot.expires_at or slot.wire.readable(0):
+                        slot.state = IN_USE
+                        return self._borrow_slowly(lease, retry_num, retry_interval, pre_ping, timeout)
+                    slot.heard_until = now + TRUST
+                slot.since = now
+                frame = _getframe(1)
+                slot.place = frame.f_code
+                slot.offset = frame.f_lasti
+                slot.state = IN_USE
+                if logger.isEnabledFor(DEBUG):
+                    logger.debug("Get connection from pool(%s)", self.name)
+                return lease
+        else:
             self._enter_process()
-        lease = _new_connection(Connection)
-        lease._pool = self
-        lease._slot = None
-        with self._lock:
-            slot = self._ledger.take(lease)
-        now = monotonic()
-        if slot is None or now >= slot.expires_at or self._checks_more or pre_ping or slot.wire.readable(0):
-            return self._borrow_slowly(lease, retry_num, retry_interval, pre_ping, timeout)
-        frame = sys._getframe(1)
-        slot.place = (frame.f_code, frame.f_lasti)
-        slot.since = now
-        slot.borrower = _current_borrower()
-        lease.__dict__ = slot.wire.attributes()
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("Get connection from pool(%s)", self.name)
-        return lease
+        return self._borrow_slowly(new_lease(self), retry_num, retry_interval, pre_ping, timeout)
 
     def _borrow_slowly(
         self,
@@ -289,8 +301,8 @@ class ConnectionPool:
             slot.place = _borrower.stack() if own.record_stacks else _borrower.place()
             slot.since = monotonic()
             slot.borrower = _current_borrower()
-            lease.__dict__ = slot.wire.attributes()
-            if logger.isEnabledFor(logging.DEBUG):
+            lease._untouched = None
+            if logger.isEnabledFor(DEBUG):
                 logger.debug("Get connection from pool(%s)", self.name)
             if own.background and self._caretaker is None:
                 _maintenance.hire(self)
@@ -325,7 +337,8 @@ class ConnectionPool:
                 waiting_since = now
                 waiter.borrower = _current_borrower()
                 _maintenance.reap(self)
-            if now >= wish.next_retry and logger.isEnabledFor(logging.DEBUG):
+                self._serve()  # what became idle while this call queued
+            if now >= wish.next_retry and logger.isEnabledFor(DEBUG):
                 wish.next_retry = now + wish.retry_interval
                 logger.debug("Retry to get connection from pool(%s)", self.name)
             if not waiter.wait(self._next_look(waiter, wish) - now):
@@ -393,7 +406,7 @@ class ConnectionPool:
             look = min(look, wish.grow_at)
         if self._gate.failing:
             look = min(look, self._gate.next_attempt)
-        if logger.isEnabledFor(logging.DEBUG):
+        if logger.isEnabledFor(DEBUG):
             look = min(look, wish.next_retry)
         return look
 
@@ -409,10 +422,13 @@ class ConnectionPool:
             if slot.state is CONNECTING:
                 self._ledger.free(slot)
                 woken = self._grant_locked()
-            elif slot.wire.exchange.locked() or "_live" in lease.__dict__:
+            elif slot.wire.exchange.locked() or type(lease) is Connection:
                 broken = True
             else:
+                with suppress(AttributeError):
+                    del lease._untouched
                 woken = self._give_locked(slot)
+                lease._slot = None
         if broken:
             self._discard(lease, slot, Reason.INTERRUPTED)
         self._wake(woken)
@@ -460,9 +476,7 @@ class ConnectionPool:
         leases = []
         try:
             for _ in range(number):
-                lease = _new_connection(Connection)
-                lease._pool = self
-                lease._slot = None
+                lease = new_lease(self)
                 leases.append(lease)
                 wish = _Wish(0, 0.0, None, self._connect_args.get("connect_timeout", _CONNECT_TIMEOUT))
                 waiter = ThreadWaiter(lease)
@@ -479,8 +493,8 @@ class ConnectionPool:
                 with self._lock:
                     slot = lease._slot
                     if slot is not None and slot.holder == id(lease) and slot.state is IN_USE:
+                        slot.lent = 0
                         self._ledger.give(slot)
-                        self._ledger.lent -= 1
                     lease._slot = None
 
     def _grant_locked(self) -> list[Waiter]:
@@ -499,6 +513,14 @@ class ConnectionPool:
     def _give_locked(self, slot: Slot) -> list[Waiter]:
         waiter = self._ledger.give(slot)
         return [] if waiter is None else [waiter]
+
+    def _serve(self) -> None:
+        """Give what is idle to those who wait."""
+        served: list[Waiter] = []
+        with self._lock:
+            while (waiter := self._ledger.serve()) is not None:
+                served.append(waiter)
+        self._wake(served)
 
     @staticmethod
     def _wake(waiters: list[Waiter]) -> None:
@@ -547,35 +569,57 @@ class ConnectionPool:
 
     def _give_back(self, lease: Connection, exception: BaseException | None, frame: FrameType) -> None:
         """The borrower returns `lease`, after `exception` if it knows of one."""
-        attributes = lease.__dict__
-        if attributes.pop("_live", None) is None:
-            lease._refuse_closed()
         slot = lease._slot
+        attributes = lease.take_out()
         assert slot is not None
         # From here on the handle is dead: its attributes are taken out in one step (Invariant 7).
         returned = (frame.f_code, frame.f_lasti) if not self._records_stacks else _borrower.stack()
-        lease.__dict__ = {"_returned": returned, "_borrowed": slot.place}
+        lease.__dict__ = {"_returned": returned, "_borrowed": _borrower.spell_out(slot.place, slot.offset)}
         lease.__class__ = ReturnedConnection
         now = monotonic()
-        if not (
+        if (
             exception is None
-            and now < slot.expires_at
-            and self._keeps_plainly
+            and self._ledger.plain
             and slot.holder == id(lease)
+            and slot.expires_at > now
             and slot.wire.is_as_lent(attributes)
-        ) and not self._settle(lease, slot, attributes, exception):
-            return
-        slot.since = now
-        with self._lock:
-            waiter = self._ledger.give(slot)
-        lease._slot = None
-        if waiter is not None:
-            waiter.wake()
-        if now >= self._tend_at and self._caretaker is None:
-            self._tend_at = now + _maintenance.INTERVAL
-            _maintenance.tend(self)
-        if logger.isEnabledFor(logging.DEBUG):
+        ) or self._settle(lease, slot, attributes, exception):
+            slot.since = now
+            self._come_home(lease, slot)
+
+    def _come_home(self, lease: Connection, slot: Slot) -> None:
+        """`lease`, which is dead, has a clean connection in `slot`: it is to be lent again."""
+        ledger = self._ledger
+        ready = ready_lease(slot)
+        mine, yours = id(lease), id(ready)
+        # No call from the question to the last answer, so nothing comes between them.
+        if ledger.calm and slot.holder == mine:
+            slot.state = IDLE
+            slot.holder = yours
+            ledger.idle.append(ready)
+            lease._slot = None
+            if not ledger.calm:
+                self._look_again()
+        else:
+            with self._lock:
+                woken = self._give_locked(slot) if slot.holder == mine else []
+            lease._slot = None
+            self._wake(woken)
+        if slot.since >= self._tend_at:
+            self._tend(slot.since)
+        if logger.isEnabledFor(DEBUG):
             logger.debug("Put connection back to pool(%s)", self.name)
+
+    def _tend(self, now: float) -> None:
+        self._tend_at = now + _maintenance.INTERVAL
+        if self._caretaker is None:
+            _maintenance.tend(self)
+
+    def _look_again(self) -> None:
+        """While a connection became idle, somebody came to wait, or the pool began to close."""
+        self._serve()
+        if self._state in (PoolState.CLOSING, PoolState.CLOSED):
+            _maintenance.discard_idle(self, Reason.POOL_CLOSED, lambda slot: True)
 
     def give_back(self, connection: Connection, exception: BaseException | None = None) -> None:
         """Return `connection` after `exception`: what `connection.close()` does, for those who know what happened.
@@ -588,7 +632,7 @@ class ConnectionPool:
             raise ReturnConnectionToPoolError(
                 f"this connection is of {owner}, not of pool({self.name}); nothing was done"
             )
-        self._give_back(connection, exception, sys._getframe(1))
+        self._give_back(connection, exception, _getframe(1))
 
     def _settle(
         self,
@@ -598,7 +642,7 @@ class ConnectionPool:
         exception: BaseException | None,
     ) -> bool:
         """Judge a connection that comes home, and clean it if it is kept. False when it was discarded."""
-        if self._pid != _getpid():
+        if not self._here[0]:
             self._enter_process()
         if slot.holder != id(lease):
             lease._slot = None  # taken back meanwhile: forked, reclaimed, or cut off by close()
@@ -630,8 +674,9 @@ class ConnectionPool:
             _wire.abandon(attributes, wire)
             self._discard(lease, slot, decision.reason or Reason.LOST, quiet)
             return False
-        if self._state is PoolState.OPEN and not facts.surplus:
-            self._keeps_plainly = self._plain
+        if self._state is PoolState.OPEN and not facts.surplus and self._plain and not self._ledger.plain:
+            with self._lock:
+                self._ledger.set_plain(self._state is PoolState.OPEN)
         wire.exchange.release()
         try:
             self._clean(wire, attributes, cleanup)
@@ -686,7 +731,7 @@ class ConnectionPool:
 
     def drain(self) -> None:
         """Renew all connections without refusing anybody: idle ones now, lent ones as they come home."""
-        if self._pid != _getpid():
+        if not self._here[0]:
             self._enter_process()
         with self._lock:
             self._ledger.expire_all()
@@ -706,12 +751,12 @@ class ConnectionPool:
             SettingsError: a bound is not a whole number of at least 1, or `size` is larger than `maxsize`.
         """
         settings.Settings(size=size, maxsize=maxsize)
-        if self._pid != _getpid():
+        if not self._here[0]:
             self._enter_process()
         with self._lock:
             self._ledger.size = size
             self._ledger.maxsize = maxsize
-            self._keeps_plainly = False  # until what is too much has come home, see _settle
+            self._ledger.set_plain(False)  # until what is too much has come home, see _settle
             woken = self._grant_locked()
         self._wake(woken)
         _maintenance.discard_idle(self, Reason.SURPLUS, lambda slot: self._ledger.total > maxsize)
@@ -722,14 +767,14 @@ class ConnectionPool:
         Args:
             timeout: seconds to wait for lent connections to come home; those that do not are cut off.
         """
-        if self._pid != _getpid():
+        if not self._here[0]:
             self._enter_process()
         with self._lock:
             if self._state is PoolState.CLOSED:
                 return
             self._state = PoolState.CLOSING
             self._closed = True
-            self._keeps_plainly = False
+            self._ledger.set_plain(False)
             failed = self._ledger.fail_all()
         self._wake(failed)
         deadline = monotonic() + timeout
@@ -743,11 +788,10 @@ class ConnectionPool:
                 self._came_home.wait(min(_LOOK_AROUND, max(0.0, deadline - monotonic())))
         cut_off: list[tuple[_maintenance.Keeper, Slot]] = []
         with self._lock:
-            for slot in self._ledger.slots():
-                if slot.state is IN_USE:
-                    keeper = _maintenance.Keeper(self)
-                    self._ledger.close(slot, keeper)
-                    cut_off.append((keeper, slot))
+            for slot in self._ledger.borrowed():
+                keeper = _maintenance.Keeper()
+                self._ledger.close(slot, keeper)
+                cut_off.append((keeper, slot))
         for keeper, slot in cut_off:
             slot.wire.cut()
             self._discard(keeper, slot, Reason.POOL_CLOSED)
@@ -765,8 +809,8 @@ class ConnectionPool:
     ) -> None:
         self.close()
 
-    def __del__(self, getpid: Callable[[], int] = _getpid) -> None:  # a name of the module may be gone at the exit
-        if self.__dict__.get("_pid") == getpid():
+    def __del__(self) -> None:
+        if "_here" in self.__dict__ and self._here[0]:
             for slot in self._ledger.slots():
                 if slot.wire is not None:
                     slot.wire.close(quiet=slot.state is IDLE)
@@ -794,7 +838,7 @@ class ConnectionPool:
 
     def stats(self) -> PoolStats:
         """The pool's numbers at this instant."""
-        if self._pid != _getpid():
+        if not self._here[0]:
             self._enter_process()
         with self._lock:
             ledger, counters = self._ledger, self._counters

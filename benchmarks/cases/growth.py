@@ -21,12 +21,12 @@ from ..measure import OURS, Table, interleave, ratios, timed
 from ..peers import MySQLConnector, Ours, Peer, Peers, PsycopgPool, PymysqlPool037, SQLAlchemy
 
 
-def lease() -> Any:
-    return SimpleNamespace(_slot=None)
+def lease(slot: Any = None) -> Any:
+    return SimpleNamespace(_slot=slot)
 
 
 def ledger_with(idle: int) -> Ledger:
-    ledger = Ledger(idle, idle)
+    ledger = Ledger(idle, idle, lease)
     for _ in range(idle):
         slot = ledger.open(lease(), idle)
         assert slot is not None

@@ -52,7 +52,7 @@ async def borrow_after_an_expiry(pool: AsyncConnectionPool) -> None:
 
 
 async def borrow_a_dead_one(pool: AsyncConnectionPool) -> None:
-    pool.pool._ledger.idle[0].wire.cut()
+    pool.pool._ledger.idle_slots()[0].wire.cut()
     await borrow(pool)
 
 

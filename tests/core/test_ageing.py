@@ -66,7 +66,7 @@ def test_shrinking_stops_at_size_and_takes_the_longest_idle(make_pool: MakePool)
 def test_idle_ones_that_are_too_old_are_closed_by_who_returns_another(make_pool: MakePool) -> None:
     pool = make_pool(size=3)
     borrow_all(pool, 3)
-    oldest = pool._ledger.idle[0]
+    oldest = pool._ledger.idle_slots()[0]
     oldest.expires_at = 0.0
     is_due(pool)
     borrow_all(pool, 1)
@@ -77,7 +77,7 @@ def test_idle_ones_that_are_too_old_are_closed_by_who_returns_another(make_pool:
 def test_idle_ones_are_pinged_by_who_returns_another(make_pool: MakePool) -> None:
     pool = make_pool(size=2, keepalive=0.001)
     borrow_all(pool, 2)
-    silent = pool._ledger.idle[0]
+    silent = pool._ledger.idle_slots()[0]
     idle_since = silent.since
     wait_until(lambda: monotonic() - idle_since > 0.001, "it has been idle for long enough")
     is_due(pool)

@@ -58,7 +58,7 @@ def test_the_child_makes_its_own_and_the_parent_goes_on(make_pool: MakePool) -> 
         assert text.startswith("returned ("), text
         assert int(text.split("(")[1].split(",")[0]) not in before
     for _ in range(4):
-        assert session(pool) in before | {one.wire.sock and session(pool) for one in pool._ledger.idle}
+        assert session(pool) in before | {one.wire.sock and session(pool) for one in pool._ledger.idle_slots()}
     assert pool.stats().created == 2, "none of the parent's connections was lost"
 
 

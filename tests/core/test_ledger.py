@@ -15,8 +15,8 @@ from pymysqlpool._waiter import Waiter, WaiterState
 class Lease:
     """Anything that can own a slot."""
 
-    def __init__(self) -> None:
-        self._slot: Slot | None = None
+    def __init__(self, slot: Slot | None = None) -> None:
+        self._slot = slot
 
 
 class Books(RuleBasedStateMachine):
@@ -24,7 +24,7 @@ class Books(RuleBasedStateMachine):
 
     @initialize(size=st.integers(1, 3), extra=st.integers(0, 3))
     def open_the_books(self, size: int, extra: int) -> None:
-        self.ledger = Ledger(size, size + extra)
+        self.ledger = Ledger(size, size + extra, Lease)
         self.lent: list[Lease] = []
         self.connecting: list[tuple[Lease, Waiter]] = []
         self.reserved: list[Lease] = []
@@ -54,6 +54,50 @@ class Books(RuleBasedStateMachine):
         else:
             self.ledger.enqueue(waiter)
             self.queue.append(waiter)
+            assert not self.ledger.calm
+
+    @precondition(lambda self: self.ledger.calm and self.ledger.idle)
+    @rule()
+    def somebody_takes_one_without_the_lock(self) -> None:
+        lease = self.ledger.idle.pop()
+        assert not self.queue, "a newcomer overtook a waiter"
+        assert lease._slot in self.ledger.borrowed(), "taken is borrowed, before the borrower says so"
+        lease._slot.lent += 1
+        lease._slot.state = IN_USE
+        self.lent.append(lease)
+
+    @precondition(lambda self: self.ledger.calm and self.lent)
+    @rule(data=st.data(), somebody_comes_meanwhile=st.booleans())
+    def somebody_returns_without_the_lock(self, data: Any, somebody_comes_meanwhile: bool) -> None:
+        lease = self.lent.pop(data.draw(st.integers(0, len(self.lent) - 1)))
+        slot = lease._slot
+        assert slot is not None
+        waiter = Waiter(Lease())
+        if somebody_comes_meanwhile and not self.ledger.idle:
+            self.ledger.arrive(waiter)
+            self.ledger.enqueue(waiter)
+            self.queue.append(waiter)
+        ready = Lease(slot)
+        slot.state = IDLE
+        slot.holder = id(ready)
+        self.ledger.idle.append(ready)
+        lease._slot = None
+        if not self.ledger.calm:
+            self.wake(self.ledger.serve())
+            assert waiter.state is WaiterState.GIVEN
+        assert self.ledger.serve() is None
+
+    @precondition(lambda self: self.ledger.idle)
+    @rule()
+    def a_lease_is_lost_on_the_way_from_the_stack(self) -> None:
+        lease = self.ledger.idle.pop()
+        slot = lease._slot
+        slot.drop(lease)
+        assert self.ledger.dropped.pop() is slot
+        assert self.ledger.is_ownerless(slot)
+        keeper = Lease()
+        self.ledger.close(slot, keeper)
+        self.closing.append(keeper)
 
     @precondition(lambda self: self.connecting)
     @rule(data=st.data(), works=st.booleans())
@@ -142,20 +186,23 @@ class Books(RuleBasedStateMachine):
         lease = self.lent.pop(data.draw(st.integers(0, len(self.lent) - 1)))
         slot = lease._slot
         assert slot is not None
-        assert slot.drop(lease)
-        assert self.ledger.reclaim(slot)
+        slot.drop(lease)
+        assert self.ledger.dropped.pop() is slot
+        assert self.ledger.is_ownerless(slot)
         keeper = Lease()
         self.ledger.close(slot, keeper)
         self.closing.append(keeper)
-        assert not self.ledger.reclaim(slot), "reclaimed twice"
-        assert not slot.drop(lease)
+        assert not self.ledger.is_ownerless(slot), "reclaimed twice"
+        slot.drop(lease)
+        assert not self.ledger.dropped, "it was not the owner any more"
 
     @precondition(lambda self: self.ledger.idle)
     @rule(data=st.data())
     def maintenance_takes_one(self, data: Any) -> None:
-        slot = data.draw(st.sampled_from(self.ledger.idle))
+        ready = data.draw(st.sampled_from(self.ledger.idle))
         keeper = Lease()
-        self.ledger.reserve(slot, keeper)
+        assert self.ledger.reserve(ready, keeper) is not None
+        assert self.ledger.reserve(ready, Lease()) is None, "it is out of circulation"
         self.reserved.append(keeper)
 
     @precondition(lambda self: self.reserved)
@@ -178,9 +225,11 @@ class Books(RuleBasedStateMachine):
         assert failed == self.queue
         assert all(waiter.state is WaiterState.FAILED for waiter in failed)
         self.queue.clear()
-        for slot in list(self.ledger.idle):
+        self.ledger.set_plain(False)
+        for ready in self.ledger.idle.copy():
             keeper = Lease()
-            self.ledger.reserve(slot, keeper)
+            slot = self.ledger.reserve(ready, keeper)
+            assert slot is not None
             self.ledger.close(slot, keeper)
             self.closing.append(keeper)
         self.closed = True
@@ -195,7 +244,7 @@ class Books(RuleBasedStateMachine):
         states = {state: ledger.count(state) for state in (CONNECTING, IDLE, IN_USE, RESERVED, CLOSING)}
         assert sum(states.values()) == ledger.total <= ledger.maxsize
         assert states[IDLE] == len(ledger.idle) == len(set(map(id, ledger.idle)))
-        assert states[IN_USE] == len(self.lent)
+        assert states[IN_USE] == len(self.lent) == len(self.ledger.borrowed())
         assert states[CONNECTING] == len(self.connecting)
         assert states[RESERVED] == len(self.reserved)
         assert states[CLOSING] == len(self.closing)
@@ -206,6 +255,7 @@ class Books(RuleBasedStateMachine):
             return
         assert not (self.queue and self.ledger.idle)
         assert [waiter.arrival for waiter in self.queue] == list(self.ledger.waiters)
+        assert not (self.queue and self.ledger.calm)
 
     @invariant()
     def invariant_3_every_slot_has_one_owner(self) -> None:
@@ -216,7 +266,7 @@ class Books(RuleBasedStateMachine):
         slots = [lease._slot for lease in owners]
         assert len({id(slot) for slot in slots}) == len(slots)
         assert all(slot is not None and slot.holder == id(lease) for lease, slot in zip(owners, slots, strict=True))
-        assert all(slot.holder == 0 for slot in self.ledger.idle)
+        assert all(ready._slot.holder == id(ready) for ready in self.ledger.idle)
 
     @invariant()
     def invariant_5_no_wire_without_a_slot(self) -> None:

@@ -34,7 +34,7 @@ def works(pool: ConnectionPool, timeout: float = 10) -> int:
 def test_dead_sockets_are_found_before_anybody_gets_them(make_pool: MakePool, proxy: Proxy, end: str) -> None:
     pool = make_pool(port=proxy.port, size=3, maxsize=3, pre_create_num=3)
     getattr(proxy, end)()
-    wait_until(lambda: all(slot.wire.readable(0) for slot in pool._ledger.idle), "the news has arrived")
+    wait_until(lambda: all(slot.wire.readable(0) for slot in pool._ledger.idle_slots()), "the news has arrived")
     works(pool)
     assert dict(pool.stats().discarded) == {"dead": 3}, "one was found dead, and the others were looked at at once"
 
@@ -250,7 +250,7 @@ def test_a_reset_that_stalls_is_bounded_and_only_discards(make_pool: MakePool, p
 def test_wait_timeout_of_the_server_is_noticed(make_pool: MakePool, admin: Any) -> None:
     pool = make_pool(size=1, maxsize=1, init_command="set session wait_timeout = 1")
     before = works(pool)
-    wait_until(lambda: pool._ledger.idle[0].wire.readable(0), "the server said goodbye")
+    wait_until(lambda: pool._ledger.idle_slots()[0].wire.readable(0), "the server said goodbye")
     assert works(pool) != before
 
 
@@ -269,8 +269,8 @@ def test_a_background_thread_keeps_alive_and_ends_with_the_pool(make_pool: MakeP
     pool = make_pool(size=1, maxsize=1, background=True, keepalive=0.1, init_command="set session wait_timeout = 3")
     assert not [thread for thread in threading.enumerate() if "pymysqlpool" in thread.name]
     before = works(pool)
-    used = pool._ledger.idle[0].since
-    wait_until(lambda: pool._ledger.idle and pool._ledger.idle[0].since > used, "it was pinged")
+    used = pool._ledger.idle_slots()[0].since
+    wait_until(lambda: pool._ledger.idle and pool._ledger.idle_slots()[0].since > used, "it was pinged")
     assert works(pool) == before
     pool.close()
     assert not [thread for thread in threading.enumerate() if "pymysqlpool" in thread.name]
