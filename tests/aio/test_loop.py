@@ -166,14 +166,14 @@ async def slow(pool: AsyncConnectionPool) -> None:
 
 async def find_it_dead(pool: AsyncConnectionPool) -> None:
     await answer(pool)
-    for slot in pool.pool._ledger.idle:
+    for slot in pool.pool._ledger.idle_slots():
         slot.wire.cut()
     await answer(pool)
 
 
 async def find_it_too_old(pool: AsyncConnectionPool) -> None:
     await answer(pool)
-    for slot in pool.pool._ledger.idle:
+    for slot in pool.pool._ledger.idle_slots():
         slot.expires_at = 0.0
     await answer(pool)
 

@@ -71,7 +71,7 @@ def test_idle_ones_that_are_too_old_are_closed_by_who_returns_another(make_pool:
     is_due(pool)
     borrow_all(pool, 1)
     assert dict(pool.stats().discarded) == {"expired": 1}
-    assert oldest not in pool._ledger.idle
+    assert oldest not in pool._ledger.idle_slots()
 
 
 def test_idle_ones_are_pinged_by_who_returns_another(make_pool: MakePool) -> None:

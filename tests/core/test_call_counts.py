@@ -30,10 +30,10 @@ from pymysqlpool.reuse import Decision, Facts, Reason, Verdict
 from tests.conftest import MakePool
 
 BOUNDS = {
-    "borrow and return": 14,
+    "borrow and return": 5,
     "borrow, SELECT 1, return: more than PyMySQL": -36,
     "borrow, UPDATE, commit, return: more than PyMySQL": 27,
-    "connect: more than PyMySQL": 84,
+    "connect: more than PyMySQL": 82,
 }
 WARM_UP = 3
 
