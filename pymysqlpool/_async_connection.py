@@ -18,6 +18,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import _GeneratorContextManager, asynccontextmanager, suppress
 from functools import partial
+from inspect import GEN_CLOSED, getgeneratorstate
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -115,7 +116,7 @@ class AsyncConnection:
         else:
             await self.do(block.__exit__, None, None, None)
         finally:
-            if block.gen.gi_frame is None:  # it has come to its end
+            if getgeneratorstate(block.gen) == GEN_CLOSED:
                 self._blocks.remove(block)
 
     async def do(self, call: Callable[..., Any], *args: Any, **options: Any) -> Any:

@@ -63,7 +63,7 @@ def test_pre_ping_with_a_number_asks_only_after_so_much_idleness(make_pool: Make
 def test_pre_ping_with_a_number_asks_after_more_idleness(make_pool: MakePool, proxy: Proxy) -> None:
     pool = make_pool(port=proxy.port, size=1, maxsize=1, pre_create_num=1, pre_ping=0.001)
     proxy.deaf = True
-    wait_until(lambda: time.monotonic() - pool._ledger.idle[0].since > 0.001, "it has been idle for longer")
+    wait_until(lambda: time.monotonic() - pool._ledger.idle_slots()[0].since > 0.001, "it has been idle for longer")
     with pytest.raises(PoolUnavailable):
         pool.get_connection(timeout=0.4)
     assert dict(pool.stats().discarded) == {"dead": 1}
