@@ -28,7 +28,8 @@ def ask(sql: str, *values: Any) -> Any:
 @app.get("/numbers")
 def numbers() -> dict[str, Any]:
     stats = db.pool.stats()
-    return {name: getattr(stats, name) for name in ("in_use", "idle", "waiting", "total", "leaked", "created")}
+    gauges = {name: getattr(stats, name) for name in ("in_use", "idle", "waiting", "total")}
+    return {**gauges, "pid": os.getpid()}
 
 
 @app.get("/echo/<token>")
