@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -38,14 +38,14 @@ def through(peer: Peer, statement: str) -> Callable[[int], None]:
     return body
 
 
-def mysqlclient(bench: Bench) -> Any:
-    """A connection of the driver written in C.
+def mysqlclient(connect: Mapping[str, Any]) -> Any:
+    """A connection of the driver written in C, without TLS.
 
     Raises:
         NotInstalled: it is not there.
     """
-    module = load("MySQLdb", "mysqlclient")
-    arguments = {name: value for name, value in bench.tcp.items() if name != "ssl_disabled"}
+    module = load("MySQLdb", "mysqlclient, which needs a compiler and libmariadb-dev")
+    arguments = {name: value for name, value in connect.items() if name != "ssl_disabled"}
     return module.connect(**arguments, ssl_mode="DISABLED", charset="utf8mb4")
 
 
@@ -55,7 +55,7 @@ def run(bench: Bench) -> list[Table]:
     missing: dict[str, str] = {}
     compiled = None
     try:
-        compiled = mysqlclient(bench)
+        compiled = mysqlclient(bench.tcp)
     except NotInstalled as error:
         missing["mysqlclient"] = str(error)
     tables = []

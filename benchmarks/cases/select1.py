@@ -6,6 +6,7 @@ Over the slow link also with a session that comes home dirty: a transaction with
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -13,9 +14,11 @@ from pymysqlpool.devserver import DevServer
 
 from ..bench import Bench
 from ..measure import Table, compare, interleave, timed
-from ..peers import ALL, BARE, Bare, Peer, Peers, query
+from ..peers import ALL, BARE, Bare, NotInstalled, Peer, Peers, query
+from .large_results import mysqlclient
 
 DELAY = 0.001  # seconds
+COMPILED = "mysqlclient, one connection"
 
 
 def cycle(peer: Peer, statement: str = "SELECT 1") -> Callable[[int], None]:
@@ -70,8 +73,18 @@ def table(
         if statement != "SELECT 1":
             there[BARE].give_back = _roll_back
             segments[BARE] = timed(cycle(there[BARE], statement))
+        compiled = None
+        if statement == "SELECT 1" and "ssl" not in connect:
+            try:
+                compiled = mysqlclient(connect)
+            except NotInstalled as error:
+                peers.missing[COMPILED] = str(error)
+            else:
+                segments[COMPILED] = timed(partial(_repeat, compiled))
         rounds = bench.pick(30, 6) if few else bench.pick(150, 20)
         taken = interleave(segments, rounds, seconds=0.02 if few else 0.005)
+        if compiled is not None:
+            compiled.close()
     return compare(key, title, taken, peers.missing, bare=BARE)
 
 
@@ -81,6 +94,11 @@ def kinds_for(statement: str) -> Iterable[type[Peer]]:
         return ALL
     leaving_it = ("pymysql-pool 0.3.7", "DBUtils, no checks", "SQLAlchemy, no rollback", "pymysql-pool 0.5.0")
     return [kind for kind in ALL if kind.name not in leaving_it]
+
+
+def _repeat(connection: Any, operations: int) -> None:
+    for _ in repeat(None, operations):
+        query(connection)
 
 
 def _roll_back(connection: Any) -> None:
