@@ -205,7 +205,7 @@ def test_a_middleware_that_waits_for_a_view_with_a_connection_in_its_hand(run_si
     own = ("site_code.asking_middleware",)
     early = serve(run_site, server, ["awaited", "executor"], own, max_size=2, release="transaction")
     assert early == {"awaited": [[404], 0, [200]], "executor": [[200], 0, [200]]}
-    late = serve(run_site, server, ["awaited"], own, max_size=2, timeout=0.5)
+    late = serve(run_site, server, ["awaited"], own, max_size=2, timeout=3)
     assert late["awaited"][1:] == [0, [200]]
 
 
@@ -240,7 +240,7 @@ def test_a_timeout_names_the_threads_that_hold_on(run_site: RunSite, server: Dev
         "    over.set()\n"
         "    [holder.join() for holder in holders]\n"
     )
-    told = run_site(code, {"default": database(server, {"max_size": 2, "timeout": 0.2})})
+    told = run_site(code, {"default": database(server, {"max_size": 2, "timeout": 2})})
     assert "2 in use" in told
     assert "holder 0" in told
     assert "holder 1" in told

@@ -198,7 +198,7 @@ def test_the_pools_own_statements_do_not_show_in_the_query_log(connect: Connect)
 
 
 def test_a_timeout_is_djangos_operational_error_and_names_the_holders(connect: Connect, alias: str) -> None:
-    holder, other = connect({"max_size": 1, "timeout": 0.05}), connect({"max_size": 1, "timeout": 0.05})
+    holder, other = connect({"max_size": 1, "timeout": 1}), connect({"max_size": 1, "timeout": 1})
     holder.ensure_connection()
     with pytest.raises(OperationalError, match=rf"pool\({alias}\).*1 in use.*maxsize=1") as caught:
         other.ensure_connection()
@@ -262,7 +262,7 @@ def test_health_checks_ask_before_lending(connect: Connect, admin: Any) -> None:
 
 def test_secrets_do_not_print(connect: Connect, caplog: pytest.LogCaptureFixture, server: DevServer) -> None:
     caplog.set_level(logging.DEBUG)
-    wrapper = connect({"timeout": 0.05}, PASSWORD="hunter2")
+    wrapper = connect({"timeout": 5}, PASSWORD="hunter2")
     with pytest.raises(OperationalError) as caught:
         wrapper.ensure_connection()
     wish = pools.Wish(wrapper.get_connection_params(), None, True)
