@@ -94,6 +94,7 @@ class Exchange:
             self.body += message.get("body", b"")
             if not message.get("more_body"):
                 self.ended.set()
+                self.disconnect.set()  # as servers say when they are asked after the end of a response
         await asyncio.sleep(0)
 
     async def run(self) -> Exchange:
@@ -290,7 +291,7 @@ def test_installed_twice_it_is_one_lease(make: Make) -> None:
 
 def test_two_pools_in_one_request_are_one_lease_each(make: Make) -> None:
     """13: and a timeout names the one that is held."""
-    first, second = make(), make(size=1, maxsize=1, name="second", timeout=0.05)
+    first, second = make(), make(size=1, maxsize=1, name="second", timeout=0.05, pre_create_num=1)
 
     async def both(request: Request) -> PlainTextResponse:
         assert await value(await current_async_connection()) != await value(await current_async_connection(second))
@@ -299,7 +300,7 @@ def test_two_pools_in_one_request_are_one_lease_each(make: Make) -> None:
     async def main() -> None:
         app = routes(first, both)
         assert (await Exchange(app, "/both").run()).body == b"both"
-        async with second.get_connection():
+        async with second.get_connection(timeout=10):
             assert (await Exchange(app, "/both").run()).status == 503
 
     run(main)
@@ -310,7 +311,7 @@ def test_a_second_connection_is_had_by_asking_the_pool_for_it_and_names_the_firs
     make: Make,
 ) -> None:
     """14"""
-    pool, alone = make(), make(size=1, maxsize=1, timeout=0.1)
+    pool, alone = make(), make(size=1, maxsize=1, timeout=0.1, pre_create_num=1)
 
     async def second(request: Request) -> PlainTextResponse:
         lent = await current_async_connection()
@@ -813,7 +814,7 @@ def test_no_connection_in_time_is_a_503_with_retry_after(make: Make) -> None:
     crowded = make(size=1, maxsize=1, timeout=30, max_waiting=0)
 
     async def main() -> None:
-        async with exhausted.get_connection():
+        async with exhausted.get_connection(timeout=10):
             for path, endpoint in (("/ok", ok), ("/ok_sync", ok_sync)):
                 done = await Exchange(routes(exhausted, endpoint, retry_after=7), path).run()
                 assert (done.status, done.headers["retry-after"]) == (503, "7")
@@ -853,14 +854,14 @@ def test_a_500_that_a_framework_has_made_of_it_is_a_503(make: Make) -> None:
     async def main() -> None:
         for app in (inner, other):
             app = PoolMiddleware(app, pool, retry_after=3)
-            async with pool.get_connection():
+            async with pool.get_connection(timeout=10):
                 done = await Exchange(app, "/ok").run()
                 assert (done.status, done.headers["retry-after"], done.body[:12]) == (503, "3", b"The database")
                 done = await Exchange(app, "/ok", "HEAD").run()
                 assert (done.status, done.body) == (503, b"")
             assert (await Exchange(app, "/ok").run()).body == b"1"
         app = PoolMiddleware(inner, pool)
-        async with pool.get_connection():
+        async with pool.get_connection(timeout=10):
             assert (await Exchange(app, "/caught").run()).status == 200
         exchange = Exchange(app, "/unhandled")
         with pytest.raises(ZeroDivisionError):
@@ -910,7 +911,7 @@ def test_the_pools_timeout_holds_within_a_longer_deadline(make: Make) -> None:
     pool = make(size=1, maxsize=1, timeout=0.05)
 
     async def main() -> None:
-        async with pool.get_connection():
+        async with pool.get_connection(timeout=10):
             done = await asyncio.wait_for(Exchange(routes(pool, ok, deadline=60), "/ok").run(), 10)
             assert done.status == 503
 
@@ -1009,7 +1010,7 @@ def test_a_handler_of_the_applications_own_wins(make: Make) -> None:
     app.add_exception_handler(PoolTimeout, lambda request, error: PlainTextResponse("a crowd", 429))
 
     async def main() -> None:
-        async with pool.get_connection():
+        async with pool.get_connection(timeout=10):
             assert (await Exchange(app, "/ok").run()).status == 429
 
     run(main)
@@ -1027,7 +1028,7 @@ def test_after_the_head_the_error_goes_to_the_server(make: Make) -> None:
         return StreamingResponse(body())
 
     async def main() -> None:
-        async with pool.get_connection():
+        async with pool.get_connection(timeout=10):
             exchange = Exchange(routes(pool, stream), "/stream")
             with pytest.raises(PoolTimeout):
                 await exchange.run()
