@@ -283,7 +283,7 @@ class UntouchedConnection(Connection):
         try:
             del self._untouched
         except AttributeError:
-            super().close()
+            pool._give_back(self, None, _getframe(1))  # another thread used it, or gave it back, in this very instant
             return
         slot.state = IDLE
         slot.holder = yours

@@ -1,0 +1,175 @@
+"""Leases that nobody has used yet: lent and given back without the lock, and a session only from the first use on."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pymysql
+import pytest
+
+from pymysqlpool import Connection, ConnectionPool, ReturnConnectionToPoolError
+from tests.conftest import MakePool
+from tests.support import run_threads
+
+
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Threads change places as often as they can."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+def test_an_unused_lease_shows_what_a_used_one_shows(make_pool: MakePool) -> None:
+    pool = make_pool(size=1, maxsize=1, charset="latin1")
+    unused = pool.get_connection()
+    assert isinstance(unused, Connection)
+    assert isinstance(unused, pymysql.connections.Connection)
+    assert type(unused).__name__ == "Connection"
+    assert "lent" in repr(unused)
+    assert unused.open
+    assert unused.charset == "latin1"
+    assert unused._sock is not None
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        unused.no_such_thing  # noqa: B018 - looking is the point
+    unused.close()
+
+
+def test_what_is_set_on_an_unused_lease_holds_and_ends_with_it(make_pool: MakePool) -> None:
+    pool = make_pool(size=1, maxsize=1)
+    with pool.get_connection() as connection:
+        connection.cursorclass = pymysql.cursors.DictCursor
+        with connection.cursor() as cursor:
+            cursor.execute("select 1 as one")
+            assert cursor.fetchall() == [{"one": 1}]
+    connection = pool.get_connection()
+    connection.cursorclass = pymysql.cursors.DictCursor
+    connection.close()
+    assert pool.get_connection().cursorclass is pymysql.cursors.Cursor
+
+
+def test_an_unused_lease_is_dead_when_it_was_given_back(make_pool: MakePool) -> None:
+    """Invariant 7."""
+    pool = make_pool(size=1, maxsize=1)
+    stale = pool.get_connection()
+    stale.close()
+    fresh = pool.get_connection()
+    assert not stale.open
+    assert "returned" in repr(stale)
+    for use in (stale.close, stale.cursor, stale.commit, stale.ping, stale.insert_id, stale.__enter__):
+        with pytest.raises(ReturnConnectionToPoolError, match=r"borrowed at .*test_untouched\.py:\d+"):
+            use()
+    with pytest.raises(ReturnConnectionToPoolError):
+        pool.give_back(stale)
+    assert fresh.execute("select 1") == 1
+    assert (pool.stats().in_use, pool.stats().total) == (1, 1)
+    fresh.close()
+
+
+def test_a_lease_that_the_pool_took_back_unused_reaches_nobody(make_pool: MakePool) -> None:
+    pool = make_pool(size=1, maxsize=1)
+    unused = pool.get_connection()
+    pool.close(timeout=0)
+    with pytest.raises(pymysql.err.Error):
+        unused.cursor()
+    unused.close()
+    assert pool.stats().total == 0
+
+
+@pytest.mark.usefixtures("hasty")
+def test_of_threads_that_close_one_lease_at_once_one_gives_it_back(make_pool: MakePool) -> None:
+    pool = make_pool(size=2, maxsize=2, pre_create_num=2)
+    for _ in range(300):
+        lease = pool.get_connection()
+        outcomes = run_threads(3, lambda _, lease=lease: lease.close())  # type: ignore[misc]
+        assert sorted(type(outcome).__name__ for outcome in outcomes) == [
+            "NoneType",
+            "ReturnConnectionToPoolError",
+            "ReturnConnectionToPoolError",
+        ]
+        stats = pool.stats()
+        assert (stats.idle, stats.in_use, stats.total) == (2, 0, 2)
+        assert len({id(slot) for slot in pool._ledger.idle_slots()}) == 2
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_lease_is_used_or_given_back_unused_but_never_both(make_pool: MakePool) -> None:
+    """One thread sends a statement while another closes the lease: its answer never reaches the next borrower."""
+    pool = make_pool(size=1, maxsize=1, autocommit=True)
+    for number in range(300):
+        lease = pool.get_connection(timeout=10)
+        start = threading.Barrier(2)
+
+        def use(lease: Any = lease, number: int = number, start: Any = start) -> None:
+            start.wait()
+            try:
+                cursor = lease.cursor()
+                cursor.execute(f"select {number}")
+                assert cursor.fetchall() == ((number,),)
+            except (pymysql.err.Error, AttributeError):
+                pass  # the other one was first
+
+        user = threading.Thread(target=use)
+        user.start()
+        start.wait()
+        lease.close()
+        following = pool.get_connection(timeout=10)
+        for token in (number + 1000, number + 2000):
+            with following.cursor() as cursor:
+                cursor.execute(f"select {token}")
+                assert cursor.fetchall() == ((token,),)
+        following.close()
+        user.join()
+
+
+@pytest.mark.usefixtures("hasty")
+def test_no_connection_is_lent_twice_and_none_is_lost_without_the_lock(make_pool: MakePool) -> None:
+    """Invariants 1 to 3, where most borrowers take no lock and some must wait."""
+    pool: ConnectionPool = make_pool(size=3, maxsize=3, pre_create_num=3)
+    held: set[int] = set()
+    twice: list[int] = []
+
+    def borrow_again_and_again(_: int) -> None:
+        for _ in range(1500):
+            lease = pool.get_connection(timeout=30)
+            slot = id(lease._slot)
+            if slot in held:
+                twice.append(slot)
+            held.add(slot)
+            held.discard(slot)
+            lease.close()
+
+    assert run_threads(5, borrow_again_and_again) == [None] * 5
+    assert not twice
+    stats = pool.stats()
+    assert (stats.idle, stats.in_use, stats.waiting, stats.total) == (3, 0, 0, 3)
+    assert (stats.borrowed, stats.returned) == (5 * 1500, 5 * 1500)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_pool_that_closes_under_unused_leases_keeps_none(make_pool: MakePool) -> None:
+    """Invariant 12."""
+    for _ in range(20):
+        pool = make_pool(size=4, maxsize=4, pre_create_num=4)
+        closed = threading.Event()
+
+        def borrow_until_closed(pool: ConnectionPool = pool, closed: threading.Event = closed) -> None:
+            while not closed.is_set():
+                try:
+                    pool.get_connection(timeout=5).close()
+                except pymysql.err.OperationalError:
+                    return
+
+        threads = [threading.Thread(target=borrow_until_closed) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        pool.close(timeout=5)
+        closed.set()
+        for thread in threads:
+            thread.join()
+        assert pool.stats().total == 0
+        assert not pool._ledger.idle
