@@ -22,7 +22,7 @@ def test_an_exhausted_pool_is_a_503_with_retry_after_without_any_code(make_site:
     """44"""
     site = make_site(size=1, maxsize=1, timeout=0.05, retry_after=7)
     site.app.add_url_rule("/", "index", lambda: str(ask(g.db, "SELECT 1")))
-    with site.pool.get_connection():
+    with site.pool.get_connection(timeout=20):
         answer = site.client.get("/")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "7")
     assert site.client.get("/").status_code == 200
@@ -40,7 +40,7 @@ def test_a_handler_of_the_users_wins(connect_args: dict[str, Any], what: Any, ea
     app.register_error_handler(what, lambda error: ("come back later", 529))
     if early:
         db.init_app(app)
-    with db.get_pool(app=app) as pool, pool.get_connection():
+    with db.get_pool(app=app) as pool, pool.get_connection(timeout=20):
         answer = app.test_client().get("/")
     assert (answer.status_code, answer.data) == (529, b"come back later")
 
@@ -49,7 +49,7 @@ def test_too_many_waiting_is_a_503_at_once(make_site: MakeSite) -> None:
     """45"""
     site = make_site(size=1, maxsize=1, timeout=5, max_waiting=0)
     site.app.add_url_rule("/", "index", lambda: str(ask(g.db, "SELECT 1")))
-    with site.pool.get_connection():
+    with site.pool.get_connection(timeout=20):
         started = time.monotonic()
         assert site.client.get("/").status_code == 503
         assert time.monotonic() - started < 1
@@ -134,7 +134,7 @@ def test_a_requests_deadline_bounds_all_its_waits_together(make_site: MakeSite, 
 
     with site.app.app_context():
         other = site.db.get_pool("other")
-    with site.pool.get_connection(), other.get_connection():
+    with site.pool.get_connection(timeout=20), other.get_connection(timeout=20):
         assert 0.3 <= seconds() < 5
         assert seconds(**{"pymysqlpool.deadline": time.monotonic() - 1}) < 0.3
     other.close()
@@ -142,12 +142,12 @@ def test_a_requests_deadline_bounds_all_its_waits_together(make_site: MakeSite, 
 
 def test_a_deadline_that_is_far_leaves_the_pools_timeout(make_site: MakeSite) -> None:
     """47: the smaller one counts; a free connection needs neither."""
-    site = make_site(size=1, maxsize=1, timeout=0.1, deadline=30)
+    site = make_site(size=1, maxsize=1, timeout=1.5, deadline=30)
     site.app.add_url_rule("/", "index", lambda: str(ask(g.db, "SELECT 1")))
     assert site.client.get("/", environ_overrides={"pymysqlpool.deadline": time.monotonic() - 1}).status_code == 503
     assert site.client.get("/").status_code == 200
     assert site.client.get("/", environ_overrides={"pymysqlpool.deadline": time.monotonic() - 1}).status_code == 200
-    with site.pool.get_connection():
+    with site.pool.get_connection(timeout=20):
         started = time.monotonic()
         assert site.client.get("/").status_code == 503
         assert time.monotonic() - started < 5
@@ -155,13 +155,13 @@ def test_a_deadline_that_is_far_leaves_the_pools_timeout(make_site: MakeSite) ->
 
 def test_a_second_connection_of_the_same_pool_is_had_by_asking_the_pool_and_never_hangs(make_site: MakeSite) -> None:
     """14: a pool of one tells the request that it waits for itself."""
-    site = make_site(size=1, maxsize=1, timeout=0.2)
+    site = make_site(size=1, maxsize=1, timeout=20)
 
     @site.app.get("/")
     def index() -> str:
         assert site.db.connection is g.db  # asking again is not asking for another
         with pytest.raises(GetConnectionFromPoolError) as failed:
-            site.pool.get_connection()
+            site.pool.get_connection(timeout=0.1)
         return str(failed.value)
 
     told = site.client.get("/").text

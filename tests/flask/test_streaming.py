@@ -103,7 +103,7 @@ def test_a_stream_that_finds_no_connection_is_a_503_while_its_head_is_not_out(
 
         return Response(stream_with_context(lines()))
 
-    with site.pool.get_connection():
+    with site.pool.get_connection(timeout=20):
         answer = site.client.get("/first")
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "9" if handled else "3")
         assert (answer.text == "no /first now") == handled

@@ -319,7 +319,7 @@ def test_an_exhausted_pool_is_a_503_with_retry_after(make_pool: Callable[..., Co
     def application(environ: Any, start_response: Any) -> Iterable[bytes]:
         return work(start_response) if lazily else list(work(start_response))
 
-    with pool.get_connection():
+    with pool.get_connection(timeout=20):
         served = Served(plain(application, pool, retry_after=3))
     assert (served.status[:3], dict(served.headers)["Retry-After"]) == ("503", "3")
 
@@ -328,7 +328,7 @@ def test_an_exhausted_pool_is_a_503_with_retry_after(make_pool: Callable[..., Co
         yield b"sent "
         yield one(pool)
 
-    with pool.get_connection():
+    with pool.get_connection(timeout=20):
         served = Served(plain(late, pool))
     assert (served.status, served.body) == ("200 OK", b"sent ")
     assert served.error is not None
@@ -386,7 +386,7 @@ def test_a_500_that_a_framework_makes_of_an_exhausted_pool_is_a_503_and_an_own_a
     """44: the frameworks keep the exception to themselves, so the middleware never sees it."""
     pool = make_pool(size=1, maxsize=1, timeout=0.05)
     application = plain(_framework(framework, pool, handled), pool, retry_after=3)
-    with pool.get_connection():
+    with pool.get_connection(timeout=20):
         served = Served(validator(application), strict=False, REQUEST_METHOD=method)
     headers = dict(served.headers)
     if handled:
@@ -416,7 +416,7 @@ def test_a_500_of_a_generator_that_comes_with_the_first_chunk_is_replaced_too(
         finally:
             closed.append(True)
 
-    with pool.get_connection():
+    with pool.get_connection(timeout=20):
         served = Served(plain(application, pool), strict=False)
     assert (served.status[:3], b"busy" in served.body, b"page" in served.body) == ("503", True, False)
     assert closed == [True]
