@@ -220,7 +220,7 @@ class AsyncConnectionPool:
 
     def _withdraw(self, lease: Connection, waiter: AsyncWaiter) -> None:
         """The call ends without a lease."""
-        if "_live" in lease.__dict__:  # a hook had it, so it must be closed
+        if type(lease) is Connection:  # a hook had it, so it must be closed
             self._workers.submit(partial(self.pool._withdraw, lease, waiter))
         else:
             self.pool._withdraw(lease, waiter)

@@ -329,3 +329,23 @@ def test_without_asgiref_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "asgiref.sync", None)
     with pytest.raises(ImportError, match=r"Did you install pymysqlpool-web\[async\]\?"):
         AsyncConnectionPool(host="127.0.0.1", port=1)
+
+
+def test_a_hook_that_fails_costs_the_connection_and_no_capacity(opened: Opened) -> None:
+    refused = [True]
+
+    def check(connection: Any) -> None:
+        connection.ping()
+        if refused[0]:
+            raise ZeroDivisionError
+
+    async def main() -> None:
+        async with opened(size=1, maxsize=1, on_checkout=check) as pool:
+            with pytest.raises(ZeroDivisionError):
+                await pool.get_connection()
+            refused[0] = False
+            async with pool.get_connection() as connection:
+                await connection.ping()
+            assert (pool.stats().created, dict(pool.stats().discarded)) == (2, {"interrupted": 1})
+
+    asyncio.run(main())
