@@ -809,11 +809,16 @@ class ConnectionPool:
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if "_here" in self.__dict__ and self._here[0]:
+    def __del__(self, is_finalizing: Any = sys.is_finalizing) -> None:
+        if "_here" not in self.__dict__ or not self._here[0]:
+            return
+        try:
             for slot in self._ledger.slots():
                 if slot.wire is not None:
                     slot.wire.close(quiet=slot.state is IDLE)
+        except TypeError:
+            if not is_finalizing():  # then the names of modules may be gone already, and the system closes the sockets
+                raise
 
     # -- numbers -------------------------------------------------------------------------------------------
 
