@@ -18,6 +18,7 @@ from __future__ import annotations
 import socket
 import struct
 from contextlib import suppress
+from datetime import date, datetime
 from typing import Any
 
 from pymysql import connections, converters, protocol
@@ -190,11 +191,42 @@ def _read_columns(connection: Any, result: Any, source: Source) -> None:
             text = None if field.charsetnr == 63 else encoding
         else:
             text = _AS_IT_IS if converter is int or converter is float else "ascii"
+        if converter is converters.convert_datetime:
+            converter = _datetime
+        elif converter is converters.convert_date:
+            converter = _date
         converting.append((text, converter))
     payload = _payload(connection, source)
     assert protocol.MysqlPacket(payload, encoding).is_eof_packet(), "Protocol error, expecting EOF"
     result.fields = fields
     result.description = tuple(description)
+
+
+def _datetime(text: Any) -> Any:
+    """As PyMySQL's `convert_datetime`, which takes care of everything but the usual form."""
+    size = len(text)
+    if (
+        (size == 19 or (size == 26 and text[19] == "." and text[20:].isdigit()))
+        and text[4] == text[7] == "-"
+        and text[10] == " "
+        and text[13] == text[16] == ":"
+        and text[11:13] != "24"
+    ):
+        try:
+            return datetime.fromisoformat(text)
+        except ValueError:
+            pass
+    return converters.convert_datetime(text)
+
+
+def _date(text: Any) -> Any:
+    """As PyMySQL's `convert_date`."""
+    if len(text) == 10 and text[4] == text[7] == "-":
+        try:
+            return date.fromisoformat(text)
+        except ValueError:
+            pass
+    return converters.convert_date(text)
 
 
 def _read_rows(connection: Any, result: Any, source: Source) -> None:

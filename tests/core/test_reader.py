@@ -34,12 +34,13 @@ from typing import Any
 
 import pymysql
 import pytest
+from pymysql import converters
 from pymysql.charset import charset_by_name
 from pymysql.constants import FIELD_TYPE
 from pymysql.cursors import Cursor, DictCursor, SSCursor, SSDictCursor
 
 from benchmarks.bench import write_certificate
-from pymysqlpool import ConnectionInterruptedError
+from pymysqlpool import ConnectionInterruptedError, _reader
 from pymysqlpool.connection import Connection
 from tests.core import replies
 
@@ -424,6 +425,34 @@ def test_over_real_sockets_too(tmp_path: Path, transport: str, tls: tuple[ssl.SS
 
 
 # -- what the seeds seldom hit -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [(_reader._datetime, converters.convert_datetime), (_reader._date, converters.convert_date)],
+)
+def test_dates_in_any_form(ours: Callable[[Any], Any], theirs: Callable[[Any], Any]) -> None:
+    """The usual forms are read by a shorter way."""
+    random = Random(1)
+    usual = 0
+    for _ in range(20_000):
+        value = random.choice(("2024-02-29", "0000-00-00", "1000-12-31", "2023-02-29", "2024-W05-1"))
+        if random.random() < 0.8:
+            value += random.choice("  T") + random.choice(("12:34:56", "24:00:00", "23:59:60", "1:2:3"))
+            value += random.choice(("", "", ".123456", ".123", ".1+0100", ",123456", "+01", "Z", ".12345 "))
+        if random.random() < 0.7:
+            at = random.randrange(len(value))
+            value = value[:at] + random.choice("0123456789-:. +ZTW_\0") + value[at + 1 :]
+        read = []
+        for convert in (ours, theirs):
+            for given in (value, value.encode()):
+                try:
+                    read.append(repr(convert(given)))
+                except Exception as error:  # noqa: BLE001 - compared
+                    read.append(repr(error))
+        assert read[:2] == read[2:], value
+        usual += read[0].startswith("datetime")
+    assert usual > 500
 
 
 def connected(kind: type[Any], talk: Conversation) -> Any:
