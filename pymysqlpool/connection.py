@@ -16,6 +16,7 @@ A `Connection` never decides its own fate: the pool asks `reuse.py`.
 from __future__ import annotations
 
 import sys
+import threading
 from logging import DEBUG
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -181,7 +182,7 @@ class Connection(WireConnection):
     # -- after the end -------------------------------------------------------------------------------------
 
     def _refuse_closed(self) -> NoReturn:
-        if self._pool is not None and self._returned is not None:
+        if self._pool is not None and "_live" not in self.__dict__:  # or being given back by another thread
             raise ReturnConnectionToPoolError(
                 f"this connection has already returned to the pool({self._pool.name}); it was borrowed at "
                 f"{_borrower.describe_place(self._borrowed)}, and given back at "
@@ -221,6 +222,8 @@ class _OfTheSession:
 
 
 _getframe = sys._getframe
+HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
+_one_at_a_time = threading.Lock()  # of those who delete `_untouched`, where no GIL sees to it
 
 
 class UntouchedConnection(Connection):
@@ -250,9 +253,13 @@ class UntouchedConnection(Connection):
             self._refuse_taken_back()
         attributes = wire.attributes()
         attributes.update(self.__dict__)
-        # No call between here and the end, so nothing can interrupt it.
         try:
-            del self._untouched
+            # No call from here to the end, so nothing can interrupt it.
+            if HAS_GIL:
+                del self._untouched
+            else:
+                with _one_at_a_time:
+                    del self._untouched
         except AttributeError:
             if type(self) is UntouchedConnection:
                 self._refuse_closed()
@@ -303,7 +310,8 @@ class UntouchedConnection(Connection):
     def take_out(self) -> dict[str, Any]:
         slot = self._slot
         try:
-            del self._untouched
+            with _one_at_a_time:
+                del self._untouched
         except AttributeError:
             if type(self) is UntouchedConnection:
                 self._refuse_closed()

@@ -38,7 +38,7 @@ from ._session import Cleanup
 from ._statements import TRANSACTION, WROTE
 from ._waiter import ThreadWaiter, Waiter
 from ._wire import TRUST, Wire
-from .connection import Connection, ReturnedConnection, new_lease, ready_lease
+from .connection import HAS_GIL, Connection, ReturnedConnection, new_lease, ready_lease
 from .errors import (
     GetConnectionFromPoolError,
     PoolClosed,
@@ -64,7 +64,6 @@ _TRANSIENT = frozenset({1040, 1203, 1053, 1047, 1158, 1159, 1160, 1161, 2002, 20
 _getframe = sys._getframe
 _thread = _borrower.local
 _current_borrower = _borrower.current
-_HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 _open_pools: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()
@@ -110,6 +109,10 @@ class _Wish:
             self.give_up_at = self.deadline = self.started + timeout
         self.next_retry = self.started  # when to say again that the call is waiting
         self.last_error: BaseException | None = None
+
+    def was_late(self, began: float, ended: float) -> bool:
+        """Whether a connect failed for want of time that the call had spent in the queue: no news of the server."""
+        return ended >= self.deadline and began - self.started > self.deadline - began
 
 
 class ConnectionPool:
@@ -157,7 +160,7 @@ class ConnectionPool:
         self._checks_more = bool(own.pre_ping or own.on_checkout or own.record_stacks)
         self._records_stacks = own.record_stacks
         usual = own.reset != "always" and own.on_checkin is None and not own.record_stacks
-        self._plain = usual and reuse_policy is reuse.decide and _HAS_GIL
+        self._plain = usual and reuse_policy is reuse.decide and HAS_GIL
         self._lifetime = con_lifetime if con_lifetime and con_lifetime > 0 else float("inf")
         self._closed = False  # the user's wish; it outlives a fork
         self._books: dict[int, tuple[Any, ...]] = {}  # by process id; see _enter_process
@@ -243,6 +246,7 @@ class ConnectionPool:
 
         Raises:
             PoolTimeout: none came back in time and `maxsize` is reached.
+            PoolDeadlock: a PoolTimeout, with `deadlock="raise"`: all who hold a connection wait for another.
             PoolUnavailable: the server could not be reached in time; the cause is the last connect error.
             PoolOverloaded: more than `max_waiting` callers wait already.
             PoolClosed: the pool is closed.
@@ -379,7 +383,8 @@ class ConnectionPool:
             return slot, None
         if now >= wish.grow_at:
             waiter.may_grow = True
-        if self._gate.allows(ledger.count(CONNECTING), now):
+        in_time = now < wish.deadline or wish.last_error is None
+        if in_time and self._gate.allows(ledger.count(CONNECTING), now):
             slot = ledger.open(lease, ledger.maxsize if waiter.may_grow else ledger.size)
             if slot is not None:
                 ledger.withdraw(waiter)
@@ -387,7 +392,7 @@ class ConnectionPool:
         elif self._settings.fail_fast and self._gate.failing:
             return None, PoolUnavailable
         if now >= wish.give_up_at:
-            if ledger.total >= ledger.maxsize or self._gate.error is None:
+            if ledger.total >= ledger.maxsize or (self._gate.error is None and wish.last_error is None):
                 self._counters.timeouts += 1
                 return None, PoolTimeout
             return None, PoolUnavailable
@@ -437,14 +442,16 @@ class ConnectionPool:
 
     def _connect(self, lease: Connection, slot: Slot, waiter: Waiter, wish: _Wish) -> None:
         """Make the connection for the slot that `lease` has reserved, then let an earlier waiter have it."""
+        began = monotonic()
         try:
             wire = self._connector.make_wire(wish.deadline)
         except BaseException as error:
             with self._lock:
                 self._ledger.free(slot)
                 if isinstance(error, Exception):
-                    self._gate.failed(monotonic(), error)
                     self._counters.connect_errors += 1
+                    if not wish.was_late(began, monotonic()):
+                        self._gate.failed(monotonic(), error)
                 woken = self._grant_locked()
             self._wake(woken)
             if reuse.error_number(error) not in _TRANSIENT:
@@ -684,6 +691,7 @@ class ConnectionPool:
             logger.debug("Discard a connection that could not be reset in pool(%s): %s", self.name, error)
             self._discard(lease, slot, Reason.RESET_FAILED)
             return False
+        slot.in_transaction = False
         return True
 
     def _clean(self, wire: Wire, attributes: dict[str, Any], cleanup: Cleanup) -> None:

@@ -359,3 +359,32 @@ def test_what_finishes_connecting_after_the_pool_was_closed_is_not_lent(make_poo
     thread.join(20)
     assert isinstance(told[0], PoolClosed)
     assert pool.stats().total == 0
+
+
+def test_a_caller_whose_time_runs_out_while_it_connects_is_no_news_of_the_server(
+    make_pool: MakePool, proxy: Proxy
+) -> None:
+    """It had waited in the queue for most of its time; nobody else is held back for it."""
+    pool = make_pool(port=proxy.port, size=1, maxsize=1, pre_create_num=1)
+    held = pool.get_connection()
+    began = time.monotonic()
+    failures: list[BaseException] = []
+
+    def wait_and_connect() -> None:
+        try:
+            pool.get_connection(timeout=1)
+        except pymysql.err.OperationalError as error:
+            failures.append(error)
+
+    waiter = threading.Thread(target=wait_and_connect)
+    waiter.start()
+    wait_until(lambda: time.monotonic() > began + 0.7, "most of its time is over")
+    proxy.stalled = True
+    pool.drain()
+    held.close()
+    waiter.join()
+    assert len(failures) == 1
+    assert pool.stats().connect_errors == 1
+    assert not pool._gate.failing
+    proxy.stalled = False
+    works(pool)
