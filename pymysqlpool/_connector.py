@@ -16,6 +16,7 @@ from pymysql.constants import ER
 from . import _wire
 from ._log import logger
 from ._session import Baseline
+from ._tls import SharedContext
 from ._wire import Wire
 from .connection import Connection
 from .settings import Settings
@@ -29,11 +30,11 @@ class Connector:
         self._settings = settings
         self._arguments = arguments
         self._asks_for_credentials = any(callable(arguments.get(argument)) for argument in _CALLABLE_ARGUMENTS)
-        self._tls_contexts: dict[str, Any] = {}
+        self._tls_contexts: dict[str, SharedContext] = {}
         self.baseline: Baseline | None = None  # known since the first connection
 
     def forget_certificates(self) -> None:
-        """Read the files with certificates anew for the next connection."""
+        """Read the files with certificates anew for the next connection, and resume no TLS session."""
         self._tls_contexts.clear()
 
     def make_wire(self, deadline: float) -> Wire:

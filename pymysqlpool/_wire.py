@@ -44,6 +44,7 @@ from . import _borrower as borrower
 from . import _statements
 from ._reader import Source, read_result
 from ._statements import AUTOCOMMIT, DATABASE, INSERT_ID, NOTHING, STATE, TRANSACTION, WROTE
+from ._tls import SharedContext
 from .errors import ConnectionInterruptedError, ForkedConnectionError, ReturnConnectionToPoolError
 
 CLIENT_SESSION_TRACK = 1 << 23
@@ -190,7 +191,7 @@ class WireConnection(_PyMySQLConnection):
     _owner_pid = 0
     _current_timeout: float | None = None  # PyMySQL 1.1 has none
     _result: Any = None  # a dead handle has none: a cursor that outlives it asks
-    _tls_contexts: dict[str, ssl.SSLContext] | None = None  # shared by a pool's connections
+    _tls_contexts: dict[str, SharedContext] | None = None  # of a pool's connections
     decoders = _Fresh("_pristine_decoders")
     encoders = _Fresh("_pristine_encoders")
 
@@ -381,14 +382,13 @@ class WireConnection(_PyMySQLConnection):
 
     def _create_ssl_ctx(self, sslp: Any) -> Any:
         contexts = self._tls_contexts
-        if contexts is None or isinstance(sslp, ssl.SSLContext):
+        if contexts is None:
             return super()._create_ssl_ctx(sslp)
-        key = repr(sorted(sslp.items()))
-        context = contexts.get(key)
-        if context is None:
-            # Building one reads the system's certificates: 40 to 120 ms of CPU.
-            context = contexts.setdefault(key, super()._create_ssl_ctx(sslp))
-        return context
+        key = repr(sslp) if isinstance(sslp, ssl.SSLContext) else repr(sorted(sslp.items()))
+        shared = contexts.get(key)
+        if shared is None:
+            shared = contexts.setdefault(key, SharedContext(super()._create_ssl_ctx(sslp)))
+        return shared
 
     # -- what the pool itself says -------------------------------------------------------------------------
 
@@ -577,6 +577,11 @@ def establish(connection: WireConnection, deadline: float) -> None:
             sock.settimeout(_remaining(deadline))
             connection._read_timeout = connection._write_timeout = _remaining(deadline)
             connection.connect(sock)
+            shared = connection.__dict__.get("ctx")
+            if isinstance(shared, SharedContext):
+                if isinstance(connection._sock, ssl.SSLSocket):
+                    shared.remember(connection._sock)
+                connection.__dict__["ctx"] = shared.context  # which is what PyMySQL's users find there
     except OSError as error:
         raise err.OperationalError(
             CR.CR_CONN_HOST_ERROR, f"Can't connect to MySQL server on {connection.host!r} ({error})"

@@ -12,7 +12,7 @@ PACKAGES = ("pymysqlpool", "pymysqlpool_flask", "pymysqlpool_django")
 
 # Lowest first: a module imports only modules of its own layer's left neighbours and of lower layers.
 LAYERS = (
-    {"_log", "errors", "devserver", "_statements", "_borrower", "_fork", "_gate", "_distribution", "_farewell"},
+    {"_log", "errors", "devserver", "_statements", "_borrower", "_fork", "_tls", "_gate", "_distribution", "_farewell"},
     {"settings", "stats", "_waiter", "_reader", "_errand"},
     {"_wire"},
     {"_ledger", "_session", "_deadlock"},
