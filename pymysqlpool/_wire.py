@@ -352,7 +352,7 @@ class WireConnection(_PyMySQLConnection):
             if result.affected_rows:
                 self._marks |= WROTE
             self._reply_read(
-                result.server_status, result.warning_count, result.insert_id, result.has_next, result.message
+                result.server_status, result.warning_count, result.insert_id, result.has_next, result.message or b""
             )
         self._affected_rows = result.affected_rows
         return self._affected_rows
