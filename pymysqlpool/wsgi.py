@@ -20,9 +20,9 @@ from contextlib import ExitStack
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ._log import logger
 from .errors import GetConnectionFromPoolError
 from .pool import ConnectionPool
+from .refusals import RefusalLog
 from .request_scope import (
     SAFE_METHODS,
     CommitVeto,
@@ -83,6 +83,7 @@ class PoolMiddleware:
         self.server_timing = server_timing
         self.watch = watch
         self.deadline = deadline
+        self.refusals = RefusalLog()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         around = current_scope()
@@ -164,7 +165,7 @@ class _Exchange:
 
     def _refuse(self, error: GetConnectionFromPoolError, *exc_info: Any) -> None:
         """The head of a 503, in place of one that has not been sent; where it has, the server raises `exc_info`."""
-        logger.warning("%s was answered 503: %s", self._scope.label, error)
+        self._middleware.refusals.note(self._scope.label, error)
         headers = [
             ("Content-Type", "text/plain; charset=utf-8"),
             ("Content-Length", str(len(_BUSY))),

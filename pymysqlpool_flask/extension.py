@@ -10,6 +10,7 @@ Never: connects before a view asks, overrides a method of Flask, keeps an applic
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -27,6 +28,7 @@ from werkzeug.exceptions import ServiceUnavailable
 
 from pymysqlpool import Connection, ConnectionPool, GetConnectionFromPoolError, PoolUnavailable
 from pymysqlpool.health import Health, HealthCheck
+from pymysqlpool.refusals import RefusalLog
 from pymysqlpool.request_scope import (
     SAFE_METHODS,
     NoRequestScopeError,
@@ -184,6 +186,7 @@ class AppState:
         self.extension = extension
         self.options = options
         self.binds = binds
+        self._refusals = RefusalLog()
         self._watch = Watch(options.slow_wait, options.long_hold)
         self._lock = Lock()  # guards making a pool
         self._pools: dict[str | None, ConnectionPool] = {}
@@ -328,9 +331,11 @@ class AppState:
     def refuse(self, error: err.MySQLError) -> Any:
         """503 with Retry-After. An `errorhandler` of yours for 503, or for this error, replaces it."""
         where = f"{request.method} {request.path} ({request.endpoint})" if has_request_context() else "a request"
-        busy_pool = isinstance(error, GetConnectionFromPoolError) and not isinstance(error, PoolUnavailable)
-        log = current_app.logger.warning if busy_pool else current_app.logger.error
-        log("%s was answered 503: %s", where, error)
+        if isinstance(error, GetConnectionFromPoolError):
+            level = logging.ERROR if isinstance(error, PoolUnavailable) else logging.WARNING
+            self._refusals.note(where, error, log=current_app.logger, level=level)
+        else:
+            current_app.logger.error("%s was answered 503: %s", where, error)
         busy = ServiceUnavailable(
             "The database is busy or out of reach at the moment. Please try again soon.",
             retry_after=self.options.retry_after,

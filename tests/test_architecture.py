@@ -13,7 +13,7 @@ PACKAGES = ("pymysqlpool", "pymysqlpool_flask", "pymysqlpool_django")
 # Lowest first: a module imports only modules of its own layer's left neighbours and of lower layers.
 LAYERS = (
     {"_log", "errors", "devserver", "_statements", "_borrower", "_fork", "_tls", "_gate", "_distribution", "_farewell"},
-    {"settings", "stats", "_waiter", "_reader", "_errand"},
+    {"settings", "stats", "_waiter", "_reader", "_errand", "refusals"},
     {"_wire"},
     {"_ledger", "_session", "_deadlock"},
     {"reuse", "connection"},
@@ -22,6 +22,7 @@ LAYERS = (
     {"pool"},
     {"aio", "health"},
     {"wsgi", "asgi", "testing"},
+    {"pytest_plugin"},
 )
 LAYER_OF = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -55,6 +55,34 @@ def test_too_many_waiting_is_a_503_at_once(make_site: MakeSite) -> None:
         assert time.monotonic() - started < 1
 
 
+def test_refused_requests_make_a_line_a_second_which_counts_the_others_and_the_metric_counts_all(
+    make_site: MakeSite, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """45"""
+    now = [1000.0]
+    monkeypatch.setattr("pymysqlpool.refusals.monotonic", lambda: now[0])
+    site = make_site(size=1, maxsize=1, timeout=5, max_waiting=0)
+    site.app.add_url_rule("/", "index", lambda: str(ask(g.db, "SELECT 1")))
+
+    def lines() -> list[str]:
+        return [record.getMessage() for record in caplog.records if "503" in record.getMessage()]
+
+    with site.pool.get_connection(timeout=20):
+        for _ in range(20):
+            assert site.client.get("/").status_code == 503
+        assert len(lines()) == 1
+        assert "others" not in lines()[0]
+        now[0] += 1.5
+        site.client.get("/")
+        site.client.get("/")
+        assert len(lines()) == 2
+        assert lines()[1].startswith("GET / (index) was answered 503, and so were 19 others in the 1.5 s since")
+        now[0] += 100
+        site.client.get("/")
+        assert "and so were 1 others" in lines()[2]
+    assert site.pool.stats().rejected == 23
+
+
 def test_a_database_that_is_down_is_a_503_with_the_cause_in_the_log(
     make_site: MakeSite, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -334,6 +334,42 @@ def test_an_exhausted_pool_is_a_503_with_retry_after(make_pool: Callable[..., Co
     assert served.error is not None
 
 
+def test_refused_requests_make_a_line_a_second_and_pool_and_the_metric_counts_all(
+    make_pool: Callable[..., ConnectionPool], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """45: busy pools hide neither each other nor a server that is out of reach."""
+    now = [1000.0]
+    monkeypatch.setattr("pymysqlpool.refusals.monotonic", lambda: now[0])
+    pool, other = (make_pool(size=1, maxsize=1, timeout=5, max_waiting=0, name=name) for name in ("A", "B"))
+    gone = make_pool(port=1, timeout=0.05, name="A")
+    wanted = [pool]
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", TEXT)
+        return [one(wanted[0])]
+
+    application = plain(application, pool)
+
+    def lines() -> list[str]:
+        return [record.getMessage() for record in caplog.records if "503" in record.getMessage()]
+
+    with pool.get_connection(timeout=20), other.get_connection(timeout=20):
+        for _ in range(10):
+            assert Served(application).status[:3] == "503"
+        assert len(lines()) == 1
+        for wanted[0] in (other, gone, other, gone, pool):
+            assert Served(application).status[:3] == "503"
+        assert [("pool(A)" in line, "reached" in line) for line in lines()] == [
+            (True, False),
+            (False, False),
+            (True, True),
+        ]
+        now[0] += 1
+        Served(application)
+    assert "and so were 10 others in the 1.0 s" in lines()[3]
+    assert (pool.stats().rejected, other.stats().rejected, gone.stats().rejected) == (12, 2, 0)
+
+
 def _framework(name: str, pool: ConnectionPool, handled: bool) -> Any:
     """An application with one view that wants a connection; `handled`: with an own answer where there is none."""
     if name == "flask":

@@ -1,0 +1,56 @@
+"""What the log says of requests that were answered 503 for want of a connection: at most a line a second.
+
+An overloaded application refuses thousands of requests a second, and a line for each would be a load of its own. The
+first is written at once; of those that follow within a second the next line gives the number. What happened is counted
+in full by the pool: `rejected`, `timeouts` and `connect_errors` of `pool.stats()`.
+
+Never: delays a line, mixes up a pool that is busy with a server that is out of reach, counts for the metrics.
+"""
+
+from __future__ import annotations
+
+import logging
+from threading import Lock
+from time import monotonic
+
+from ._log import logger
+from .errors import GetConnectionFromPoolError, PoolUnavailable
+
+INTERVAL = 1.0  # seconds between two lines about the same pool
+
+
+class RefusalLog:
+    """Lines about the refused requests of one application."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()  # guards the dict; never held while logging
+        self._said: dict[tuple[str, bool], tuple[float, int]] = {}  # when last, monotonic, and how many since
+
+    def note(
+        self,
+        request: str,
+        error: GetConnectionFromPoolError,
+        *,
+        log: logging.Logger = logger,
+        level: int = logging.WARNING,
+    ) -> None:
+        """`request` has been answered 503 because of `error`: a line in `log`, or one more for the next line."""
+        about = error.pool, isinstance(error, PoolUnavailable)
+        now = monotonic()
+        with self._lock:
+            last, untold = self._said.get(about, (None, 0))
+            if last is not None and now - last < INTERVAL:
+                self._said[about] = last, untold + 1
+                return
+            self._said[about] = now, 0
+        if last is not None and untold:
+            log.log(
+                level,
+                "%s was answered 503, and so were %d others in the %.1f s since the last line: %s",
+                request,
+                untold,
+                now - last,
+                error,
+            )
+        else:
+            log.log(level, "%s was answered 503: %s", request, error)
