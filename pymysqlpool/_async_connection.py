@@ -15,6 +15,7 @@ Never: says anything to the server on the event loop, repeats a statement, decid
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import _GeneratorContextManager, asynccontextmanager, suppress
 from functools import partial
@@ -45,10 +46,10 @@ class AsyncConnection:
     statement runs, the connection is cut and can do nothing more; borrow another.
     """
 
-    def __init__(self, pool: AsyncConnectionPool, lease: Connection, token: object = None) -> None:
+    def __init__(self, pool: AsyncConnectionPool, lease: Connection, token: _borrower.Token | None = None) -> None:
         self._pool = pool
         self.lease = lease
-        self._token = token  # tells the pool, until the first statement, that the borrower lives
+        self._token = token  # the task that borrowed, and that it lives; None: whichever thread uses the lease
         self._turn = asyncio.Lock()
         self._errand: Errand | None = None  # what a thread is doing at this moment
         self._was_cut = False
@@ -126,6 +127,8 @@ class AsyncConnection:
             return await self._in_turn(partial(call, *args, **options))
 
     async def _in_turn(self, call: Callable[[], Any]) -> Any:
+        if self._token is not None:
+            call = partial(_on_behalf_of, weakref.ref(self._token), call)
         errand = self._errand = Errand(call, self._hand_in_cut)
         try:
             return await self._pool.run(errand)
@@ -138,10 +141,9 @@ class AsyncConnection:
 
     def _cut(self) -> None:
         """A thread that waits for the server is woken with an error; what was not committed is rolled back."""
-        self._lost_changes = bool(self.lease._marks & WROTE)
-        slot = self.lease._slot
-        if slot is not None and slot.holder == id(self.lease):
-            slot.wire.cut()
+        with suppress(ReturnConnectionToPoolError):  # another thread gives it back in this very instant
+            self._lost_changes = bool(self.lease._marks & WROTE)
+            cut(self.lease)
 
     def _hand_in_cut(self) -> None:
         """In the thread of a statement that nobody waits for any more: it is the last one here."""
@@ -207,6 +209,28 @@ class AsyncConnection:
             raise ReturnConnectionToPoolError(f"this connection {self._end()}")
         if self.lease._returned is not None:
             self.lease._refuse_closed()
+
+
+def cut(lease: Connection) -> None:
+    """Wake the thread that uses `lease` with an error. Nothing, once somebody has begun to give it back."""
+    slot = lease._slot
+    if slot is None or slot.holder != id(lease):
+        return
+    wire = slot.wire
+    # In this order: whoever begins to give it back after the question finds it expired, and so does not keep what is
+    # being cut. Should it have been lent anew in this very instant, that one is replaced when it comes home.
+    slot.expires_at = slot.heard_until = 0.0
+    if "_live" in lease.__dict__ and slot.holder == id(lease):
+        wire.cut()
+
+
+def _on_behalf_of(task: weakref.ref[_borrower.Token], call: Callable[[], Any]) -> Any:
+    """`call`, in a thread that stands for `task` in the pool's reports meanwhile."""
+    thread, _borrower.local.reference = _borrower.local.reference, task
+    try:
+        return call()
+    finally:
+        _borrower.local.reference = thread
 
 
 class AsyncCursor:

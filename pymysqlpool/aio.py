@@ -22,6 +22,7 @@ import asyncio
 import logging
 import weakref
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from types import TracebackType
@@ -30,13 +31,14 @@ from typing import Any, Self
 from pymysql.constants import ER
 
 from . import _borrower, _maintenance, _report
-from ._async_connection import AsyncConnection, AsyncCursor
+from ._async_connection import AsyncConnection, AsyncCursor, cut
 from ._errand import Bell, Errand, Workers, in_a_thread_of_its_own, runs_asyncio
 from ._ledger import IN_USE, Slot
 from ._log import logger
 from ._waiter import Waiter
 from ._wire import is_between_commands
 from .connection import Connection, new_lease
+from .errors import ReturnConnectionToPoolError
 from .pool import _CONNECT_TIMEOUT, ConnectionPool, _Wish
 from .reuse import error_number
 from .stats import PoolStats
@@ -44,21 +46,6 @@ from .stats import PoolStats
 __all__ = ["AsyncConnection", "AsyncConnectionPool", "AsyncCursor", "Borrowing"]
 
 _EARLY = 0.1  # seconds before the pool's idle connections are due to be looked after
-
-
-class _Borrower:
-    """A task that borrows, as the pool's reports name it. The loop's thread would not do: it borrows for many, and
-    lives too long. Lives as long as the `AsyncConnection`."""
-
-    __slots__ = ("__weakref__", "_name")
-
-    def __init__(self) -> None:
-        task = asyncio.current_task()
-        self._name = task.get_name() if task is not None else "none"
-
-    @property
-    def description(self) -> str:
-        return f"task {self._name!r}"
 
 
 class AsyncWaiter(Waiter):
@@ -146,7 +133,7 @@ class AsyncConnectionPool:
         connect_timeout = pool._connect_args.get("connect_timeout", _CONNECT_TIMEOUT)
         wish = _Wish(retry_num, retry_interval, own.timeout if timeout is None else timeout, connect_timeout)
         waiter = AsyncWaiter(lease)
-        borrower = _Borrower()
+        borrower = _task()
         try:
             while True:
                 slot = await self._obtain(lease, waiter, wish)
@@ -250,11 +237,12 @@ class AsyncConnectionPool:
         if slot is None or pool is None or slot.holder != id(lease):
             give_back()  # it was taken back already
             return None
-        if not is_between_commands(lease):
-            slot.wire.cut()  # rows are under way, or another thread waits for them and is woken by this
-        elif pool._ledger.plain and slot.wire.is_as_lent(lease.__dict__) and not _may_do_more(pool, slot):
-            give_back()
-            return None
+        with suppress(ReturnConnectionToPoolError):  # another thread gives it back in this very instant
+            if not is_between_commands(lease):
+                cut(lease)  # rows are under way, or another thread waits for them and is woken by this
+            elif pool._ledger.plain and _is_as_lent(lease, slot) and not _may_do_more(pool, slot):
+                give_back()
+                return None
         bell = Bell() if runs_asyncio() else None
 
         def work() -> None:
@@ -329,6 +317,18 @@ class Borrowing:
         self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._connection.__aexit__(exc_type, exception, traceback)
+
+
+def _task() -> _borrower.Token:
+    """The task that borrows, as the pool's reports name it. The loop's thread would not do: it borrows for many, and
+    lives too long. Lives as long as the `AsyncConnection`."""
+    task = asyncio.current_task()
+    return _borrower.Token(f"task {task.get_name() if task is not None else 'none'!r}")
+
+
+def _is_as_lent(lease: Connection, slot: Slot) -> bool:
+    wire, attributes = slot.wire, lease.__dict__
+    return wire is not None and "_live" in attributes and wire.is_as_lent(attributes)
 
 
 def _may_do_more(pool: ConnectionPool, slot: Slot) -> bool:

@@ -5,13 +5,25 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
 from pymysql import err
 from pymysql.cursors import DictCursor, SSCursor
 
-from pymysqlpool import ConnectionInterruptedError, PoolClosed, PoolTimeout, ReturnConnectionToPoolError
+from pymysqlpool import (
+    Connection,
+    ConnectionInterruptedError,
+    PoolClosed,
+    PoolDeadlock,
+    PoolTimeout,
+    ReturnConnectionToPoolError,
+    aio,
+)
+from pymysqlpool._errand import Errand
+from pymysqlpool._wire import Wire
 from pymysqlpool.aio import AsyncConnection, AsyncConnectionPool
 from pymysqlpool.transaction import TransactionError
 
@@ -247,6 +259,76 @@ def test_a_timeout_says_who_holds_the_connections(opened: Opened) -> None:
             assert "This thread itself" not in str(raised.value), "tasks share the loop's thread"
 
     asyncio.run(main())
+
+
+def test_a_timeout_names_the_task_that_holds_it_before_and_after_a_statement(opened: Opened) -> None:
+    """Not the worker thread that said the statement; and that thread is itself again afterwards."""
+
+    async def main() -> None:
+        asyncio.current_task().set_name("the import")  # type: ignore[union-attr]
+        async with opened(size=1, maxsize=1) as pool, pool.get_connection() as connection:
+            for _ in range(2):
+                with pytest.raises(PoolTimeout, match=r"held for .* by task 'the import', not in a transaction"):
+                    await pool.get_connection(timeout=0.01)
+                await connection.ping()
+            await connection.close()
+            lent = await pool.run(Errand(pool.pool.get_connection, lambda: None))
+            with pytest.raises(PoolTimeout, match=r"held for .* by thread 'pymysqlpool "):
+                await pool.get_connection(timeout=0.01)
+            lent.close()
+
+    asyncio.run(main())
+
+
+def test_a_nested_borrow_in_a_tasks_thread_is_known_as_the_tasks(opened: Opened) -> None:
+    async def main() -> None:
+        async with opened(size=1, maxsize=1, deadlock="raise", timeout=20) as pool, pool.get_connection() as connection:
+            await connection.ping()
+            with pytest.raises(PoolDeadlock):
+                await connection.run_sync(lambda lease: pool.pool.get_connection())
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("instant", ["before the question", "before the cut"])
+def test_what_another_thread_gives_back_in_this_very_instant_is_not_cut_for_the_next(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, instant: str
+) -> None:
+    """A thread still used the lease when the task looked. Then it gives it back, and the next one borrows."""
+    lent: list[Connection] = []
+
+    async def main() -> None:
+        async with opened(size=1, maxsize=1) as pool:
+            connection = await pool.get_connection()
+            await connection.ping()
+
+            def give_back_and_borrow() -> None:
+                connection.lease.close()
+                lent.append(pool.pool.get_connection())
+
+            def question(lease: Connection) -> bool:
+                if instant == "before the question":
+                    thread.submit(give_back_and_borrow).result()
+                return False
+
+            def shutdown(wire: Wire) -> None:
+                if instant == "before the cut":
+                    thread.submit(give_back_and_borrow).result()
+                cut(wire)
+
+            cut = Wire.cut
+            with ThreadPoolExecutor(1) as thread:
+                with monkeypatch.context() as patch:
+                    patch.setattr(aio, "is_between_commands", question)
+                    patch.setattr(Wire, "cut", shutdown)
+                    bell = pool.hand_in(connection.lease, partial(connection._give_back, None))
+                assert bell is not None
+                await bell.wait()
+                thread.submit(lent[0].ping, reconnect=False).result()
+                thread.submit(lent[0].close).result()
+
+    asyncio.run(main())
+    assert len(lent) == 1
 
 
 def test_a_loop_that_lives_keeps_what_it_borrowed(opened: Opened) -> None:
