@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from contextvars import Context
 from time import monotonic
 from typing import Any
 
@@ -305,6 +307,59 @@ def test_two_pools_in_one_request_are_one_lease_each(make: Make) -> None:
 
     run(main)
     assert first.stats().borrowed == 2
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+def test_two_requests_that_take_two_pools_in_crossed_order_end_and_say_why(make: Make, kind: str) -> None:
+    """13: whoever waits in vain says for which pool, and which one it holds; then both pools are whole."""
+    alpha, beta = (make(size=1, maxsize=1, name=name, timeout=0.3, pre_create_num=1) for name in ("alpha", "beta"))
+    failures: list[str] = []
+    met = threading.Barrier(2)
+
+    def note(error: PoolTimeout) -> None:
+        failures.append("\n".join([str(error), *error.__notes__]))
+
+    async def crossed(request: Request) -> PlainTextResponse:
+        first, second = (alpha, beta) if request.query_params["first"] == "alpha" else (beta, alpha)
+        await value(await current_async_connection(first))
+        await anyio.to_thread.run_sync(met.wait, 10)
+        try:
+            await value(await current_async_connection(second))
+        except PoolTimeout as error:
+            note(error)
+            raise
+        return PlainTextResponse("both")
+
+    def crossed_sync(request: Request) -> PlainTextResponse:
+        first, second = (alpha, beta) if request.query_params["first"] == "alpha" else (beta, alpha)
+        current_connection(first.pool).ping(reconnect=False)
+        met.wait(10)
+        try:
+            current_connection(second.pool).ping(reconnect=False)
+        except PoolTimeout as error:
+            note(error)
+            raise
+        return PlainTextResponse("both")
+
+    async def main() -> None:
+        endpoint = crossed if kind == "async" else crossed_sync
+        app = routes(alpha, endpoint)
+        requests = [
+            Exchange(app, f"/{endpoint.__name__}", query_string=f"first={name}".encode()) for name in ("alpha", "beta")
+        ]
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(request.run() for request in requests))
+        statuses = sorted(request.status for request in requests)
+        assert statuses in ([200, 503], [503, 503])
+        assert len(failures) == statuses.count(503)
+        for failure in failures:
+            assert "pool(alpha)" in failure
+            assert "pool(beta)" in failure
+        for pool in (alpha, beta):
+            async with pool.get_connection(timeout=0):
+                assert pool.stats().total == 1
+
+    run(main)
 
 
 def test_a_second_connection_is_had_by_asking_the_pool_for_it_and_names_the_first_when_there_is_none(
@@ -727,6 +782,42 @@ def test_a_background_task_still_has_its_scope(make: Make) -> None:
     assert seen == [36, 36]
 
 
+def test_a_thread_of_its_own_has_no_request_and_is_told_what_to_do(make: Make) -> None:
+    """37: nor has a task; it shares nothing with the request that started it."""
+    pool = make()
+    refusals: list[str] = []
+
+    def work() -> None:
+        try:
+            current_connection()
+        except NoRequestScopeError as error:
+            refusals.append(str(error))
+        with pool.pool.scope():
+            refusals.append(sync_value("SELECT 'a scope of its own'"))
+
+    async def asks() -> None:
+        with pytest.raises(NoRequestScopeError, match=r"no ASGI request here: .*pool\.get_connection"):
+            await current_async_connection()
+
+    async def starts(request: Request) -> PlainTextResponse:
+        await value(await current_async_connection())
+        thread = threading.Thread(target=Context().run, args=(work,))
+        thread.start()
+        await anyio.to_thread.run_sync(thread.join)
+        await asyncio.create_task(asks(), context=Context())
+        return PlainTextResponse("started")
+
+    async def main() -> None:
+        assert (await Exchange(routes(pool, starts), "/starts").run()).status == 200
+
+    run(main)
+    refusal, answer = refusals
+    assert "no request here" in refusal
+    assert "`with pool.scope():`" in refusal
+    assert answer == "a scope of its own"
+    assert pool.stats().borrowed == 2
+
+
 # -- websockets ------------------------------------------------------------------------------------------------
 
 
@@ -1048,6 +1139,38 @@ def test_server_timing_is_added_when_something_was_borrowed(make: Make) -> None:
         app = routes(pool, ok, idle, server_timing=True)
         assert (await Exchange(app, "/ok").run()).headers["server-timing"].startswith("dbwait;dur=")
         assert "server-timing" not in (await Exchange(app, "/idle").run()).headers
+
+    run(main)
+
+
+def test_server_timing_is_added_to_what_the_application_has_set(make: Make) -> None:
+    """48: and is made of valid tokens; a request that borrowed nothing keeps the application's alone."""
+    pool = make()
+
+    async def main() -> None:
+        for borrows in (True, False):
+            heads: list[dict[str, Any]] = []
+
+            async def app(scope: Any, receive: Any, send: Any, borrows: bool = borrows) -> None:
+                if borrows:
+                    await value(await current_async_connection())
+                headers = [(b"server-timing", b"app;dur=1.5"), (b"x-other", b"kept")]
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                await send({"type": "http.response.body", "body": b"timed"})
+
+            async def send(message: Any, heads: list[dict[str, Any]] = heads) -> None:
+                if message["type"] == "http.response.start":
+                    heads.append(message)
+
+            exchange = Exchange(app)
+            await PoolMiddleware(app, pool, server_timing=True)(exchange.scope, exchange.receive, send)
+            (head,) = heads
+            assert (b"x-other", b"kept") in head["headers"]
+            timings = [text.decode() for name, text in head["headers"] if name == b"server-timing"]
+            assert timings[0] == "app;dur=1.5"
+            assert len(timings) == 1 + borrows
+            for timing in timings[1:]:
+                assert re.fullmatch(r"dbwait;dur=\d+\.\d+, ?db;dur=\d+\.\d+", timing), timing
 
     run(main)
 
