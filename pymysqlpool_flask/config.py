@@ -47,6 +47,8 @@ class AppOptions:
         long_hold: log requests that held one for so many seconds; None: none.
         deadline: seconds after its start at which a request stops waiting for connections, however many it asks for;
             None: the pool's `timeout` bounds each wait, and nothing their sum.
+        share_nested_contexts: whether an application context or a `test_request_context` inside a request uses the
+            request's connections, which stay the request's to give back; else each has connections of its own.
     """
 
     transaction: TransactionMode = None
@@ -57,6 +59,7 @@ class AppOptions:
     slow_wait: float | None = None
     long_hold: float | None = None
     deadline: float | None = None
+    share_nested_contexts: bool = False
 
     def __post_init__(self) -> None:
         if self.transaction not in (None, "request"):
@@ -65,7 +68,7 @@ class AppOptions:
             raise ConfigError(f"commit_veto={self.commit_veto!r} must be callable")
         if type(self.retry_after) is not int or self.retry_after < 1:
             raise ConfigError(f"retry_after={self.retry_after!r} must be a whole number of seconds, at least 1")
-        for flag in ("transaction_on_get", "server_timing"):
+        for flag in ("transaction_on_get", "server_timing", "share_nested_contexts"):
             if not isinstance(getattr(self, flag), bool):
                 raise ConfigError(f"{flag}={getattr(self, flag)!r} must be True or False")
         for option in ("slow_wait", "long_hold", "deadline"):

@@ -44,6 +44,7 @@ from pymysqlpool.wsgi import DEADLINE, SCOPE
 
 from . import cli, config
 from .config import AppOptions, BindOptions
+from .nesting import Nesting
 from .streams import STREAMED, LateRefusal
 
 if TYPE_CHECKING:
@@ -118,6 +119,9 @@ class PyMySQLPool:
             if kind not in app.error_handler_spec[None][None]:
                 app.register_error_handler(kind, state.refuse_when_lost)
         app.wsgi_app = LateRefusal(app.wsgi_app, partial(state.refuse_late, app))  # type: ignore[method-assign]
+        if state.options.share_nested_contexts:
+            request_started.connect(state.note_nesting, app, weak=False)
+            app.wsgi_app = state.nesting.around(app.wsgi_app, state.is_streamed)  # type: ignore[method-assign, assignment]
         app.cli.add_command(cli.pool)
         app.shell_context_processor(lambda: {self._name or "db": self})
 
@@ -179,6 +183,21 @@ class _Holder:
         self.exception: BaseException | None = None  # what the request died of, if unhandled
 
 
+class _Outer:
+    """The request that is being served, for contexts pushed inside it."""
+
+    __slots__ = ("holder", "over", "request")
+
+    def __init__(self, holder: _Holder, request: Request) -> None:
+        self.holder = holder
+        self.request = request
+        self.over = False  # torn down; a stream may yet push its context again
+
+    @property
+    def lends(self) -> bool:
+        return self.request in self.holder.scopes or not (self.over or self.holder.ended)
+
+
 class AppState:
     """An application's pools and options, and what happens at the ends of its requests."""
 
@@ -186,6 +205,7 @@ class AppState:
         self.extension = extension
         self.options = options
         self.binds = binds
+        self.nesting: Nesting[_Outer] = Nesting()
         self._refusals = RefusalLog()
         self._watch = Watch(options.slow_wait, options.long_hold)
         self._lock = Lock()  # guards making a pool
@@ -221,6 +241,12 @@ class AppState:
                 "task that outlives it uses `with app.app_context():` or `with pool.scope():`"
             )
         key = _current_request()
+        outer = self.nesting.outer
+        if outer is not None and outer.lends:
+            holder, key = outer.holder, outer.request
+        return self._scope_in(holder, key)
+
+    def _scope_in(self, holder: _Holder, key: Request | None) -> RequestScope:
         if key is not None:
             around = current_scope()
             announced: object = key.environ.get(SCOPE)
@@ -247,6 +273,15 @@ class AppState:
         assert self.options.deadline is not None
         request.environ.setdefault(DEADLINE, monotonic() + self.options.deadline)
 
+    def note_nesting(self, sender: Flask, **_: Any) -> None:
+        served = _current_request()
+        assert served is not None
+        self.nesting.begin(_Outer(cast("_Holder", flask.g.setdefault(_HOLDER, _Holder())), served))
+
+    @staticmethod
+    def is_streamed(environ: WSGIEnvironment) -> bool:
+        return bool(environ.get(STREAMED))
+
     # -- the ends of a request, in the order in which they come ----------------------------------------------
 
     def before_the_head(self, response: Response) -> Response:
@@ -263,8 +298,10 @@ class AppState:
         return response
 
     def end_request(self, exception: BaseException | None) -> None:
-        holder = _holder()
-        scope = holder.scopes.pop(_current_request(), None) if holder is not None else None
+        holder, ending, outer = _holder(), _current_request(), self.nesting.outer
+        if outer is not None and outer.request is ending:
+            outer.over = True
+        scope = holder.scopes.pop(ending, None) if holder is not None else None
         if scope is not None:
             scope.close(exception)
 

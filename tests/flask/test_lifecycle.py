@@ -301,6 +301,124 @@ def test_a_nested_context_has_a_lease_of_its_own(site: Site) -> None:
     assert site.client.get("/").json == {"in_use": 1, "answer": 5}
 
 
+@pytest.mark.parametrize("first", ["outer", "inner"])
+@pytest.mark.parametrize("kind", ["app_context", "test_request_context"])
+def test_a_nested_context_may_share_the_requests_lease_and_never_gives_it_back(
+    make_site: MakeSite, kind: str, first: str
+) -> None:
+    """10: with the option; whoever asks first."""
+    site = make_site(share_nested_contexts=True, size=1, maxsize=1)
+
+    @site.app.get("/")
+    def index() -> Any:
+        outer = g.db if first == "outer" else None
+        with getattr(site.app, kind)():
+            inner = g.db
+            ask(inner, "SELECT @mark := 7")
+            with site.app.app_context():
+                assert g.db is inner
+        assert outer in (None, inner)
+        assert g.db is inner
+        assert site.pool.stats().returned == 0
+        return str(ask(g.db, "SELECT @mark"))
+
+    assert site.client.get("/").data == b"7"
+    now = site.pool.stats()
+    assert (now.borrowed, now.returned, now.in_use) == (1, 1, 0)
+    with site.app.app_context():  # no request is served any more
+        assert ask(g.db, "SELECT @mark") is None
+    assert site.in_use == 0
+
+
+@pytest.mark.parametrize("kind", ["app_context", "test_request_context"])
+@pytest.mark.parametrize("caught", [True, False])
+def test_an_exception_in_a_shared_nested_context_is_the_requests_only_if_it_gets_there(
+    make_site: MakeSite, table: Callable[[], list[int]], kind: str, caught: bool
+) -> None:
+    """10: what the request wrote is committed if its view has caught the exception, else undone."""
+    site = make_site({"PROPAGATE_EXCEPTIONS": False}, share_nested_contexts=True, transaction="request")
+
+    @site.app.post("/")
+    def index() -> Any:
+        ask(g.db, "INSERT INTO item VALUES (1)")
+        try:
+            with getattr(site.app, kind)():
+                ask(g.db, "INSERT INTO item VALUES (2)")
+                raise Boom
+        except Boom:
+            if not caught:
+                raise
+        assert site.in_use == 1
+        ask(g.db, "INSERT INTO item VALUES (3)")
+        return "ok"
+
+    assert site.client.post("/").status_code == (200 if caught else 500)
+    assert table() == ([1, 2, 3] if caught else [])
+    now = site.pool.stats()
+    assert (now.borrowed, now.returned, now.in_use) == (1, 1, 0)
+
+
+def test_sharing_is_for_contexts_in_the_requests_own_thread(make_site: MakeSite) -> None:
+    """10: work beside the request, and requests served inside it, have leases of their own."""
+    site = make_site(share_nested_contexts=True, maxsize=3)
+    sessions: list[int] = []
+
+    def beside() -> None:
+        with site.app.app_context():
+            sessions.append(g.db.thread_id())
+
+    @site.app.get("/inner")
+    def inner() -> str:
+        with site.app.app_context():
+            nested = g.db.thread_id()
+        assert nested == g.db.thread_id()
+        return str(nested)
+
+    @site.app.get("/")
+    def index() -> str:
+        sessions.append(g.db.thread_id())
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(beside,))
+        thread.start()
+        thread.join(10)
+        sessions.append(int(site.client.get("/inner").text))
+        with site.app.app_context():
+            assert g.db.thread_id() == sessions[0]
+        return "ok"
+
+    assert site.client.get("/").data == b"ok"
+    assert len(sessions) == 3
+    assert sessions[0] not in sessions[1:]
+    assert site.in_use == 0
+
+
+@pytest.mark.parametrize("with_context", [True, False])
+def test_contexts_inside_a_stream_share_what_it_has_and_leave_nothing(make_site: MakeSite, with_context: bool) -> None:
+    """10, 9: a stream without its request's context lends nothing, and one that was abandoned lends to nobody."""
+    site = make_site(share_nested_contexts=True, maxsize=3)
+
+    def lines() -> Any:
+        own = g.db.thread_id() if with_context else 0
+        for _ in range(2):
+            with site.app.app_context():
+                assert (g.db.thread_id() == own) == with_context
+            assert site.in_use == with_context
+            yield "x"
+
+    def index() -> Any:
+        return flask.Response(flask.stream_with_context(lines()) if with_context else lines())
+
+    site.app.add_url_rule("/", "index", index)
+    answer = site.client.get("/")
+    assert (answer.data, site.in_use) == (b"xx", 0)
+    abandoned = iter(site.app.wsgi_app(answer.request.environ, lambda *_: lambda data: None))
+    assert next(abandoned) == b"x"
+    with site.app.app_context():
+        assert site.db.connection.thread_id()
+        assert site.in_use == 1 + with_context
+    del abandoned
+    wait_until(lambda: site.in_use == 0, "the stream's connection comes home")
+
+
 @pytest.mark.parametrize(
     ("left", "seen"),
     [
