@@ -25,13 +25,13 @@ from typing import Any, Self
 
 from . import transaction as _transaction
 from ._errand import Bell, Errand, in_a_thread_of_its_own, running_loop
-from ._log import logger
 from ._wire import is_between_commands
 from .aio import AsyncConnection, AsyncConnectionPool
 from .connection import Connection
 from .errors import GetConnectionFromPoolError
 from .health import Health, HealthCheck
 from .pool import ConnectionPool
+from .refusals import RefusalLog
 from .request_scope import (
     SAFE_METHODS,
     CommitVeto,
@@ -150,6 +150,7 @@ class AsyncRequestScope(RequestScope):
             self.refused = error
             self._note_what_is_held(pool.pool, error)
             raise
+        self.refused = None
         try:
             self._refuse_closed()  # it may have ended while we waited
             if self.transaction == "request" and not self._finished:
@@ -199,6 +200,7 @@ class AsyncRequestScope(RequestScope):
             if self._closed:
                 return
             self._closed = True
+        self.refused = None  # its traceback holds whatever the borrower had at hand
         if self._commit is None or not self._commit.leave():
             await _all(self._start_returns(exception, also_busy=True))
 
@@ -311,6 +313,7 @@ class PoolMiddleware:
         self.server_timing = server_timing
         self.watch = watch
         self._owns_threads = self.pool is not pool
+        self._refusals = RefusalLog()
         self._health = HealthCheck(self.pool.pool)
         self._asking: asyncio.Task[Health] | None = None  # the database, on behalf of all who ask at this moment
 
@@ -381,7 +384,7 @@ class PoolMiddleware:
     async def _refuse(
         self, request: AsyncRequestScope, error: GetConnectionFromPoolError, method: str, send: Send
     ) -> None:
-        logger.warning("%s was answered 503: %s", request.label, error)
+        self._refusals.note(request.label, error)
         retry_after = (b"retry-after", str(self.retry_after).encode())
         await _answer(send, method, 503, b"text/plain; charset=utf-8", _BUSY, retry_after)
 

@@ -918,6 +918,57 @@ def test_no_connection_in_time_is_a_503_with_retry_after(make: Make) -> None:
     assert (down.stats().timeouts, exhausted.stats().timeouts, crowded.stats().rejected) == (0, 2, 1)
 
 
+def test_refused_requests_make_one_line_a_second_and_the_metric_counts_all(
+    make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """45"""
+    now = [1000.0]
+    monkeypatch.setattr("pymysqlpool.refusals.monotonic", lambda: now[0])
+    pool = make(size=1, maxsize=1, timeout=5, max_waiting=0)
+
+    def lines() -> list[str]:
+        return [record.getMessage() for record in caplog.records if "503" in record.getMessage()]
+
+    async def main() -> None:
+        app = routes(pool, ok)
+        async with pool.get_connection():
+            for _ in range(10):
+                assert (await Exchange(app, "/ok").run()).status == 503
+            assert len(lines()) == 1
+            now[0] += 1
+            await Exchange(app, "/ok").run()
+
+    run(main)
+    assert "and so were 9 others in the 1.0 s" in lines()[1]
+    assert pool.stats().rejected == 11
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+def test_a_500_after_a_second_borrow_that_was_good_stays_a_500(make: Make, kind: str) -> None:
+    """44: the first one, which failed, was not what ended the request."""
+    pool = make(size=1, maxsize=1, timeout=0.05)
+
+    async def fails(request: Request) -> PlainTextResponse:
+        async with pool.get_connection():
+            with pytest.raises(PoolTimeout):
+                await current_async_connection()
+        await value(await current_async_connection())
+        return PlainTextResponse("for another reason", 500)
+
+    def fails_sync(request: Request) -> PlainTextResponse:
+        with pool.pool.get_connection(), pytest.raises(PoolTimeout):
+            current_connection()
+        sync_value()
+        return PlainTextResponse("for another reason", 500)
+
+    async def main() -> None:
+        endpoint = fails if kind == "async" else fails_sync
+        done = await Exchange(routes(pool, endpoint), f"/{endpoint.__name__}").run()
+        assert (done.status, done.body) == (500, b"for another reason")
+
+    run(main)
+
+
 def test_a_login_that_is_refused_is_a_500(make: Make) -> None:
     """46: trying again later would not help."""
     pool = make(user="nobody", password="wrong")
