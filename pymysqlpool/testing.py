@@ -9,6 +9,8 @@
         client.get("/")
     assert len(queries) == 3
 
+With pytest, `pymysqlpool.pytest_plugin` looks after every pool in every test.
+
 Never: for production. These replace methods while their block lasts.
 """
 
@@ -18,11 +20,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Condition, get_ident
+from threading import Condition, Event, get_ident
 from time import monotonic
 from types import FrameType
 from typing import Any, Self
 from unittest.mock import patch
+from weakref import WeakKeyDictionary
 
 from pymysql import err
 from pymysql.constants import ER, SERVER_STATUS
@@ -32,10 +35,11 @@ from ._statements import WROTE
 from ._wire import Command
 from .connection import Connection
 from .errors import PoolError, PoolTimeout
-from .pool import ConnectionPool
+from .pool import ConnectionPool, _open_pools
 from .reuse import error_number
 
 _PATIENCE = 10.0  # seconds
+_A_MOMENT = 1.0  # seconds: for threads that are about to give back what they have borrowed
 _PROOF = "pymysqlpool_test"  # a savepoint: as long as it is there, nothing has committed
 
 
@@ -59,6 +63,44 @@ def assert_nothing_borrowed(pool: ConnectionPool) -> Iterator[None]:
     yield
     left = pool.stats().in_use - before
     assert left <= 0, f"{left} connections of pool({pool.name}) were not given back:{_report.holders(pool)}"
+
+
+@contextmanager
+def assert_nothing_left_behind() -> Iterator[None]:
+    """Fail when the block has left a lease of any pool of this process behind; the message says where it was borrowed.
+
+    Also those count that nobody refers to any more, and those that were cut off since the block has closed their pool.
+    Other threads have a second to give back what they hold.
+    """
+    before = WeakKeyDictionary({pool: _not_given_back(pool) for pool in list(_open_pools)})
+    cut_off: list[str] = []
+    really_close = ConnectionPool.close
+
+    def left(pool: ConnectionPool) -> int:
+        return _not_given_back(pool) - before.get(pool, 0)
+
+    def close(self: ConnectionPool, timeout: float = 10.0) -> None:
+        started, number, holders = monotonic(), left(self), _report.holders(self)
+        really_close(self, timeout)
+        if number > 0 and monotonic() - started >= timeout:
+            cut_off.append(f"{number} connections of pool({self.name}) until it was closed:{holders}")
+
+    with patch.object(ConnectionPool, "close", close):
+        yield
+    give_up_at = monotonic() + _A_MOMENT
+    while any(left(pool) > 0 for pool in list(_open_pools)) and monotonic() < give_up_at:
+        Event().wait(0.01)
+    still = [
+        f"{left(pool)} connections of pool({pool.name}):{_report.holders(pool) or ' see the warning in the log'}"
+        for pool in list(_open_pools)
+        if left(pool) > 0
+    ]
+    assert not cut_off + still, "not given back:\n" + "\n".join(cut_off + still)
+
+
+def _not_given_back(pool: ConnectionPool) -> int:
+    now = pool.stats()
+    return now.in_use + now.leaked
 
 
 @contextmanager
