@@ -71,6 +71,7 @@ class Slot:
         "lent",
         "offset",
         "place",
+        "queries",
         "since",
         "state",
         "wire",
@@ -90,6 +91,7 @@ class Slot:
         self.offset = 0
         self.in_transaction = False  # as of the last reply to its borrower; for reports
         self.lent = 0  # how often
+        self.queries = 0  # how many statements its borrowers have sent
 
     def drop(self, lease: Lease) -> None:
         """`lease` is being collected: mark the slot when it is its owner. Done without the lock: nobody but the

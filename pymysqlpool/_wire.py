@@ -218,6 +218,7 @@ class WireConnection(_PyMySQLConnection):
                 exchange.release()
                 self._refuse_taken_back()
             slot.borrower = _borrower()
+            slot.queries += command == _COM_QUERY
         if isinstance(sql, str):
             sql = sql.encode(self.encoding)
         effect = _read_statement(sql) if command == _COM_QUERY else _EFFECT_OF_COMMAND.get(command, STATE)

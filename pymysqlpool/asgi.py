@@ -160,7 +160,7 @@ class AsyncRequestScope(RequestScope):
             await connection.give_back(error)
             raise
         now = monotonic()
-        place.use = Use(pool.name, "", now - started, now)
+        place.use = Use(pool.name, "", now - started, now, connection.lease)
         place.connection = connection.lease
         self._connections[pool.pool] = connection
         self.uses.append(place.use)

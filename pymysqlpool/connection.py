@@ -120,6 +120,11 @@ class Connection(WireConnection):
                 "rolled back; read the result to its end, or close its cursor, before the block ends"
             )
 
+    @property
+    def sent(self) -> int:
+        """How many statements were sent over this connection since it was made, whoever borrowed it."""
+        return self._slot.queries if self._slot is not None else 0
+
     def note_place(self) -> None:
         """Say in reports that this connection was borrowed by the line that called the adapter, not by the adapter."""
         if self._slot is not None:

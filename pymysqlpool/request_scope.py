@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Literal
@@ -57,7 +57,25 @@ class Use:
     place: str  # where it was borrowed; empty unless the scope is watched
     waited: float  # until the pool lent it
     since: float  # monotonic
+    connection: Connection | None  # until its return
     held: float = 0.0  # known after its return
+    queries: int = 0  # known after its return
+    _before: int = field(init=False)  # statements that others had sent
+
+    def __post_init__(self) -> None:
+        assert self.connection is not None
+        self._before = self.connection.sent
+
+    def so_far(self, now: float) -> tuple[float, int]:
+        """Seconds held, and statements sent."""
+        if self.connection is None:
+            return self.held, self.queries
+        return now - self.since, max(0, self.connection.sent - self._before)
+
+    def end(self) -> None:
+        """The lease is about to be returned."""
+        self.held, self.queries = self.so_far(monotonic())
+        self.connection = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +183,7 @@ class RequestScope:
         now = monotonic()
         connection.note_place()
         spot = _borrower.describe_place(_borrower.place()) if self._watch else ""
-        place.use = Use(pool.name, spot, now - started, now)
+        place.use = Use(pool.name, spot, now - started, now, connection)
         place.connection = connection
         if self._closed:  # it ended while we waited, and `close` has not seen this one
             self._give_back(pool, place, None)
@@ -254,13 +272,13 @@ class RequestScope:
         connection, use = place.connection, place.use
         if connection is None or use is None:
             return
+        use.end()
         try:
             pool.give_back(connection, exception)
         except ReturnConnectionToPoolError:
             pass  # the user has closed it: what we wanted
         except Exception:  # noqa: BLE001 - nothing that ends a request may raise
             logger.warning("A connection of pool(%s) could not be given back", pool.name, exc_info=True)
-        use.held = monotonic() - use.since
         self._report(use)
 
     def _report(self, use: Use) -> None:
@@ -276,13 +294,15 @@ class RequestScope:
 
 
 def server_timing(scope: RequestScope) -> str:
-    """The value of a `Server-Timing` header: how long the request waited and held, in milliseconds; or ''."""
+    """The value of a `Server-Timing` header: how long the request waited and held, in milliseconds, and how many
+    statements it sent; or ''."""
     if not scope.uses:
         return ""
     now = monotonic()
     waited = sum(use.waited for use in scope.uses)
-    held = sum(use.held or now - use.since for use in scope.uses)
-    return f"dbwait;dur={waited * 1000:.1f}, db;dur={held * 1000:.1f}"
+    held, queries = (sum(numbers) for numbers in zip(*(use.so_far(now) for use in scope.uses), strict=True))
+    said = "1 query" if queries == 1 else f"{queries} queries"
+    return f'dbwait;dur={waited * 1000:.1f}, db;dur={held * 1000:.1f};desc="{said}"'
 
 
 def commits(status: int, headers: Headers, exception: BaseException | None, veto: CommitVeto | None = None) -> bool:
