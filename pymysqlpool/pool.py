@@ -612,6 +612,7 @@ class ConnectionPool:
                 woken = self._give_locked(slot) if slot.holder == mine else []
             lease._slot = None
             self._wake(woken)
+            self._discard_if_closed()
         if slot.since >= self._tend_at:
             self._tend(slot.since)
         if logger.isEnabledFor(DEBUG):
@@ -625,6 +626,10 @@ class ConnectionPool:
     def _look_again(self) -> None:
         """While a connection became idle, somebody came to wait, or the pool began to close."""
         self._serve()
+        self._discard_if_closed()
+
+    def _discard_if_closed(self) -> None:
+        """What became idle may have been judged before the pool began to close (Invariant 12)."""
         if self._state in (PoolState.CLOSING, PoolState.CLOSED):
             _maintenance.discard_idle(self, Reason.POOL_CLOSED, lambda slot: True)
 
@@ -791,6 +796,7 @@ class ConnectionPool:
         _maintenance.discard_idle(self, Reason.POOL_CLOSED, lambda slot: True)
         while self._ledger.total and monotonic() < deadline:
             _maintenance.reap(self, look_for_dead_threads=True)
+            _maintenance.discard_idle(self, Reason.POOL_CLOSED, lambda slot: True)  # what maintenance had in hand
             self._came_home.clear()
             if self._ledger.total:
                 self._came_home.wait(min(_LOOK_AROUND, max(0.0, deadline - monotonic())))
