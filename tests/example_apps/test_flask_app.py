@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,7 @@ def test_an_interrupted_demo_leaves_no_process_and_no_folder(temporary: str, sto
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a background job ignores it
     ) as demo:
         assert demo.stdout is not None
         server = int(next(line for line in demo.stdout if "process" in line).split("process ")[1].split(";")[0])
