@@ -16,7 +16,6 @@ A `Connection` never decides its own fate: the pool asks `reuse.py`.
 from __future__ import annotations
 
 import sys
-import threading
 from logging import DEBUG
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -228,7 +227,6 @@ class _OfTheSession:
 
 _getframe = sys._getframe
 HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
-_one_at_a_time = threading.Lock()  # of those who delete `_untouched`, where no GIL sees to it
 
 
 class UntouchedConnection(Connection):
@@ -249,6 +247,14 @@ class UntouchedConnection(Connection):
         self._touch()
         return getattr(self, name)
 
+    def _claim(self) -> None:
+        """Delete `_untouched`: of several threads one can, and the others get an AttributeError."""
+        if HAS_GIL:
+            del self._untouched
+        elif self._pool is not None:
+            with self._pool._lock:  # the pool's, which is new in a forked child
+                del self._untouched
+
     def _touch(self) -> None:
         slot = self._slot
         if slot is None:
@@ -259,12 +265,11 @@ class UntouchedConnection(Connection):
         attributes = wire.attributes()
         attributes.update(self.__dict__)
         try:
-            # No call from here to the end, so nothing can interrupt it.
+            # With a GIL no call from here to the end, so nothing can interrupt it.
             if HAS_GIL:
                 del self._untouched
             else:
-                with _one_at_a_time:
-                    del self._untouched
+                self._claim()
         except AttributeError:
             if type(self) is UntouchedConnection:
                 self._refuse_closed()
@@ -315,8 +320,7 @@ class UntouchedConnection(Connection):
     def take_out(self) -> dict[str, Any]:
         slot = self._slot
         try:
-            with _one_at_a_time:
-                del self._untouched
+            self._claim()
         except AttributeError:
             if type(self) is UntouchedConnection:
                 self._refuse_closed()

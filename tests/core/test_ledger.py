@@ -90,14 +90,19 @@ class Books(RuleBasedStateMachine):
     @precondition(lambda self: self.ledger.idle)
     @rule()
     def a_lease_is_lost_on_the_way_from_the_stack(self) -> None:
-        lease = self.ledger.idle.pop()
+        self.take_back(self.ledger.idle.pop())
+
+    def take_back(self, lease: Lease) -> Slot:
+        """`lease` is collected, and its connection closed."""
         slot = lease._slot
+        assert slot is not None
         slot.drop(lease)
         assert self.ledger.dropped.pop() is slot
         assert self.ledger.is_ownerless(slot)
         keeper = Lease()
         self.ledger.close(slot, keeper)
         self.closing.append(keeper)
+        return slot
 
     @precondition(lambda self: self.connecting)
     @rule(data=st.data(), works=st.booleans())
@@ -184,14 +189,7 @@ class Books(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_lease_is_thrown_away(self, data: Any) -> None:
         lease = self.lent.pop(data.draw(st.integers(0, len(self.lent) - 1)))
-        slot = lease._slot
-        assert slot is not None
-        slot.drop(lease)
-        assert self.ledger.dropped.pop() is slot
-        assert self.ledger.is_ownerless(slot)
-        keeper = Lease()
-        self.ledger.close(slot, keeper)
-        self.closing.append(keeper)
+        slot = self.take_back(lease)
         assert not self.ledger.is_ownerless(slot), "reclaimed twice"
         slot.drop(lease)
         assert not self.ledger.dropped, "it was not the owner any more"
