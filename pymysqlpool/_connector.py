@@ -31,6 +31,7 @@ class Connector:
         self._arguments = arguments
         self._asks_for_credentials = any(callable(arguments.get(argument)) for argument in _CALLABLE_ARGUMENTS)
         self._tls_contexts: dict[str, SharedContext] = {}
+        self._converters: dict[str, Any] = {}
         self.baseline: Baseline | None = None  # known since the first connection
 
     def forget_certificates(self) -> None:
@@ -77,7 +78,7 @@ class Connector:
                 self._settings.on_connect(connection)
                 if not _wire.is_between_commands(connection):
                     raise err.InterfaceError(0, "on_connect left the connection in the middle of an exchange")
-            return Wire(connection)
+            return Wire(connection, self._converters)
         except BaseException:
             _wire.cut(connection)
             raise

@@ -28,8 +28,19 @@ class _ProcessId:
         return os.getpid() == self._pid
 
 
+_latest: Mark = (0,)
+
+
 def mark_process() -> Mark:
-    """A new mark of the calling process."""
+    """The mark of the calling process."""
+    global _latest
+    mark = _latest
+    if not mark[0]:
+        mark = _latest = _new_mark()
+    return mark
+
+
+def _new_mark() -> Mark:
     if sys.platform == "linux":
         page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         try:

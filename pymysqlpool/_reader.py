@@ -1,8 +1,8 @@
 """Buffered results, read faster than PyMySQL reads them, and exactly alike.
 
 PyMySQL reads a packet by two small reads, an object and a method call per column. Here whole segments are taken from
-the socket and walked by index. Column definitions, which repeat from query to query, are PyMySQL's own objects, made
-once per distinct definition.
+the socket and walked by index. The column definitions of a result repeat from query to query: PyMySQL's own objects are
+made of them once, and found again by the very bytes they came in.
 
 `Source` stands in the place of the socket's file object, so that whatever this file does not serve (the handshake, OK
 packets, unbuffered results, LOAD DATA LOCAL) goes PyMySQL's own way over the same bytes: none is lost between the two.
@@ -29,9 +29,6 @@ _LARGEST_SEGMENT = 256 * 1024
 _CONTINUED = 0xFFFFFF
 _MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
 _CACHED_COLUMNS = 4096
-
-# Definition and encoding to PyMySQL's packet and its description. Shared, so never changed.
-_columns: dict[tuple[bytes, str], tuple[Any, tuple[Any, ...]]] = {}
 
 # In place of an encoding: ASCII, but the converter makes the same value of the bytes.
 _AS_IT_IS = ""
@@ -67,9 +64,10 @@ class Source:
 
     def read(self, size: int) -> bytes:
         """Exactly `size` bytes; fewer only at the end of the stream. As a buffered file's `read`."""
-        if len(self.buffer) - self.position < size:
-            self._gather(size)
         start = self.position
+        if len(self.buffer) - start < size:
+            self._gather(size)
+            start = 0
         data = self.buffer[start : start + size]
         self.position = start + len(data)
         return data
@@ -85,8 +83,9 @@ class Source:
 
     def _gather(self, size: int) -> None:
         """Receive until `size` bytes are there, without copying all of them at each receive."""
-        parts = [self.buffer[self.position :]]
-        gathered = len(parts[0])
+        rest = self.buffer[self.position :]
+        parts = [rest] if rest else []
+        gathered = len(rest)
         try:
             while gathered < size and self._sock is not None:
                 data = self._sock.recv(self.segment)
@@ -108,33 +107,146 @@ class Source:
         self._sock = None
 
 
-def read_result(connection: Any, result: Any, source: Source) -> None:
-    """Read one reply to a COM_QUERY into `result`, as PyMySQL's `MySQLResult.read` does.
+class BufferedResult:
+    """What a `pymysql.connections.MySQLResult` is to its connection and its cursor, once all of its rows were read."""
+
+    connection: Any = None
+    affected_rows: int | None = None
+    insert_id: int | None = None
+    server_status: int | None = None
+    warning_count = 0
+    message: bytes | None = None
+    field_count = 0
+    fields: list[Any]
+    description: tuple[Any, ...] | None = None
+    converters: list[tuple[str | None, Any]]
+    rows: tuple[tuple[Any, ...], ...] | None = None
+    has_next: int | None = None
+    unbuffered_active = False
+
+
+class _Columns:
+    """The column definitions of a result: what PyMySQL makes of them, and how their values are converted."""
+
+    __slots__ = ("_converting", "_decoders", "_encoding", "_use_unicode", "description", "fields", "next_sequence")
+
+    def __init__(self, fields: list[Any], encoding: str, next_sequence: int) -> None:
+        self.fields = fields
+        self.description = tuple(field.description() for field in fields)
+        self.next_sequence = next_sequence  # number of the packet that follows them
+        self._encoding = encoding
+        self._decoders: Any = None  # those that `_converting` is made of
+        self._use_unicode = False
+        self._converting: list[tuple[str | None, Any]] = []
+
+    def converting(self, connection: Any) -> list[tuple[str | None, Any]]:
+        """For each column the encoding of its text, None for bytes, and the converter, if there is one."""
+        attributes = connection.__dict__
+        shared = attributes.get("_pristine_decoders")  # which nobody changes
+        if shared is None or "decoders" in attributes:
+            return _converting(self.fields, connection.decoders, connection.use_unicode, self._encoding)
+        if self._decoders is not shared or self._use_unicode is not connection.use_unicode:
+            self._converting = _converting(self.fields, shared, connection.use_unicode, self._encoding)
+            self._decoders = shared
+            self._use_unicode = connection.use_unicode
+        return self._converting
+
+
+# By their bytes, with headers, and the connection's encoding. Shared between threads, so never changed in place.
+_known: dict[tuple[bytes, str], _Columns] = {}
+
+
+def read_result(connection: Any, source: Source) -> BufferedResult | None:
+    """Read one reply, as PyMySQL's `MySQLResult.read` does; None, and nothing is read, for what only PyMySQL knows.
 
     Raises what PyMySQL would. A value that cannot be converted is raised after the whole result was read, so that
     the connection stays at a command boundary.
     """
+    if len(source.buffer) - source.position < 5:
+        _receive(connection, source, 4)
+        header = source.buffer[source.position : source.position + 4]
+        if header[3] != connection._next_seq_id or header[:3] == b"\0\0\0":
+            return None  # out of step, or empty: there may come nothing more
+        _receive(connection, source, 5)
+    kind = source.buffer[source.position + 4]
+    if kind == 0:
+        return _read_ok(connection, source)
+    if kind in _NO_RESULT:
+        return None
+    result = BufferedResult()
+    columns = _known_columns(connection, source) or _read_columns(connection, source)
+    result.field_count = len(columns.fields)
+    result.fields = columns.fields.copy()
+    result.description = columns.description
+    result.converters = columns.converting(connection)
+    _read_rows(connection, result, source)
+    return result
+
+
+_NO_RESULT = frozenset({0xFB, 0xFF})  # first bytes: LOAD DATA LOCAL, error
+
+
+def _read_ok(connection: Any, source: Source) -> BufferedResult | None:
+    """An OK packet that is all here: rows, insert id (length-encoded), status, warnings, text."""
+    buffer = source.buffer
+    start = source.position
+    length = buffer[start] | buffer[start + 1] << 8 | buffer[start + 2] << 16
+    end = start + 4 + length
+    if end > len(buffer) or buffer[start + 3] != connection._next_seq_id or not 7 <= length < _CONTINUED:
+        return None
+    result = BufferedResult()
+    result.affected_rows, at = _integer(buffer, start + 5)
+    if at >= end:
+        return None
+    result.insert_id, at = _integer(buffer, at)
+    if at + 4 > end:
+        return None
+    result.server_status, result.warning_count = _read_status(buffer, at)
+    result.message = buffer[at + 4 : end]
+    result.has_next = result.server_status & _MORE_RESULTS
+    source.position = end
+    connection._next_seq_id = (buffer[start + 3] + 1) & 0xFF
+    return result
+
+
+_read_status = struct.Struct("<HH").unpack_from
+
+
+def _integer(data: bytes, at: int) -> tuple[int | None, int]:
+    """The length-encoded integer at `at`, None for NULL, and where it ends."""
+    value = data[at]
+    at += 1
+    if value < 0xFB:
+        return value, at
+    if value == 0xFB or value == 0xFF:  # which PyMySQL takes for NULL
+        return None, at
+    width = _WIDTHS[value]
+    return int.from_bytes(data[at : at + width], "little"), at + width
+
+
+def _known_columns(connection: Any, source: Source) -> _Columns | None:
+    """Step over column definitions that came in the same bytes before; None when they did not, or not all are here."""
+    buffer = source.buffer
+    start = source.position
+    at = start + 5
     try:
-        if source.position == len(source.buffer):
-            _receive(connection, source, 4)
-        payload = _payload(connection, source)
-        kind = payload[0]
-        if 0 < kind < 0xFB:
-            result.field_count = kind
-            _read_columns(connection, result, source)
-            _read_rows(connection, result, source)
-            return
-        packet = protocol.MysqlPacket(payload, connection.encoding)
-        if packet.is_ok_packet():
-            result._read_ok_packet(packet)
-        elif packet.is_load_local_packet():
-            result._read_load_local_packet(packet)
-        else:
-            result.field_count = packet.read_length_encoded_integer()
-            _read_columns(connection, result, source)
-            _read_rows(connection, result, source)
-    finally:
-        result.connection = None
+        for _ in range(buffer[start + 4]):
+            at += 4 + (buffer[at] | buffer[at + 1] << 8)
+        columns = _known.get((buffer[start:at], connection.encoding))
+        if (
+            columns is None
+            or buffer[start + 3] != connection._next_seq_id
+            or buffer[at + 3] != columns.next_sequence
+            or buffer[at + 4] != 0xFE
+            or buffer[at : at + 3] != b"\5\0\0"
+            or at + 9 > len(buffer)
+        ):
+            return None
+    except IndexError:
+        return None
+    source.position = at + 9
+    connection._next_seq_id = (columns.next_sequence + 1) & 0xFF
+    return columns
 
 
 def _payload(connection: Any, source: Source, kind: Any = protocol.MysqlPacket) -> bytes:
@@ -159,25 +271,31 @@ def _payload(connection: Any, source: Source, kind: Any = protocol.MysqlPacket) 
     return connection._read_packet(kind).get_all_data()  # type: ignore[no-any-return]
 
 
-def _read_columns(connection: Any, result: Any, source: Source) -> None:
+def _read_columns(connection: Any, source: Source) -> _Columns:
+    """Read column definitions, and remember them."""
+    buffer = source.buffer
+    start = source.position
     encoding = connection.encoding
-    use_unicode = connection.use_unicode
-    decoders = connection.decoders
+    packet: Any = protocol.MysqlPacket(_payload(connection, source), encoding)
+    number = packet.read_length_encoded_integer()
     fields = []
-    description = []
-    result.converters = converting = []
-    for _ in range(result.field_count):
+    for _ in range(number):
         payload = _payload(connection, source, protocol.FieldDescriptorPacket)
-        known = _columns.get((payload, encoding))
-        if known is None:
-            field: Any = protocol.FieldDescriptorPacket(payload, encoding)
-            known = (field, field.description())
-            if len(_columns) >= _CACHED_COLUMNS:
-                _columns.clear()
-            _columns[payload, encoding] = known
-        field, described = known
-        fields.append(field)
-        description.append(described)
+        fields.append(protocol.FieldDescriptorPacket(payload, encoding))
+    columns = _Columns(fields, encoding, connection._next_seq_id)
+    end = source.position
+    payload = _payload(connection, source)
+    assert protocol.MysqlPacket(payload, encoding).is_eof_packet(), "Protocol error, expecting EOF"
+    if source.buffer is buffer and number < 0xFB:
+        if sum(len(known.fields) for known in list(_known.values())) + number > _CACHED_COLUMNS:
+            _known.clear()
+        _known[buffer[start:end], encoding] = columns
+    return columns
+
+
+def _converting(fields: list[Any], decoders: Any, use_unicode: bool, encoding: str) -> list[tuple[str | None, Any]]:
+    converting: list[tuple[str | None, Any]] = []
+    for field in fields:
         kind = field.type_code
         converter = decoders.get(kind)
         if converter is converters.through:
@@ -196,10 +314,7 @@ def _read_columns(connection: Any, result: Any, source: Source) -> None:
         elif converter is converters.convert_date:
             converter = _date
         converting.append((text, converter))
-    payload = _payload(connection, source)
-    assert protocol.MysqlPacket(payload, encoding).is_eof_packet(), "Protocol error, expecting EOF"
-    result.fields = fields
-    result.description = tuple(description)
+    return converting
 
 
 def _datetime(text: Any) -> Any:
@@ -235,21 +350,23 @@ def _read_rows(connection: Any, result: Any, source: Source) -> None:
     sequence = connection._next_seq_id
     buffer = source.buffer
     position = source.position
+    received = len(buffer)
     while True:
         wanted = 4
         is_usual = True
         start = position + 4
-        if start <= len(buffer):
+        if start <= received:
             length = buffer[position] | buffer[position + 1] << 8 | buffer[position + 2] << 16
             wanted += length
             is_usual = buffer[position + 3] == sequence and 0 < length < _CONTINUED
         end = position + wanted
-        if is_usual and (wanted == 4 or end > len(buffer)):
+        if is_usual and (wanted == 4 or end > received):
             source.position = position
             connection._next_seq_id = sequence
             _receive(connection, source, wanted)
             buffer = source.buffer
             position = source.position
+            received = len(buffer)
             continue
         if is_usual and buffer[start] != 0xFF:
             sequence = (sequence + 1) & 0xFF
@@ -263,6 +380,7 @@ def _read_rows(connection: Any, result: Any, source: Source) -> None:
             sequence = connection._next_seq_id
             buffer = source.buffer
             position = source.position
+            received = len(buffer)
             start, end = 0, len(data)
         if data[start] == 0xFE and end - start < 9:
             source.position = position
@@ -283,14 +401,17 @@ def _read_rows(connection: Any, result: Any, source: Source) -> None:
 
 def _end_rows(connection: Any, result: Any, source: Source, payload: bytes, rows: list[tuple[Any, ...]]) -> None:
     """Note what the EOF packet says."""
-    warning_count, status = struct.unpack_from("<xHH", payload)
+    warning_count, status = _read_eof(payload)
     result.server_status = status
     result.warning_count = warning_count
-    result.has_next = status & _MORE_RESULTS
+    result.has_next = has_next = status & _MORE_RESULTS
     result.affected_rows = len(rows)
     result.rows = tuple(rows)
     source.segment = _SEGMENT
-    connection._reply_read(status, warning_count, 0, result.has_next)
+    connection._reply_read(status, warning_count, 0, has_next)
+
+
+_read_eof = struct.Struct("<xHH").unpack_from  # 0xfe, warnings, status flags
 
 
 def _skip_rows(connection: Any, result: Any, source: Source) -> None:
@@ -310,12 +431,11 @@ def _row(data: bytes, at: int, end: int, converting: list[tuple[str | None, Any]
         size = data[at]
         at += 1
         if size > 0xFA:
-            if size == 0xFB or size == 0xFF:  # NULL; and what PyMySQL takes for it
+            length, at = _integer(data, at - 1)
+            if length is None:
                 row.append(None)
                 continue
-            width = _WIDTHS[size]
-            size = int.from_bytes(data[at : at + width], "little")
-            at += width
+            size = length
         after = at + size
         if after > end:
             raise _DoesNotFit
@@ -350,5 +470,8 @@ def _receive(connection: Any, source: Source, wanted: int) -> None:
         connection._sock.settimeout(connection._read_timeout)
         connection._current_timeout = connection._read_timeout
     data = connection._read_bytes(wanted)
-    source.buffer = data + source.buffer[source.position :]
-    source.position = 0
+    if source.position >= wanted:
+        source.position -= wanted
+    else:  # it was read in several pieces
+        source.buffer = data + source.buffer[source.position :]
+        source.position = 0

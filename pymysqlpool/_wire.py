@@ -37,11 +37,12 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pymysql import connections, converters, err, protocol
+from pymysql import connections, err, protocol
 from pymysql.constants import COMMAND, CR, ER, SERVER_STATUS
 
 from . import _borrower as borrower
 from . import _statements
+from ._fork import Mark, mark_process
 from ._reader import Source, read_result
 from ._statements import AUTOCOMMIT, DATABASE, INSERT_ID, NOTHING, STATE, TRANSACTION, WROTE
 from ._tls import SharedContext
@@ -55,11 +56,12 @@ _IN_TRANS = SERVER_STATUS.SERVER_STATUS_IN_TRANS
 _COM_QUERY = COMMAND.COM_QUERY
 # For so long after the server was heard, a look at the socket tells nothing new: news of its end is still on its way.
 TRUST = 20e-6  # seconds
+_LARGEST_STATEMENT = 0xFFFFFF - 1  # bytes that go in one packet
+_pack_command = struct.Struct("<iB").pack  # 3 bytes of length, the packet's number 0, the command
 _UNKNOWN_TIMEOUT = -1.0  # makes PyMySQL set the socket's timeout anew
 
 _read_statement = _statements.read
-_borrower = borrower.current
-_getpid = os.getpid
+_thread = borrower.local
 
 # A command as `pipeline` sends it: its COM_ number and its argument.
 Command = tuple[int, bytes]
@@ -189,6 +191,7 @@ class WireConnection(_PyMySQLConnection):
     _slot: Any = None  # the slot of the lease; its `borrower` is whoever used it last
     _establishing = False
     _owner_pid = 0
+    _here: Mark = (1,)  # whether this is still that process
     _current_timeout: float | None = None  # PyMySQL 1.1 has none
     _result: Any = None  # a dead handle has none: a cursor that outlives it asks
     _tls_contexts: dict[str, SharedContext] | None = None  # of a pool's connections
@@ -201,7 +204,7 @@ class WireConnection(_PyMySQLConnection):
         exchange = self._exchange
         if exchange is None or self._sock is None:
             self._refuse_closed()
-        if self._owner_pid != _getpid():
+        if not self._here[0]:
             raise ForkedConnectionError(
                 f"this connection belongs to process {self._owner_pid}, which forked this one; borrow another"
             )
@@ -217,18 +220,33 @@ class WireConnection(_PyMySQLConnection):
             if slot.holder != id(self):
                 exchange.release()
                 self._refuse_taken_back()
-            slot.borrower = _borrower()
-            slot.queries += command == _COM_QUERY
+            slot.borrower = _thread.reference
         if isinstance(sql, str):
             sql = sql.encode(self.encoding)
-        effect = _read_statement(sql) if command == _COM_QUERY else _EFFECT_OF_COMMAND.get(command, STATE)
+        if command == _COM_QUERY:
+            effect = _read_statement(sql)
+            if slot is not None:
+                slot.queries += 1
+        else:
+            effect = _EFFECT_OF_COMMAND.get(command, STATE)
         self._effect = effect
         self._marks |= effect & ~AUTOCOMMIT
         try:
-            super()._execute_command(command, sql)
+            if len(sql) < _LARGEST_STATEMENT:
+                self._result = None
+                self._write_bytes(_pack_command(len(sql) + 1, command) + sql)
+                self._next_seq_id = 1
+            else:
+                super()._execute_command(command, sql)
         except AttributeError:  # of None, where the socket was
             self._refuse_if_closed()
             raise
+
+    def query(self, sql: Any, unbuffered: bool = False) -> int:
+        if isinstance(sql, str):
+            sql = sql.encode(self.encoding)
+        self._execute_command(_COM_QUERY, sql)
+        return self._read_query_result(unbuffered)
 
     def _finish_previous(self) -> None:
         """As PyMySQL does before a new command: read what is left of an unbuffered or a multiple result."""
@@ -288,10 +306,11 @@ class WireConnection(_PyMySQLConnection):
         marks = self._marks
         if status & _IN_TRANS:
             marks |= TRANSACTION
-        else:
+        elif marks:
             marks &= ~(TRANSACTION | WROTE)
-        foreseen = self._effect & (AUTOCOMMIT | DATABASE)
-        if status & _SESSION_STATE_CHANGED and not foreseen and not _tells_of_transactions_only(message):
+        if status & _SESSION_STATE_CHANGED and not (
+            self._effect & (AUTOCOMMIT | DATABASE) or _tells_of_transactions_only(message)
+        ):
             marks |= STATE
         if insert_id:
             marks |= INSERT_ID
@@ -301,10 +320,12 @@ class WireConnection(_PyMySQLConnection):
         self.server_status = status
         slot = self._slot
         if slot is not None:
-            slot.in_transaction = bool(status & _IN_TRANS)
+            slot.in_transaction = status & _IN_TRANS
             slot.heard_until = monotonic() + TRUST
         if not has_next:
-            self._end_exchange()
+            exchange = self._exchange
+            if exchange is not None and exchange.locked():
+                exchange.release()
 
     def _reply_failed(self) -> None:
         """The server refused with an error packet, which ends the exchange. Its status is not known."""
@@ -336,25 +357,27 @@ class WireConnection(_PyMySQLConnection):
 
     def _read_query_result(self, unbuffered: bool = False) -> int:
         self._result = None
-        result: Any = WireResult(self)
+        result: Any = None
         source = self._rfile
-        if unbuffered:
-            result.init_unbuffered_query()
-        elif type(source) is Source:
+        if type(source) is Source and not unbuffered:
             try:
-                read_result(self, result, source)
+                result = read_result(self, source)
             except AttributeError:  # of None, where the socket was
                 self._refuse_if_closed()
                 raise
-        else:
-            result.read()
-        self._result = result
+        if result is None:
+            result = WireResult(self)
+            if unbuffered:
+                result.init_unbuffered_query()
+            else:
+                result.read()
         if result.field_count == 0:  # an OK packet; a result set was noted when its EOF was read
             if result.affected_rows:
                 self._marks |= WROTE
             self._reply_read(
                 result.server_status, result.warning_count, result.insert_id, result.has_next, result.message or b""
             )
+        self._result = result
         self._affected_rows = result.affected_rows
         return self._affected_rows
 
@@ -374,7 +397,8 @@ class WireConnection(_PyMySQLConnection):
     def connect(self, sock: socket.socket | None = None) -> None:
         self._exchange = threading.Lock()
         self._fetch = threading.Lock()
-        self._owner_pid = _getpid()
+        self._owner_pid = os.getpid()
+        self._here = mark_process()
         self._marks = NOTHING
         super().connect(sock)
         if self._reads_fast:
@@ -602,15 +626,21 @@ class Wire:
     reset. So a true answer means: dead.
     """
 
-    __slots__ = ("_attributes", "_timeout", "autocommit_status", "exchange", "readable", "sock")
+    __slots__ = ("_attributes", "_timeout", "attributes", "autocommit_status", "exchange", "readable", "sock")
 
-    def __init__(self, connection: WireConnection) -> None:
-        """Take the session out of `connection`, which is left without one."""
+    def __init__(self, connection: WireConnection, converters: dict[str, Any]) -> None:
+        """Take the session out of `connection`, which is left without one.
+
+        Args:
+            converters: those that the pool's connections share, as far as they are the same; filled here.
+        """
         attributes, connection.__dict__ = connection.__dict__, {}
         self.sock: Any = attributes["_sock"]
         self.exchange: threading.Lock = attributes["_exchange"]
-        attributes["_pristine_decoders"] = attributes.pop("decoders", None) or dict(converters.decoders)
-        attributes["_pristine_encoders"] = attributes.pop("encoders", None) or dict(converters.encoders)
+        for name in ("decoders", "encoders"):
+            own = attributes.pop(name)
+            shared = converters.setdefault(name, own)
+            attributes[f"_pristine_{name}"] = shared if shared == own else own
         attributes["_result"] = None
         attributes.pop("_error_args", None)
         attributes["_marks"] = NOTHING
@@ -620,12 +650,10 @@ class Wire:
         self.sock.settimeout(self._timeout)
         attributes["_current_timeout"] = self._timeout
         self._attributes = attributes
+        # The attributes of a new handle onto this session. Not a method, which would cost a call at every borrow.
+        self.attributes: Callable[[], dict[str, Any]] = attributes.copy
         self.autocommit_status: int = attributes["server_status"] & AUTOCOMMIT_STATUS
         self.readable = _readable(self.sock)
-
-    def attributes(self) -> dict[str, Any]:
-        """The attributes of a new handle onto this session."""
-        return self._attributes.copy()
 
     def is_quiet(self, attributes: Mapping[str, Any]) -> bool:
         """Whether the handle with these attributes is at a command boundary. If so, takes the exchange lock.

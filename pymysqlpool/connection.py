@@ -40,16 +40,18 @@ class Connection(WireConnection):
     """
 
     # Apart from the attributes of the session, which come and go in one step.
-    __slots__ = ("_code", "_offset", "_pool", "_slot", "_untouched")
+    __slots__ = ("_code", "_offset", "_pool", "_returned_code", "_returned_offset", "_slot", "_untouched")
     _pool: ConnectionPool | None
     _slot: Slot | None
-    _code: Any  # of an untouched lease that was given back: where it was borrowed, see `Slot.place`
+    # Of a lease that was given back: where it was borrowed, and where it was given back, see `Slot.place`.
+    _code: Any
     _offset: int
+    _returned_code: Any
+    _returned_offset: int
     _untouched: None  # there as long as the lease is neither used nor given back
 
     _depth = 0  # with-blocks that are open
     _returned: _borrower.Place | None = None  # where it was given back
-    _borrowed: _borrower.Place | None = None  # where it was borrowed; known when it was given back
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._pool = None
@@ -185,6 +187,11 @@ class Connection(WireConnection):
 
     # -- after the end -------------------------------------------------------------------------------------
 
+    @property
+    def _borrowed(self) -> _borrower.Place | None:
+        """Where it was borrowed; known when it was given back."""
+        return _borrower.spell_out(getattr(self, "_code", None), getattr(self, "_offset", 0))
+
     def _refuse_closed(self) -> NoReturn:
         if self._pool is not None and "_live" not in self.__dict__:  # or being given back by another thread
             raise ReturnConnectionToPoolError(
@@ -263,7 +270,9 @@ class UntouchedConnection(Connection):
         if wire is None or slot.holder != id(self):
             self._refuse_taken_back()
         attributes = wire.attributes()
-        attributes.update(self.__dict__)
+        own = self.__dict__
+        if own:
+            attributes.update(own)
         try:
             # With a GIL no call from here to the end, so nothing can interrupt it.
             if HAS_GIL:
@@ -336,10 +345,6 @@ class UntouchedConnection(Connection):
     def _returned(self) -> _borrower.Place | None:  # type: ignore[override]  # nobody sets it, on this class
         return None if self._slot is not None else "an unknown place"
 
-    @property
-    def _borrowed(self) -> _borrower.Place | None:  # type: ignore[override]
-        return _borrower.spell_out(getattr(self, "_code", None), getattr(self, "_offset", 0))
-
     def _refuse_closed(self) -> NoReturn:
         assert self._pool is not None
         raise ReturnConnectionToPoolError(
@@ -388,6 +393,10 @@ class ReturnedConnection(Connection):
         if name.startswith("__"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         self._refuse_closed()
+
+    @property
+    def _returned(self) -> _borrower.Place | None:  # type: ignore[override]
+        return _borrower.spell_out(self._returned_code, self._returned_offset)
 
     def ping(self, *arguments: Any, **named: Any) -> None:
         self._refuse_closed()

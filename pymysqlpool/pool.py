@@ -580,8 +580,11 @@ class ConnectionPool:
         attributes = lease.take_out()
         assert slot is not None
         # From here on the handle is dead: its attributes are taken out in one step (Invariant 7).
-        returned = (frame.f_code, frame.f_lasti) if not self._records_stacks else _borrower.stack()
-        lease.__dict__ = {"_returned": returned, "_borrowed": _borrower.spell_out(slot.place, slot.offset)}
+        lease._code = slot.place
+        lease._offset = slot.offset
+        lease._returned_code = _borrower.stack() if self._records_stacks else frame.f_code
+        lease._returned_offset = frame.f_lasti
+        lease.__dict__ = {}
         lease.__class__ = ReturnedConnection
         now = monotonic()
         if (

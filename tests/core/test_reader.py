@@ -148,6 +148,7 @@ class Conversation:
     turns: tuple[tuple[tuple[bytes, ...], ...], ...]  # of each statement: the server's turns, in pieces
     ending: str  # and after the last turn: "closed", "silent" or "reset"
     broken_at: int | None  # the statement whose reply makes no sense
+    is_lent: bool = False  # ours has the converters that a pool shares between its connections
 
     @property
     def is_broken(self) -> bool:
@@ -178,6 +179,9 @@ def conversation(seed: int, file: Path) -> Conversation:
     broken_at = random.randrange(statements) if random.random() < 0.6 else None
     turns: list[tuple[tuple[bytes, ...], ...]] = []
     for index in range(statements):
+        if turns and broken_at is None and random.random() < 0.2:
+            turns.append(random.choice(turns))
+            continue
         asks: tuple[tuple[bytes, ...], ...] = ()
         if random.random() < 0.04 and broken_at is None:
             asked = random.choice((file, file.with_name("nowhere")))
@@ -188,7 +192,9 @@ def conversation(seed: int, file: Path) -> Conversation:
         stream = replies.broken(random, reply) if index == broken_at else b"".join(reply)
         turns.append((*asks, tuple(replies.in_pieces(random, stream))))
     cursors = tuple(random.choice(CURSORS) for _ in range(statements))
-    return Conversation(options, cursors, tuple(turns), random.choice(("closed", "silent", "reset")), broken_at)
+    return Conversation(
+        options, cursors, tuple(turns), random.choice(("closed", "silent", "reset")), broken_at, seed % 2 == 1
+    )
 
 
 LOGIN = ((replies.packets([replies.GREETING], 0)[0],), (replies.packets([replies.OK], 2)[0],))
@@ -209,6 +215,8 @@ def hold(kind: type[Any], talk: Conversation, sock: Any) -> list[Step]:
     """Have the conversation on a connection of that kind; what happened."""
     connection = kind(user="u", autocommit=None, ssl_disabled=True, defer_connect=True, **talk.options)
     connection.connect(sock)
+    if kind is Connection and talk.is_lent:
+        share_converters(connection, talk.options["conv"])
     steps: list[Step] = []
     for index, cursor_type in enumerate(talk.cursors):
         cursor = connection.cursor(cursor_type)
@@ -238,6 +246,15 @@ def hold(kind: type[Any], talk: Conversation, sock: Any) -> list[Step]:
         cursor._result = cursor.connection = None  # it would read on when it is collected
     forget(connection)
     return steps
+
+
+def share_converters(connection: Any, conv: Any) -> None:
+    attributes = connection.__dict__
+    own = (conv, attributes.pop("decoders"), attributes.pop("encoders"))
+    _, attributes["_pristine_decoders"], attributes["_pristine_encoders"] = SHARED.setdefault(id(conv), own)
+
+
+SHARED: dict[int, tuple[Any, ...]] = {}  # converters, by the option `conv` they are made of
 
 
 def listed(fetch: Callable[..., Any], *arguments: Any) -> list[Any]:
