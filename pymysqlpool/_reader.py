@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date, datetime
 from typing import Any
@@ -32,6 +33,10 @@ _CACHED_COLUMNS = 4096
 
 # In place of an encoding: ASCII, but the converter makes the same value of the bytes.
 _AS_IT_IS = ""
+
+
+# For each column the encoding of its text, None for bytes, and the converter, if there is one.
+_Converting = list[tuple[str | None, Any]]
 
 
 class _DoesNotFit(Exception):
@@ -65,8 +70,12 @@ class Source:
     def read(self, size: int) -> bytes:
         """Exactly `size` bytes; fewer only at the end of the stream. As a buffered file's `read`."""
         start = self.position
-        if len(self.buffer) - start < size:
-            self._gather(size)
+        if len(self.buffer) < start + size:
+            if start == len(self.buffer) and self._sock is not None:
+                self.buffer = self._sock.recv(self.segment)
+                self.position = 0
+            if len(self.buffer) - self.position < size:
+                self._gather(size)
             start = 0
         data = self.buffer[start : start + size]
         self.position = start + len(data)
@@ -108,7 +117,7 @@ class Source:
 
 
 class BufferedResult:
-    """What a `pymysql.connections.MySQLResult` is to its connection and its cursor, once all of its rows were read."""
+    """What a `pymysql.connections.MySQLResult` is to its connection and its cursor, once all of it was read."""
 
     connection: Any = None
     affected_rows: int | None = None
@@ -117,9 +126,8 @@ class BufferedResult:
     warning_count = 0
     message: bytes | None = None
     field_count = 0
-    fields: list[Any]
+    fields: Sequence[Any] = ()
     description: tuple[Any, ...] | None = None
-    converters: list[tuple[str | None, Any]]
     rows: tuple[tuple[Any, ...], ...] | None = None
     has_next: int | None = None
     unbuffered_active = False
@@ -128,32 +136,31 @@ class BufferedResult:
 class _Columns:
     """The column definitions of a result: what PyMySQL makes of them, and how their values are converted."""
 
-    __slots__ = ("_converting", "_decoders", "_encoding", "_use_unicode", "description", "fields", "next_sequence")
+    __slots__ = ("_encoding", "_latest", "description", "end", "fields", "number")
 
     def __init__(self, fields: list[Any], encoding: str, next_sequence: int) -> None:
         self.fields = fields
+        self.number = len(fields)
         self.description = tuple(field.description() for field in fields)
-        self.next_sequence = next_sequence  # number of the packet that follows them
+        self.end = bytes([5, 0, 0, next_sequence, 0xFE])  # how the EOF packet begins that follows them
         self._encoding = encoding
-        self._decoders: Any = None  # those that `_converting` is made of
-        self._use_unicode = False
-        self._converting: list[tuple[str | None, Any]] = []
+        self._latest: tuple[Any, bool, _Converting] = (None, False, [])  # `_converting` and what it was made of
 
-    def converting(self, connection: Any) -> list[tuple[str | None, Any]]:
-        """For each column the encoding of its text, None for bytes, and the converter, if there is one."""
+    def converting(self, connection: Any) -> _Converting:
+        decoders, use_unicode, converting = self._latest
         attributes = connection.__dict__
-        shared = attributes.get("_pristine_decoders")  # which nobody changes
-        if shared is None or "decoders" in attributes:
-            return _converting(self.fields, connection.decoders, connection.use_unicode, self._encoding)
-        if self._decoders is not shared or self._use_unicode is not connection.use_unicode:
-            self._converting = _converting(self.fields, shared, connection.use_unicode, self._encoding)
-            self._decoders = shared
-            self._use_unicode = connection.use_unicode
-        return self._converting
+        if "decoders" in attributes:  # its borrower may have changed them
+            return _converting(self.fields, attributes["decoders"], connection.use_unicode, self._encoding)
+        if decoders is not attributes["_pristine_decoders"] or use_unicode is not connection.use_unicode:
+            decoders, use_unicode = attributes["_pristine_decoders"], connection.use_unicode
+            converting = _converting(self.fields, decoders, use_unicode, self._encoding)
+            self._latest = decoders, use_unicode, converting
+        return converting
 
 
 # By their bytes, with headers, and the connection's encoding. Shared between threads, so never changed in place.
 _known: dict[tuple[bytes, str], _Columns] = {}
+_known_number = 0  # of columns in it; a lost update only keeps some more
 
 
 def read_result(connection: Any, source: Source) -> BufferedResult | None:
@@ -164,10 +171,11 @@ def read_result(connection: Any, source: Source) -> BufferedResult | None:
     """
     if len(source.buffer) - source.position < 5:
         _receive(connection, source, 4)
-        header = source.buffer[source.position : source.position + 4]
-        if header[3] != connection._next_seq_id or header[:3] == b"\0\0\0":
-            return None  # out of step, or empty: there may come nothing more
-        _receive(connection, source, 5)
+        if len(source.buffer) - source.position < 5:
+            header = source.buffer[source.position :]
+            if header[3] != connection._next_seq_id or header[:3] == b"\0\0\0":
+                return None  # out of step, or empty: there may come nothing more
+            _receive(connection, source, 5)
     kind = source.buffer[source.position + 4]
     if kind == 0:
         return _read_ok(connection, source)
@@ -175,11 +183,13 @@ def read_result(connection: Any, source: Source) -> BufferedResult | None:
         return None
     result = BufferedResult()
     columns = _known_columns(connection, source) or _read_columns(connection, source)
-    result.field_count = len(columns.fields)
-    result.fields = columns.fields.copy()
+    result.field_count = columns.number
+    result.fields = columns.fields
     result.description = columns.description
-    result.converters = columns.converting(connection)
-    _read_rows(connection, result, source)
+    rows, payload = _read_rows(connection, source, columns.converting(connection))
+    result.rows = tuple(rows)
+    result.affected_rows = len(rows)
+    _end_rows(connection, source, result, payload)
     return result
 
 
@@ -233,19 +243,18 @@ def _known_columns(connection: Any, source: Source) -> _Columns | None:
         for _ in range(buffer[start + 4]):
             at += 4 + (buffer[at] | buffer[at + 1] << 8)
         columns = _known.get((buffer[start:at], connection.encoding))
+        sequence = connection._next_seq_id
         if (
             columns is None
-            or buffer[start + 3] != connection._next_seq_id
-            or buffer[at + 3] != columns.next_sequence
-            or buffer[at + 4] != 0xFE
-            or buffer[at : at + 3] != b"\5\0\0"
+            or buffer[start + 3] != sequence
+            or buffer[at : at + 5] != columns.end
             or at + 9 > len(buffer)
         ):
             return None
     except IndexError:
         return None
     source.position = at + 9
-    connection._next_seq_id = (columns.next_sequence + 1) & 0xFF
+    connection._next_seq_id = (sequence + columns.number + 2) & 0xFF
     return columns
 
 
@@ -287,14 +296,21 @@ def _read_columns(connection: Any, source: Source) -> _Columns:
     payload = _payload(connection, source)
     assert protocol.MysqlPacket(payload, encoding).is_eof_packet(), "Protocol error, expecting EOF"
     if source.buffer is buffer and number < 0xFB:
-        if sum(len(known.fields) for known in list(_known.values())) + number > _CACHED_COLUMNS:
-            _known.clear()
-        _known[buffer[start:end], encoding] = columns
+        _remember(buffer[start:end], encoding, columns)
     return columns
 
 
-def _converting(fields: list[Any], decoders: Any, use_unicode: bool, encoding: str) -> list[tuple[str | None, Any]]:
-    converting: list[tuple[str | None, Any]] = []
+def _remember(packets: bytes, encoding: str, columns: _Columns) -> None:
+    global _known_number
+    _known_number += columns.number
+    if _known_number > _CACHED_COLUMNS:
+        _known.clear()
+        _known_number = columns.number
+    _known[packets, encoding] = columns
+
+
+def _converting(fields: list[Any], decoders: Any, use_unicode: bool, encoding: str) -> _Converting:
+    converting: _Converting = []
     for field in fields:
         kind = field.type_code
         converter = decoders.get(kind)
@@ -344,69 +360,65 @@ def _date(text: Any) -> Any:
     return converters.convert_date(text)
 
 
-def _read_rows(connection: Any, result: Any, source: Source) -> None:
+def _read_rows(connection: Any, source: Source, converting: _Converting) -> tuple[list[tuple[Any, ...]], bytes]:
+    """The rows, and the payload of the EOF packet that ends them."""
     rows: list[tuple[Any, ...]] = []
-    converting = result.converters
-    sequence = connection._next_seq_id
+    sequence = connection._next_seq_id << 24
     buffer = source.buffer
     position = source.position
     received = len(buffer)
     while True:
-        wanted = 4
-        is_usual = True
         start = position + 4
-        if start <= received:
-            length = buffer[position] | buffer[position + 1] << 8 | buffer[position + 2] << 16
-            wanted += length
-            is_usual = buffer[position + 3] == sequence and 0 < length < _CONTINUED
-        end = position + wanted
-        if is_usual and (wanted == 4 or end > received):
-            source.position = position
-            connection._next_seq_id = sequence
-            _receive(connection, source, wanted)
-            buffer = source.buffer
-            position = source.position
-            received = len(buffer)
-            continue
-        if is_usual and buffer[start] != 0xFF:
-            sequence = (sequence + 1) & 0xFF
+        # Of a packet that is in step the number goes away, and the length remains; else it is beyond any length.
+        length = _read_header(buffer, position)[0] ^ sequence if start <= received else 0
+        end = start + length
+        if end <= received and 0 < length < _CONTINUED and buffer[start] != 0xFF:
+            sequence = (sequence + _ONE) & _NUMBER
             position = end
             data = buffer
         else:
-            # Out of step, empty, 16 MB, an error packet: PyMySQL's own way, which raises or joins.
             source.position = position
-            connection._next_seq_id = sequence
+            connection._next_seq_id = sequence >> 24
+            if start > received or (end > received and length < _CONTINUED):
+                _receive(connection, source, 4 + length)
+                buffer = source.buffer
+                position = source.position
+                received = len(buffer)
+                continue
+            # Out of step, empty, 16 MB, an error packet: PyMySQL's own way, which raises or joins.
             data = connection._read_packet().get_all_data()
-            sequence = connection._next_seq_id
+            sequence = connection._next_seq_id << 24
             buffer = source.buffer
             position = source.position
             received = len(buffer)
             start, end = 0, len(data)
         if data[start] == 0xFE and end - start < 9:
             source.position = position
-            connection._next_seq_id = sequence
-            _end_rows(connection, result, source, data[start:end], rows)
-            return
+            connection._next_seq_id = sequence >> 24
+            return rows, data[start:end]
         try:
             rows.append(_row(data, start, end, converting))
         except Exception as error:
             source.position = position
-            connection._next_seq_id = sequence
+            connection._next_seq_id = sequence >> 24
             if isinstance(error, _DoesNotFit):
                 _raise_as_pymysql(data[start:end], len(converting))
             with suppress(Exception):  # what is wrong with the rest shows in the connection's state
-                _skip_rows(connection, result, source)
+                _skip_rows(connection, source)
             raise
 
 
-def _end_rows(connection: Any, result: Any, source: Source, payload: bytes, rows: list[tuple[Any, ...]]) -> None:
+_read_header = struct.Struct("<I").unpack_from  # 3 bytes of length, the packet's number
+_ONE = 1 << 24  # in such a header
+_NUMBER = 0xFF << 24
+
+
+def _end_rows(connection: Any, source: Source, result: BufferedResult, payload: bytes) -> None:
     """Note what the EOF packet says."""
     warning_count, status = _read_eof(payload)
     result.server_status = status
     result.warning_count = warning_count
     result.has_next = has_next = status & _MORE_RESULTS
-    result.affected_rows = len(rows)
-    result.rows = tuple(rows)
     source.segment = _SEGMENT
     connection._reply_read(status, warning_count, 0, has_next)
 
@@ -414,16 +426,16 @@ def _end_rows(connection: Any, result: Any, source: Source, payload: bytes, rows
 _read_eof = struct.Struct("<xHH").unpack_from  # 0xfe, warnings, status flags
 
 
-def _skip_rows(connection: Any, result: Any, source: Source) -> None:
+def _skip_rows(connection: Any, source: Source) -> None:
     """Read and forget the rest of a result, so that the connection is in step."""
     while True:
         payload = _payload(connection, source)
         if payload[0] == 0xFE and len(payload) < 9:
-            _end_rows(connection, result, source, payload, [])
+            _end_rows(connection, source, BufferedResult(), payload)
             return
 
 
-def _row(data: bytes, at: int, end: int, converting: list[tuple[str | None, Any]]) -> tuple[Any, ...]:
+def _row(data: bytes, at: int, end: int, converting: _Converting) -> tuple[Any, ...]:
     row: list[Any] = []
     for text, converter in converting:
         if at >= end:

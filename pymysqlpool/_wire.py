@@ -357,14 +357,14 @@ class WireConnection(_PyMySQLConnection):
 
     def _read_query_result(self, unbuffered: bool = False) -> int:
         self._result = None
-        result: Any = None
         source = self._rfile
-        if type(source) is Source and not unbuffered:
-            try:
+        result: Any = None
+        try:
+            if not unbuffered and type(source) is Source:
                 result = read_result(self, source)
-            except AttributeError:  # of None, where the socket was
-                self._refuse_if_closed()
-                raise
+        except AttributeError:  # of None, where the socket was
+            self._refuse_if_closed()
+            raise
         if result is None:
             result = WireResult(self)
             if unbuffered:
