@@ -19,17 +19,14 @@ _UNLIMITED_FROM = 64  # connects at a time
 
 
 class ConnectGate:
-    __slots__ = ("_delay", "_limit", "error", "next_attempt")
+    __slots__ = ("_delay", "_limit", "error", "failing", "next_attempt")
 
     def __init__(self) -> None:
+        self.failing = False  # the last attempt failed
         self._delay = 0.0  # seconds; 0 while all is well
         self._limit: int | None = None  # connects at a time; None: any number
         self.next_attempt = 0.0  # monotonic
         self.error: BaseException | None = None  # the last failure, while it lasts
-
-    @property
-    def failing(self) -> bool:
-        return self._delay > 0
 
     def allows(self, connecting: int, now: float) -> bool:
         """Whether one more may connect while `connecting` others do."""
@@ -40,11 +37,13 @@ class ConnectGate:
     def failed(self, now: float, error: BaseException) -> None:
         unheard = bool(error.args) and error.args[0] in _NOBODY_LISTENS
         self._delay = min(LONGEST_DELAY_UNHEARD if unheard else LONGEST_DELAY, self._delay * 2 or FIRST_DELAY)
+        self.failing = True
         self._limit = 1
         self.next_attempt = now + self._delay * random.uniform(0.8, 1.2)
         self.error = error
 
     def succeeded(self) -> None:
+        self.failing = False
         self._delay = 0.0
         self.error = None
         if self._limit is not None:

@@ -23,6 +23,9 @@ class WaiterState(Enum):
     GONE = "gone"
 
 
+GIVEN = WaiterState.GIVEN  # set last: who reads it may use what the lease has, without the lock
+
+
 class Waiter:
     """A caller in the queue, in order of `arrival`. Subclasses say how to wake it."""
 

@@ -53,6 +53,7 @@ COM_RESET_CONNECTION = 0x1F
 _SESSION_STATE_CHANGED = 0x4000
 AUTOCOMMIT_STATUS = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
 _IN_TRANS = SERVER_STATUS.SERVER_STATUS_IN_TRANS
+_TELLING = _IN_TRANS | _SESSION_STATE_CHANGED
 _COM_QUERY = COMMAND.COM_QUERY
 # For so long after the server was heard, a look at the socket tells nothing new: news of its end is still on its way.
 TRUST = 20e-6  # seconds
@@ -230,7 +231,8 @@ class WireConnection(_PyMySQLConnection):
         else:
             effect = _EFFECT_OF_COMMAND.get(command, STATE)
         self._effect = effect
-        self._marks |= effect & ~AUTOCOMMIT
+        if effect:
+            self._marks |= effect & ~AUTOCOMMIT
         try:
             if len(sql) < _LARGEST_STATEMENT:
                 self._result = None
@@ -303,20 +305,8 @@ class WireConnection(_PyMySQLConnection):
         self, status: int, warning_count: int, insert_id: int, has_next: bool | None, message: bytes = b""
     ) -> None:
         """A whole reply was read: note what it says, and when none follows, that the wire is quiet."""
-        marks = self._marks
-        if status & _IN_TRANS:
-            marks |= TRANSACTION
-        elif marks:
-            marks &= ~(TRANSACTION | WROTE)
-        if status & _SESSION_STATE_CHANGED and not (
-            self._effect & (AUTOCOMMIT | DATABASE) or _tells_of_transactions_only(message)
-        ):
-            marks |= STATE
-        if insert_id:
-            marks |= INSERT_ID
-        if warning_count:
-            marks |= STATE  # SHOW WARNINGS would show them to the next borrower; no statement clears them
-        self._marks = marks
+        if self._marks or status & _TELLING or warning_count or insert_id:
+            self._mark(status, warning_count, insert_id, message)
         self.server_status = status
         slot = self._slot
         if slot is not None:
@@ -326,6 +316,22 @@ class WireConnection(_PyMySQLConnection):
             exchange = self._exchange
             if exchange is not None and exchange.locked():
                 exchange.release()
+
+    def _mark(self, status: int, warning_count: int, insert_id: int, message: bytes) -> None:
+        """Note what a reply tells of the session."""
+        marks = self._marks
+        if status & _IN_TRANS:
+            marks |= TRANSACTION
+        else:
+            marks &= ~(TRANSACTION | WROTE)
+        foreseen = self._effect & (AUTOCOMMIT | DATABASE)
+        if status & _SESSION_STATE_CHANGED and not foreseen and not _tells_of_transactions_only(message):
+            marks |= STATE
+        if insert_id:
+            marks |= INSERT_ID
+        if warning_count:
+            marks |= STATE  # SHOW WARNINGS would show them to the next borrower; no statement clears them
+        self._marks = marks
 
     def _reply_failed(self) -> None:
         """The server refused with an error packet, which ends the exchange. Its status is not known."""

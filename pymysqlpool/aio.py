@@ -176,14 +176,13 @@ class AsyncConnectionPool:
                 if not waiting_since:
                     waiting_since = now
                     self._reap()
-                    pool._serve()  # what became idle while this call queued
+                    if pool._ledger.idle:  # became so while this call queued
+                        pool._serve()
                 if not await waiter.wait(pool._next_look(waiter, wish) - now):
                     self._reap(look_for_dead_borrowers=True)
         finally:
             if waiting_since:
-                with pool._lock:
-                    pool._counters.waits += 1
-                    pool._counters.wait_time += monotonic() - waiting_since
+                pool._counters.waited(monotonic() - waiting_since)
 
     async def _is_fit(
         self, lease: Connection, slot: Slot, waiter: AsyncWaiter, pre_ping: bool | float, wish: _Wish

@@ -36,7 +36,7 @@ from ._ledger import CLOSING, CONNECTING, IDLE, IN_USE, RESERVED, Ledger, Slot
 from ._log import logger
 from ._session import Cleanup
 from ._statements import TRANSACTION, WROTE
-from ._waiter import ThreadWaiter, Waiter
+from ._waiter import GIVEN, ThreadWaiter, Waiter
 from ._wire import TRUST, Wire
 from .connection import HAS_GIL, Connection, ReturnedConnection, new_lease, ready_lease
 from .errors import (
@@ -57,13 +57,13 @@ _LOOK_AROUND = 0.25  # seconds
 _DEADLOCK_AFTER = 0.5  # seconds that a call has waited when it asks whether it waits for itself
 _CONNECT_TIMEOUT = 10.0  # seconds; PyMySQL's default
 _LIFETIME_JITTER = 0.05
+_NEVER = float("inf")  # monotonic
 
 # Errors of a connect that waiting may cure: the server is starting, stopping, full or out of reach.
 _TRANSIENT = frozenset({1040, 1203, 1053, 1047, 1158, 1159, 1160, 1161, 2002, 2003, 2006, 2013, 2055, 3032})
 
 _getframe = sys._getframe
 _thread = _borrower.local
-_current_borrower = _borrower.current
 
 
 _open_pools: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()
@@ -107,7 +107,7 @@ class _Wish:
             # The same, but the timeout bounds the new connection too, so half of it is left for that.
             self.grow_at = self.started + min(patience, timeout / 2)
             self.give_up_at = self.deadline = self.started + timeout
-        self.next_retry = self.started  # when to say again that the call is waiting
+        self.next_retry = self.started if logger.isEnabledFor(DEBUG) else _NEVER  # when to say that the call is waiting
         self.last_error: BaseException | None = None
 
     def was_late(self, began: float, ended: float) -> bool:
@@ -161,7 +161,7 @@ class ConnectionPool:
         self._records_stacks = own.record_stacks
         usual = own.reset != "always" and own.on_checkin is None and not own.record_stacks
         self._plain = usual and reuse_policy is reuse.decide and HAS_GIL
-        self._lifetime = con_lifetime if con_lifetime and con_lifetime > 0 else float("inf")
+        self._lifetime = con_lifetime if con_lifetime and con_lifetime > 0 else _NEVER
         self._closed = False  # the user's wish; it outlives a fork
         self._books: dict[int, tuple[Any, ...]] = {}  # by process id; see _enter_process
         self._pid = 0
@@ -302,9 +302,14 @@ class ConnectionPool:
                 if self._is_fit(lease, slot, pre_ping or own.pre_ping, wish):
                     break
                 waiter.may_grow = True  # it replaces a connection that was there
-            slot.place = _borrower.stack() if own.record_stacks else _borrower.place()
+            if own.record_stacks:
+                slot.place = _borrower.stack()
+            else:
+                frame = _getframe(2)  # who called `get_connection`
+                slot.place = frame.f_code
+                slot.offset = frame.f_lasti
             slot.since = monotonic()
-            slot.borrower = _current_borrower()
+            slot.borrower = _thread.reference
             lease._untouched = None
             if logger.isEnabledFor(DEBUG):
                 logger.debug("Get connection from pool(%s)", self.name)
@@ -323,12 +328,13 @@ class ConnectionPool:
         in_deadlock = False
         while True:
             now = monotonic()
-            with self._lock:
-                slot, failure = self._step_locked(lease, waiter, wish, now)
-                if waiting_since and (slot is not None or failure is not None):
-                    self._counters.waits += 1
-                    self._counters.wait_time += now - waiting_since
-                    waiting_since = 0.0
+            slot, failure = lease._slot, None
+            if waiter.state is not GIVEN or slot is None or slot.holder != id(lease):
+                with self._lock:
+                    slot, failure = self._step_locked(lease, waiter, wish, now)
+            if waiting_since and (slot is not None or failure is not None):
+                self._counters.waited(now - waiting_since)
+                waiting_since = 0.0
             if slot is not None and slot.state is IN_USE:
                 return slot
             if slot is not None:
@@ -339,10 +345,12 @@ class ConnectionPool:
                 raise _report.failure(self, failure, monotonic() - wish.started, cause) from cause
             if not waiting_since:
                 waiting_since = now
-                waiter.borrower = _current_borrower()
-                _maintenance.reap(self)
-                self._serve()  # what became idle while this call queued
-            if now >= wish.next_retry and logger.isEnabledFor(DEBUG):
+                waiter.borrower = _thread.reference
+                if self._ledger.dropped:
+                    _maintenance.reap(self)
+                if self._ledger.idle:  # became so while this call queued
+                    self._serve()
+            if now >= wish.next_retry:
                 wish.next_retry = now + wish.retry_interval
                 logger.debug("Retry to get connection from pool(%s)", self.name)
             if not waiter.wait(self._next_look(waiter, wish) - now):
@@ -383,14 +391,16 @@ class ConnectionPool:
             return slot, None
         if now >= wish.grow_at:
             waiter.may_grow = True
-        in_time = now < wish.deadline or wish.last_error is None
-        if in_time and self._gate.allows(ledger.count(CONNECTING), now):
-            slot = ledger.open(lease, ledger.maxsize if waiter.may_grow else ledger.size)
-            if slot is not None:
-                ledger.withdraw(waiter)
-                return slot, None
-        elif self._settings.fail_fast and self._gate.failing:
-            return None, PoolUnavailable
+        limit = ledger.maxsize if waiter.may_grow else ledger.size
+        if ledger.total < limit or self._gate.failing:
+            in_time = now < wish.deadline or wish.last_error is None
+            if in_time and self._gate.allows(ledger.count(CONNECTING), now):
+                slot = ledger.open(lease, limit)
+                if slot is not None:
+                    ledger.withdraw(waiter)
+                    return slot, None
+            elif self._settings.fail_fast and self._gate.failing:
+                return None, PoolUnavailable
         if now >= wish.give_up_at:
             if ledger.total >= ledger.maxsize or (self._gate.error is None and wish.last_error is None):
                 self._counters.timeouts += 1
@@ -411,9 +421,7 @@ class ConnectionPool:
             look = min(look, wish.grow_at)
         if self._gate.failing:
             look = min(look, self._gate.next_attempt)
-        if logger.isEnabledFor(DEBUG):
-            look = min(look, wish.next_retry)
-        return look
+        return min(look, wish.next_retry)
 
     def _withdraw(self, lease: Connection, waiter: Waiter) -> None:
         """The call ends without a lease: whatever it had in hand goes to the next one."""
@@ -546,7 +554,7 @@ class ConnectionPool:
             reason = Reason.EXPIRED
         elif slot.wire.exchange.locked() or slot.wire.readable(0):
             reason = Reason.DEAD
-        elif self._wants_ping(pre_ping, now - slot.since) and not self._answers(slot.wire, wish.deadline):
+        elif pre_ping and self._wants_ping(pre_ping, now - slot.since) and not self._answers(slot.wire, wish.deadline):
             reason = Reason.DEAD
             self.drain()
         if reason is None:
@@ -600,22 +608,24 @@ class ConnectionPool:
     def _come_home(self, lease: Connection, slot: Slot) -> None:
         """`lease`, which is dead, has a clean connection in `slot`: it is to be lent again."""
         ledger = self._ledger
-        ready = ready_lease(slot)
-        mine, yours = id(lease), id(ready)
-        # No call from the question to the last answer, so nothing comes between them.
-        if ledger.calm and slot.holder == mine:
-            slot.state = IDLE
-            slot.holder = yours
-            ledger.idle.append(ready)
-            lease._slot = None
-            if not ledger.calm:
-                self._look_again()
-        else:
+        mine = id(lease)
+        if not ledger.waiters:
+            ready = ready_lease(slot)
+            yours = id(ready)
+            # No call from the question to the last answer, so nothing comes between them.
+            if ledger.calm and slot.holder == mine:
+                slot.state = IDLE
+                slot.holder = yours
+                ledger.idle.append(ready)
+                lease._slot = None
+        if lease._slot is not None:
             with self._lock:
                 woken = self._give_locked(slot) if slot.holder == mine else []
             lease._slot = None
             self._wake(woken)
             self._discard_if_closed()
+        elif not ledger.calm:
+            self._look_again()
         if slot.since >= self._tend_at:
             self._tend(slot.since)
         if logger.isEnabledFor(DEBUG):

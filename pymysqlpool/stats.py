@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from threading import Lock
 from types import MappingProxyType
 
 
@@ -51,7 +52,7 @@ class PoolStats:
 
 @dataclass(slots=True)
 class Counters:
-    """The counters of one pool in one process. All guarded by the pool's lock."""
+    """The counters of one pool in one process. Guarded by the pool's lock, but for what `waited` counts."""
 
     created: int = 0
     reset: int = 0
@@ -62,6 +63,13 @@ class Counters:
     waits: int = 0
     wait_time: float = 0.0
     discarded: dict[str, int] = field(default_factory=dict)
+
+    _waiting: Lock = field(default_factory=Lock)  # guards the two of `waited`; who was served needs no other lock
+
+    def waited(self, seconds: float) -> None:
+        with self._waiting:
+            self.waits += 1
+            self.wait_time += seconds
 
     def discard(self, reason: str) -> None:
         self.discarded[reason] = self.discarded.get(reason, 0) + 1
