@@ -151,8 +151,9 @@ class _Columns:
         attributes = connection.__dict__
         if "decoders" in attributes:  # its borrower may have changed them
             return _converting(self.fields, attributes["decoders"], connection.use_unicode, self._encoding)
-        if decoders is not attributes["_pristine_decoders"] or use_unicode is not connection.use_unicode:
-            decoders, use_unicode = attributes["_pristine_decoders"], connection.use_unicode
+        shared = connection._pristine_decoders
+        if decoders is not shared or use_unicode is not connection.use_unicode:
+            decoders, use_unicode = shared, connection.use_unicode
             converting = _converting(self.fields, decoders, use_unicode, self._encoding)
             self._latest = decoders, use_unicode, converting
         return converting

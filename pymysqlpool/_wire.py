@@ -574,19 +574,24 @@ def open_socket(connection: Any, deadline: float) -> socket.socket:
         return sock
     source = (connection.bind_address, 0) if connection.bind_address is not None else None
     failure: OSError | None = None
-    for *_, address in socket.getaddrinfo(connection.host, connection.port, 0, socket.SOCK_STREAM):
+    addresses = socket.getaddrinfo(connection.host, connection.port, 0, socket.SOCK_STREAM)
+    for family, kind, number, _, address in addresses:
         limit = min(_remaining(deadline), connection.connect_timeout or float("inf"))
         try:
-            sock = socket.create_connection((str(address[0]), int(address[1])), limit, source)
+            sock = socket.socket(family, kind, number)
+            try:
+                sock.settimeout(limit)
+                if source is not None:
+                    sock.bind(source)
+                sock.connect(address)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            except BaseException:
+                sock.close()
+                raise
         except OSError as error:
             failure = error
             continue
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        except BaseException:
-            sock.close()
-            raise
         connection.host_info = f"socket {connection.host}:{connection.port}"
         return sock
     raise failure or OSError(f"no address for host {connection.host!r}")

@@ -31,9 +31,9 @@ from tests.conftest import MakePool
 
 BOUNDS = {
     "borrow and return": 5,
-    "borrow, SELECT 1, return: more than PyMySQL": -36,
-    "borrow, UPDATE, commit, return: more than PyMySQL": 27,
-    "connect: more than PyMySQL": 82,
+    "borrow, SELECT 1, return: more than PyMySQL": -45,
+    "borrow, UPDATE, commit, return: more than PyMySQL": 10,
+    "connect: more than PyMySQL": 72,
 }
 WARM_UP = 3
 

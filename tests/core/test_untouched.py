@@ -10,7 +10,7 @@ from typing import Any
 import pymysql
 import pytest
 
-from pymysqlpool import Connection, ConnectionPool, ReturnConnectionToPoolError
+from pymysqlpool import Connection, ConnectionPool, ReturnConnectionToPoolError, _reader
 from tests.conftest import MakePool
 from tests.support import run_threads
 
@@ -173,3 +173,22 @@ def test_a_pool_that_closes_under_unused_leases_keeps_none(make_pool: MakePool) 
             thread.join()
         assert pool.stats().total == 0
         assert not pool._ledger.idle
+
+
+def test_a_lease_that_another_closes_while_its_reply_is_read_says_so(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = make_pool(size=1, maxsize=1)
+    lease = pool.get_connection()
+    converting = _reader._Columns.converting
+
+    def close_first(columns: Any, connection: Any) -> Any:
+        lease.close()
+        return converting(columns, connection)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_reader._Columns, "converting", close_first)
+        with pytest.raises(ReturnConnectionToPoolError, match="already returned"):
+            lease.cursor().execute("select 1")
+    with pool.get_connection() as following:
+        assert following.execute_query("select 2") == ((2,),)
