@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import sys
 from logging import DEBUG
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from pymysql.cursors import DictCursor
@@ -233,6 +234,7 @@ class _OfTheSession:
 
 
 _getframe = sys._getframe
+_ONE_STEP = 1.0  # seconds; who takes longer for it was interrupted, and never ends it
 HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
@@ -262,6 +264,15 @@ class UntouchedConnection(Connection):
             with self._pool._lock:  # the pool's, which is new in a forked child
                 del self._untouched
 
+    def _await_claimer(self) -> None:
+        """Another thread uses this lease, or gives it back, in this very instant: let it come to the end of that.
+
+        With a GIL it is there already, but for a process with an audit hook, which is called when a class is assigned.
+        """
+        until = monotonic() + _ONE_STEP
+        while type(self) is UntouchedConnection and self._slot is not None and monotonic() < until:
+            sleep(0)
+
     def _touch(self) -> None:
         slot = self._slot
         if slot is None:
@@ -280,6 +291,7 @@ class UntouchedConnection(Connection):
             else:
                 self._claim()
         except AttributeError:
+            self._await_claimer()
             if type(self) is UntouchedConnection:
                 self._refuse_closed()
             return  # another thread did the same in this very instant
@@ -331,6 +343,7 @@ class UntouchedConnection(Connection):
         try:
             self._claim()
         except AttributeError:
+            self._await_claimer()
             if type(self) is UntouchedConnection:
                 self._refuse_closed()
             return self.take_out()  # used by another thread in this very instant

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from pymysqlpool import Connection, ConnectionPool, ReturnConnectionToPoolError, _reader
 from tests.conftest import MakePool
-from tests.support import run_threads
+from tests.support import run_threads, wait_until
 
 
 @pytest.fixture
@@ -192,3 +193,36 @@ def test_a_lease_that_another_closes_while_its_reply_is_read_says_so(
             lease.cursor().execute("select 1")
     with pool.get_connection() as following:
         assert following.execute_query("select 2") == ((2,),)
+
+
+def test_who_gives_back_what_another_begins_to_use_waits_for_that_step(make_pool: MakePool) -> None:
+    """The step is one under a GIL, until an audit hook is called in its middle: here it is taken by hand."""
+    pool = make_pool(size=1, maxsize=1)
+    lease = pool.get_connection()
+    slot: Any = lease._slot
+    del lease._untouched
+    closer = threading.Thread(target=lease.close)
+    closer.start()
+    wait_until(lambda: is_in(closer, "_await_claimer"), "the other thread waits")
+    lease.__dict__ = slot.wire.attributes()
+    lease.__class__ = Connection
+    closer.join(20)
+    assert (pool.stats().idle, pool.stats().in_use) == (1, 0)
+
+
+def test_a_lease_whose_first_use_was_interrupted_is_refused_and_taken_back(make_pool: MakePool) -> None:
+    pool = make_pool(size=1, maxsize=1)
+    lease = pool.get_connection()
+    del lease._untouched
+    with pytest.raises(ReturnConnectionToPoolError):
+        lease.close()
+    del lease
+    gc.collect()
+    pool.get_connection(timeout=10).close()
+
+
+def is_in(thread: threading.Thread, function: str) -> bool:
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None and frame.f_code.co_name != function:
+        frame = frame.f_back
+    return frame is not None
