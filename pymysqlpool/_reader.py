@@ -34,7 +34,6 @@ _CACHED_COLUMNS = 4096
 # In place of an encoding: ASCII, but the converter makes the same value of the bytes.
 _AS_IT_IS = ""
 
-
 # For each column the encoding of its text, None for bytes, and the converter, if there is one.
 _Converting = list[tuple[str | None, Any]]
 
