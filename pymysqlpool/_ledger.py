@@ -18,8 +18,8 @@ that are not FREE), 2 (nothing idle beside a waiter; order of arrival), 3 (one h
 **Interrupts.** An exception can be raised in a thread between any two bytecodes. What makes the ledger survive it is
 that `slot.holder` alone says who owns a slot, and that one assignment changes the owner: a step cut short leaves the
 slot with its former owner or with its new one. An idle slot is owned by the lease that will be lent next, so what was
-taken from the stack and lost on the way is an owner that was thrown away. Such owners land in `dropped`, when Python
-collects them.
+taken from the stack and lost on the way is an owner that was thrown away. Such an owner marks its slot when Python
+collects it; where its finalizer was struck too, nothing but the books refers to the slot any more (`ownerless`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from enum import Enum
+from sys import getrefcount
 from typing import Any, Protocol
 
 from ._waiter import Waiter, WaiterState
@@ -100,6 +101,10 @@ class Slot:
             self.holder = DROPPED
             self.dropped.append(self)
 
+    def is_of_the_dead(self) -> bool:
+        """Whether who borrowed it has ended."""
+        return self.state is IN_USE and self.borrower is not None and self.borrower() is None
+
 
 class Ledger:
     """The books of one pool in one process."""
@@ -127,7 +132,7 @@ class Ledger:
         self.calm = plain  # nobody waits, and the pool has nothing to say: the lock is not needed
         self.generation = 0  # bumped to expire every connection made before
         self.idle: list[Any] = []  # leases, ready to be lent; a stack: the last one returned is lent first
-        self.dropped: deque[Slot] = deque()  # of owners that Python threw away; appended to without the lock
+        self.dropped: deque[Slot] = deque()  # not empty: look for the ownerless; appended to without the lock
         self.waiters: OrderedDict[int, Waiter] = OrderedDict()  # by arrival; the first is served first
         self._living: dict[Slot, None] = {}  # every slot that is not FREE; len() of it is the capacity taken
         self._new_lease = new_lease
@@ -256,9 +261,18 @@ class Ledger:
         self._hand_over(slot, waiter, CONNECTING)
         return waiter
 
-    def is_ownerless(self, slot: Slot) -> bool:
-        """Whether the owner of the slot was thrown away, so that it must be closed."""
-        return slot.holder == DROPPED
+    def ownerless(self, look_for_dead_borrowers: bool = False) -> list[Slot]:
+        """The slots that nobody will give back: their owner was thrown away, or its thread or task has ended."""
+        nobodys = Slot(self.dropped, self.generation)  # as it looks to be in the books without an owner
+        self.dropped.clear()
+        slots = [*self._living, nobodys]
+        references = [getrefcount(slot) for slot in slots]
+        unowned = references.pop()
+        return [
+            slot
+            for slot, count in zip(self._living, references, strict=True)
+            if slot.holder == DROPPED or count <= unowned or (look_for_dead_borrowers and slot.is_of_the_dead())
+        ]
 
     def borrowed(self) -> list[Slot]:
         """Slots whose connection somebody has, also one who has just popped it from the stack."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -60,25 +59,14 @@ def discard_idle(pool: ConnectionPool, reason: Reason, which: Callable[[Slot], b
             pool._wake(woken)
 
 
-def reap(pool: ConnectionPool, look_for_dead_threads: bool = False) -> None:
+def reap(pool: ConnectionPool, look_for_dead_borrowers: bool = False) -> None:
     """Take back the leases that were thrown away, and those of threads that have ended (Invariant 11)."""
     found: list[tuple[Keeper, Slot, bool]] = []
-    dropped = pool._ledger.dropped
-    while dropped:
-        with suppress(IndexError):
-            slot = dropped.popleft()
+    with pool._lock:
+        for slot in pool._ledger.ownerless(look_for_dead_borrowers):
             keeper = Keeper()
-            with pool._lock:
-                if pool._ledger.is_ownerless(slot):
-                    found.append((keeper, slot, slot.state is IN_USE))
-                    pool._ledger.close(slot, keeper)
-    if look_for_dead_threads:
-        with pool._lock:
-            for slot in pool._ledger.slots():
-                if slot.state is IN_USE and slot.borrower is not None and slot.borrower() is None:
-                    keeper = Keeper()
-                    found.append((keeper, slot, True))
-                    pool._ledger.close(slot, keeper)
+            found.append((keeper, slot, slot.state is IN_USE))
+            pool._ledger.close(slot, keeper)
     for keeper, slot, lent in found:
         if lent:
             with pool._lock:

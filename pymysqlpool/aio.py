@@ -214,15 +214,11 @@ class AsyncConnectionPool:
     def _reap(self, look_for_dead_borrowers: bool = False) -> None:
         """Have the leases that nobody will return taken back, if there are any."""
         pool = self.pool
-        lost = bool(pool._ledger.dropped)
-        if look_for_dead_borrowers and not lost:
+        if look_for_dead_borrowers or pool._ledger.dropped:
             with pool._lock:
-                lost = any(
-                    slot.state is IN_USE and slot.borrower is not None and slot.borrower() is None
-                    for slot in pool._ledger.slots()
-                )
-        if lost:
-            self._workers.submit(partial(_maintenance.reap, pool, look_for_dead_threads=True))
+                lost = pool._ledger.ownerless(look_for_dead_borrowers)
+            if lost:
+                self._workers.submit(partial(_maintenance.reap, pool, look_for_dead_borrowers=True))
 
     # -- giving back ---------------------------------------------------------------------------------------
 

@@ -354,7 +354,7 @@ class ConnectionPool:
                 wish.next_retry = now + wish.retry_interval
                 logger.debug("Retry to get connection from pool(%s)", self.name)
             if not waiter.wait(self._next_look(waiter, wish) - now):
-                _maintenance.reap(self, look_for_dead_threads=True)
+                _maintenance.reap(self, look_for_dead_borrowers=True)
                 if not in_deadlock and monotonic() - wish.started >= _DEADLOCK_AFTER:
                     in_deadlock = self._meets_deadlock(waiter, wish)
 
@@ -808,7 +808,7 @@ class ConnectionPool:
             self._caretaker.stop()
         _maintenance.discard_idle(self, Reason.POOL_CLOSED, lambda slot: True)
         while self._ledger.total and monotonic() < deadline:
-            _maintenance.reap(self, look_for_dead_threads=True)
+            _maintenance.reap(self, look_for_dead_borrowers=True)
             _maintenance.discard_idle(self, Reason.POOL_CLOSED, lambda slot: True)  # what maintenance had in hand
             self._came_home.clear()
             if self._ledger.total:

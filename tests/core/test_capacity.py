@@ -7,6 +7,7 @@ import gc
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pymysql
@@ -175,6 +176,34 @@ def test_a_finalizer_sends_nothing_and_closes_nothing(
     assert "test_a_finalizer_sends_nothing" in told[0]
     assert pool.stats().leaked == 1
     assert sock.fileno() == -1
+
+
+class StrikeAsItGoes:
+    """Raises in this thread, at the next bytecode after it was collected; no bytecode runs for that itself."""
+
+    __slots__ = ("__del__",)
+
+    def __init__(self) -> None:
+        thread = ctypes.c_ulong(threading.get_ident())
+        self.__del__ = partial(ctypes.pythonapi.PyThreadState_SetAsyncExc, thread, ctypes.py_object(Bolt))
+
+
+@pytest.mark.parametrize("use", [lambda lease: None, lambda lease: lease.ping()], ids=["unused", "used"])
+def test_a_lease_whose_finalizer_is_struck_is_taken_back_too(
+    make_pool: MakePool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, use: Callable[[Any], None]
+) -> None:
+    struck: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: struck.append(unraisable.object.__qualname__))
+    pool = make_pool(size=1, maxsize=1)
+    last_things = [(pool.get_connection(), StrikeAsItGoes())]  # collected from right to left
+    use(last_things[0][0])
+    last_things.clear()
+    assert len(struck) == 1
+    assert struck[0].endswith("Connection.__del__")
+    with pool.get_connection(timeout=5) as connection:
+        assert connection.execute("select 1") == 1
+    assert pool.stats().leaked == 1
+    assert "test_a_lease_whose_finalizer_is_struck" in caplog.text
 
 
 def test_thirty_leases_thrown_away_cost_no_slot_and_no_session(make_pool: MakePool, admin: Any) -> None:
