@@ -49,7 +49,7 @@ class AsyncConnection:
     def __init__(self, pool: AsyncConnectionPool, lease: Connection, token: _borrower.Token | None = None) -> None:
         self._pool = pool
         self.lease = lease
-        self._token = token  # the task that borrowed, and that it lives; None: whichever thread uses the lease
+        self._token = token  # of the task that used it last, kept alive; None: whichever thread uses the lease
         self._turn = asyncio.Lock()
         self._errand: Errand | None = None  # what a thread is doing at this moment
         self._was_cut = False
@@ -128,6 +128,7 @@ class AsyncConnection:
 
     async def _in_turn(self, call: Callable[[], Any]) -> Any:
         if self._token is not None:
+            self._token = token_of_task()
             call = partial(_on_behalf_of, weakref.ref(self._token), call)
         errand = self._errand = Errand(call, self._hand_in_cut)
         try:
@@ -222,6 +223,21 @@ def cut(lease: Connection) -> None:
     slot.expires_at = slot.heard_until = 0.0
     if "_live" in lease.__dict__ and slot.holder == id(lease):
         wire.cut()
+
+
+_tokens: weakref.WeakKeyDictionary[asyncio.Task[Any], _borrower.Token] = weakref.WeakKeyDictionary()
+
+
+def token_of_task() -> _borrower.Token:
+    """The current task as a borrower. The loop's thread would not do: it borrows for many, and lives too long. Alive
+    as long as the task, or an `AsyncConnection` that it borrowed or used last."""
+    task = asyncio.current_task()
+    if task is None:
+        return _borrower.Token("task 'none'")
+    token = _tokens.get(task)
+    if token is None:
+        token = _tokens[task] = _borrower.Token(f"task {task.get_name()!r}")
+    return token
 
 
 def _on_behalf_of(task: weakref.ref[_borrower.Token], call: Callable[[], Any]) -> Any:

@@ -1,8 +1,8 @@
 """Does everybody who holds a connection wait for another one?
 
-Nested borrowing: a thread that holds a connection asks for a second one. When all who hold one do so, none of them will
-ever give one back. Who holds a connection is whoever used it last, so one that was handed to another thread counts as
-that thread's, from its first use there on; until then it cannot be told from one that was forgotten. That is why this
+Nested borrowing: a thread or task that holds a connection asks for a second one. When all who hold one do so, none of
+them will ever give one back. Who holds a connection is whoever used it last, so one that was handed on counts as the
+other's, from its first use there on; until then it cannot be told from one that was forgotten. That is why this
 is looked at when a wait has lasted for a while, and why the pool only warns unless it is told to raise.
 
 Pure: the pool calls it with its lock held.
@@ -13,20 +13,13 @@ from __future__ import annotations
 from typing import Any
 
 from ._ledger import IN_USE, Ledger
-from ._waiter import ThreadWaiter, Waiter, WaiterState
-
-
-class AskingThread(ThreadWaiter):
-    """A waiting thread whose name is known: `borrower` is set when it begins to wait."""
-
-    __slots__ = ("borrower",)
-    borrower: Any
+from ._waiter import Waiter, WaiterState
 
 
 def find(ledger: Ledger, me: Any = None) -> list[Waiter] | None:
     """The callers that wait for each other, in order of arrival; None when somebody may still give one back.
 
-    `me` is the borrower of a call that is not in the queue, or has no name there; it counts as waiting.
+    `me` is the borrower of a call that may have left the queue; it counts as waiting.
     """
     if ledger.total < ledger.maxsize:
         return None
@@ -38,7 +31,7 @@ def find(ledger: Ledger, me: Any = None) -> list[Waiter] | None:
     asking = {
         id(borrower): waiter
         for waiter in ledger.waiters.values()
-        if waiter.state is WaiterState.WAITING and (borrower := getattr(waiter, "borrower", None)) is not None
+        if waiter.state is WaiterState.WAITING and (borrower := waiter.borrower) is not None
     }
     if not holding <= asking.keys() | {id(me)}:
         return None

@@ -14,15 +14,20 @@ from ._log import logger
 from .errors import GetConnectionFromPoolError, PoolClosed, PoolDeadlock, PoolOverloaded, PoolUnavailable
 
 if TYPE_CHECKING:
+    from ._waiter import Waiter
     from .pool import ConnectionPool
 
 _HOLDERS_SHOWN = 10
 
 
 def failure(
-    pool: ConnectionPool, kind: type[GetConnectionFromPoolError], waited: float, cause: BaseException | None
+    pool: ConnectionPool,
+    kind: type[GetConnectionFromPoolError],
+    waiter: Waiter,
+    waited: float,
+    cause: BaseException | None,
 ) -> GetConnectionFromPoolError:
-    """The error of `kind` for a call that has waited `waited` seconds; `cause` is the last connect error."""
+    """The error of `kind` for the call of `waiter`, after `waited` seconds; `cause` is the last connect error."""
     now = pool.stats()
     where = f"pool({pool.name})"
     if kind is PoolClosed:
@@ -40,13 +45,13 @@ def failure(
     elif kind is PoolDeadlock:
         text = (
             f"can't get connection from {where}: after {waited:.2f} s all {now.in_use} connections are held by callers "
-            f"that wait for another one, and this call gives up so that the others can go on.{holders(pool)}"
+            f"that wait for another one, and this call gives up so that the others can go on.{holders(pool, waiter)}"
         )
     else:
         text = (
             f"can't get connection from {where} within {waited:.2f} s: {now.in_use} in use, {now.idle} idle, "
             f"{now.connecting} connecting of maxsize={now.maxsize}, {now.waiting} waiting; give connections back "
-            f"sooner, wait longer (timeout=), or raise maxsize.{holders(pool)}"
+            f"sooner, wait longer (timeout=), or raise maxsize.{holders(pool, waiter)}"
         )
     return kind(
         text,
@@ -59,20 +64,20 @@ def failure(
     )
 
 
-def warn_of_deadlock(pool: ConnectionPool) -> None:
+def warn_of_deadlock(pool: ConnectionPool, waiter: Waiter) -> None:
     """Say once in the log what the timeouts to come will say."""
     logger.warning(
         "All connections of pool(%s) are held by callers that wait for another one; unless somebody else gives one "
         "back, they wait until their timeouts (deadlock='raise' ends the last one's wait at once).%s",
         pool.name,
-        holders(pool),
+        holders(pool, waiter),
     )
 
 
-def holders(pool: ConnectionPool) -> str:
+def holders(pool: ConnectionPool, waiter: Waiter | None = None) -> str:
     """Who holds the connections, longest first; that it is the caller itself, when it is; and whether all wait."""
     now = monotonic()
-    me = _borrower.current()
+    me = (waiter.borrower if waiter is not None else None) or _borrower.current()
     with pool._lock:
         is_deadlock = _deadlock.find(pool._ledger, me) is not None
         held = [
@@ -92,7 +97,7 @@ def holders(pool: ConnectionPool) -> str:
     mine = sum(borrower is me for _, borrower, _, _ in held)
     if mine:
         lines.append(
-            f"\n  This thread itself holds {mine} of them: it borrowed again before it gave back (nested borrowing), "
+            f"\n  This caller itself holds {mine} of them: it borrowed again before it gave back (nested borrowing), "
             f"which deadlocks when all do so. Pass the connection on instead of borrowing another."
         )
     if is_deadlock:

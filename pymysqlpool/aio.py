@@ -18,7 +18,6 @@ Never: keeps a queue or a list of connections of its own, repeats a statement, d
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import weakref
 from collections.abc import Callable, Generator
@@ -31,7 +30,7 @@ from typing import Any, Self
 from pymysql.constants import ER
 
 from . import _borrower, _maintenance, _report
-from ._async_connection import AsyncConnection, AsyncCursor, cut
+from ._async_connection import AsyncConnection, AsyncCursor, cut, token_of_task
 from ._errand import Bell, Errand, Workers, in_a_thread_of_its_own, runs_asyncio
 from ._ledger import IN_USE, Slot
 from ._log import logger
@@ -133,7 +132,8 @@ class AsyncConnectionPool:
         connect_timeout = pool._connect_args.get("connect_timeout", _CONNECT_TIMEOUT)
         wish = _Wish(retry_num, retry_interval, own.timeout if timeout is None else timeout, connect_timeout)
         waiter = AsyncWaiter(lease)
-        borrower = _task()
+        token = token_of_task()
+        waiter.borrower = weakref.ref(token)
         try:
             while True:
                 slot = await self._obtain(lease, waiter, wish)
@@ -142,7 +142,7 @@ class AsyncConnectionPool:
                 waiter.may_grow = True  # it replaces a connection that was there
             slot.place = _borrower.stack() if own.record_stacks else _borrower.place()
             slot.since = monotonic()
-            slot.borrower = weakref.ref(borrower)
+            slot.borrower = waiter.borrower
             lease._untouched = None
             if logger.isEnabledFor(logging.DEBUG):
                 logger.debug("Get connection from pool(%s)", pool.name)
@@ -154,12 +154,13 @@ class AsyncConnectionPool:
             if not waiter.left:
                 self._withdraw(lease, waiter)
             raise
-        return AsyncConnection(self, lease, borrower)
+        return AsyncConnection(self, lease, token)
 
     async def _obtain(self, lease: Connection, waiter: AsyncWaiter, wish: _Wish) -> Slot:
         """Wait for, or make, a connection; returns its slot, owned by `lease`."""
         pool = self.pool
         waiting_since = 0.0
+        in_deadlock = False
         try:
             while True:
                 now = monotonic()
@@ -172,7 +173,7 @@ class AsyncConnectionPool:
                     continue
                 if failure is not None:
                     cause = wish.last_error or pool._gate.error
-                    raise _report.failure(pool, failure, monotonic() - wish.started, cause) from cause
+                    raise _report.failure(pool, failure, waiter, monotonic() - wish.started, cause) from cause
                 if not waiting_since:
                     waiting_since = now
                     self._reap()
@@ -180,6 +181,7 @@ class AsyncConnectionPool:
                         pool._serve()
                 if not await waiter.wait(pool._next_look(waiter, wish) - now):
                     self._reap(look_for_dead_borrowers=True)
+                    in_deadlock = in_deadlock or pool._meets_deadlock(waiter, wish)
         finally:
             if waiting_since:
                 pool._counters.waited(monotonic() - waiting_since)
@@ -312,13 +314,6 @@ class Borrowing:
         self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._connection.__aexit__(exc_type, exception, traceback)
-
-
-def _task() -> _borrower.Token:
-    """The task that borrows, as the pool's reports name it. The loop's thread would not do: it borrows for many, and
-    lives too long. Lives as long as the `AsyncConnection`."""
-    task = asyncio.current_task()
-    return _borrower.Token(f"task {task.get_name() if task is not None else 'none'!r}")
 
 
 def _is_as_lent(lease: Connection, slot: Slot) -> bool:

@@ -295,7 +295,7 @@ class ConnectionPool:
         own = self._settings
         connect_timeout = self._connect_args.get("connect_timeout", _CONNECT_TIMEOUT)
         wish = _Wish(retry_num, retry_interval, own.timeout if timeout is None else timeout, connect_timeout)
-        waiter = _deadlock.AskingThread(lease)
+        waiter = ThreadWaiter(lease)
         try:
             while True:
                 slot = self._obtain(lease, waiter, wish)
@@ -322,7 +322,7 @@ class ConnectionPool:
             raise
         return lease
 
-    def _obtain(self, lease: Connection, waiter: _deadlock.AskingThread, wish: _Wish) -> Slot:
+    def _obtain(self, lease: Connection, waiter: ThreadWaiter, wish: _Wish) -> Slot:
         """Wait for, or make, a connection; returns its slot, owned by `lease`."""
         waiting_since = 0.0
         in_deadlock = False
@@ -342,7 +342,7 @@ class ConnectionPool:
                 continue
             if failure is not None:
                 cause = wish.last_error or self._gate.error
-                raise _report.failure(self, failure, monotonic() - wish.started, cause) from cause
+                raise _report.failure(self, failure, waiter, monotonic() - wish.started, cause) from cause
             if not waiting_since:
                 waiting_since = now
                 waiter.borrower = _thread.reference
@@ -355,11 +355,13 @@ class ConnectionPool:
                 logger.debug("Retry to get connection from pool(%s)", self.name)
             if not waiter.wait(self._next_look(waiter, wish) - now):
                 _maintenance.reap(self, look_for_dead_borrowers=True)
-                if not in_deadlock and monotonic() - wish.started >= _DEADLOCK_AFTER:
-                    in_deadlock = self._meets_deadlock(waiter, wish)
+                in_deadlock = in_deadlock or self._meets_deadlock(waiter, wish)
 
-    def _meets_deadlock(self, waiter: _deadlock.AskingThread, wish: _Wish) -> bool:
-        """Whether this call closed a circle of callers that wait for each other. Warns of it, or raises."""
+    def _meets_deadlock(self, waiter: Waiter, wish: _Wish) -> bool:
+        """Whether this call, once it has waited for a while, closed a circle of callers that wait for each other.
+        Warns of it, or raises."""
+        if monotonic() - wish.started < _DEADLOCK_AFTER:
+            return False
         raises = self._settings.deadlock == "raise"
         with self._lock:
             circle = _deadlock.find(self._ledger)
@@ -369,9 +371,9 @@ class ConnectionPool:
                 self._counters.timeouts += 1
                 self._ledger.withdraw(waiter)
         if raises:
-            raise _report.failure(self, PoolDeadlock, monotonic() - wish.started, None)
+            raise _report.failure(self, PoolDeadlock, waiter, monotonic() - wish.started, None)
         if monotonic() < wish.give_up_at:  # else the timeout says it
-            _report.warn_of_deadlock(self)
+            _report.warn_of_deadlock(self, waiter)
         return True
 
     def _step_locked(
@@ -502,7 +504,7 @@ class ConnectionPool:
                     self._connect(lease, slot, waiter, wish)
                 if wish.last_error is not None:
                     cause = wish.last_error
-                    raise _report.failure(self, PoolUnavailable, monotonic() - wish.started, cause) from cause
+                    raise _report.failure(self, PoolUnavailable, waiter, monotonic() - wish.started, cause) from cause
         finally:
             for lease in leases:
                 with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -256,7 +257,10 @@ def test_a_timeout_says_who_holds_the_connections(opened: Opened) -> None:
         async with opened(size=1, maxsize=1) as pool, pool.get_connection():
             with pytest.raises(PoolTimeout, match=r"(?s)1 in use.*test_async_pool.py") as raised:
                 await pool.get_connection(timeout=0.1)
-            assert "This thread itself" not in str(raised.value), "tasks share the loop's thread"
+            assert "This caller itself holds 1 of them" in str(raised.value)
+            with pytest.raises(PoolTimeout, match=r"1 in use.*") as raised:
+                await asyncio.create_task(pool.get_connection(timeout=0.1).__aenter__())
+            assert "itself" not in str(raised.value), "tasks share the loop's thread, and are not one"
 
     asyncio.run(main())
 
@@ -276,6 +280,83 @@ def test_a_timeout_names_the_task_that_holds_it_before_and_after_a_statement(ope
             with pytest.raises(PoolTimeout, match=r"held for .* by thread 'pymysqlpool "):
                 await pool.get_connection(timeout=0.01)
             lent.close()
+
+    asyncio.run(main())
+
+
+async def nest(pool: AsyncConnectionPool, all_hold_one: asyncio.Barrier) -> str:
+    """Hold one, and when everybody does, ask for another."""
+    async with pool.get_connection(timeout=30):
+        await all_hold_one.wait()
+        async with pool.get_connection(timeout=40) as second, second.cursor() as cursor:
+            return f"served {await cursor.execute('SELECT 1')}"
+
+
+def test_of_many_tasks_that_wait_for_each_other_one_is_ended_and_all_others_are_served(opened: Opened) -> None:
+    async def main() -> None:
+        async with opened(size=8, maxsize=8, deadlock="raise") as pool:
+            barrier = asyncio.Barrier(8)
+            results = await asyncio.gather(*(nest(pool, barrier) for _ in range(8)), return_exceptions=True)
+            assert sorted(type(one).__name__ for one in results) == ["PoolDeadlock"] + ["str"] * 7, results
+            stats = pool.stats()
+            assert (stats.in_use, stats.waiting, stats.timeouts) == (0, 0, 1)
+
+    asyncio.run(main())
+
+
+def test_by_default_one_warning_names_the_tasks_that_hold_them(
+    opened: Opened, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with opened(size=2, maxsize=2) as pool:
+            barrier = asyncio.Barrier(2)
+            tasks = [asyncio.create_task(nest(pool, barrier), name=name) for name in ("left", "right")]
+            while "All who hold one wait for another: a deadlock" not in caplog.text:
+                await asyncio.sleep(0.01)
+            pool.pool.resize(2, 3)  # somebody helps
+            assert await asyncio.gather(*tasks) == ["served 1"] * 2
+
+    asyncio.run(main())
+    [warning] = [text for record in caplog.records if "wait for another" in (text := record.getMessage())]
+    assert "by task 'left'" in warning
+    assert "by task 'right'" in warning
+
+
+def test_a_connection_used_by_another_task_is_that_tasks(opened: Opened) -> None:
+    """One that borrows for others waits for them as long as it likes."""
+
+    async def main() -> None:
+        async with opened(size=1, maxsize=1, deadlock="raise") as pool:
+            connection = await pool.get_connection()
+            used = asyncio.Event()
+            finish = asyncio.Event()
+
+            async def work() -> None:
+                await connection.ping()
+                used.set()
+                await finish.wait()
+                await connection.close()
+
+            worker = asyncio.create_task(work(), name="the worker")
+            await used.wait()
+            with pytest.raises(PoolTimeout, match=r"by task 'the worker'") as raised:
+                await pool.get_connection(timeout=1)  # longer than it takes to see a deadlock
+            assert type(raised.value) is PoolTimeout
+            finish.set()
+            await worker
+
+    asyncio.run(main())
+
+
+def test_what_a_task_that_has_ended_used_last_is_still_its_borrowers(opened: Opened) -> None:
+    async def main() -> None:
+        async with opened(size=1, maxsize=1) as pool, pool.get_connection() as connection:
+            await asyncio.create_task(connection.ping())
+            gc.collect()
+            with pytest.raises(PoolTimeout):
+                await pool.get_connection(timeout=0.6)  # looks for the borrowers that have ended
+            await connection.ping()
+            assert pool.stats().leaked == 0
 
     asyncio.run(main())
 

@@ -81,7 +81,7 @@ def test_of_many_holders_the_first_ten_are_named(make_pool: MakePool) -> None:
 
 def test_only_a_timeout_is_worth_a_report(make_pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[ConnectionPool] = []
-    monkeypatch.setattr(_report, "holders", lambda pool: told.append(pool) or "")
+    monkeypatch.setattr(_report, "holders", lambda pool, waiter: told.append(pool) or "")
     pool = make_pool(size=1, maxsize=1, max_waiting=0)
     kept = pool.get_connection()
     with pytest.raises(PoolOverloaded):
