@@ -244,12 +244,6 @@ class WireConnection(_PyMySQLConnection):
             self._refuse_if_closed()
             raise
 
-    def query(self, sql: Any, unbuffered: bool = False) -> int:
-        if isinstance(sql, str):
-            sql = sql.encode(self.encoding)
-        self._execute_command(_COM_QUERY, sql)
-        return self._read_query_result(unbuffered)
-
     def _finish_previous(self) -> None:
         """As PyMySQL does before a new command: read what is left of an unbuffered or a multiple result."""
         result = self._result

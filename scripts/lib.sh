@@ -1,7 +1,8 @@
 # Shared by the scripts beside it: `. "$(dirname "$0")/lib.sh"`. POSIX sh.
 #
 # Sets ROOT and CACHE. `ensure_venv EXTRAS` sets VENV; `ensure_server` sets PYMYSQLPOOL_SERVER.
-# Environment: PYMYSQLPOOL_VENV (default: .venv in the project), PYTHON, PYMYSQLPOOL_SERVER, XDG_CACHE_HOME.
+# Environment: PYMYSQLPOOL_VENV (default: .venv in the project), PYTHON, PYMYSQLPOOL_SERVER, XDG_CACHE_HOME;
+# PYMYSQLPOOL_PYMYSQL, a version of PyMySQL to use instead of the newest.
 
 set -eu
 
@@ -73,10 +74,12 @@ ensure_venv() {
     case $VENV in /*) ;; *) VENV=$ROOT/$VENV ;; esac
     new_enough "$VENV/bin/python" && "$VENV/bin/python" -m pip --version >/dev/null 2>&1 || make_venv
     stamp=$VENV/.pymysqlpool-$extras
-    want="$ROOT $(cksum <"$ROOT/pyproject.toml")"
+    want="$ROOT $(cksum <"$ROOT/pyproject.toml") ${PYMYSQLPOOL_PYMYSQL:-}"
     [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] && return
     say "installing the project${extras:+ with [$extras]} into $VENV"
     "$VENV/bin/python" -m pip install --quiet --editable "$ROOT${extras:+[$extras]}"
+    [ -z "${PYMYSQLPOOL_PYMYSQL:-}" ] ||
+        "$VENV/bin/python" -m pip install --quiet --no-deps "PyMySQL==$PYMYSQLPOOL_PYMYSQL"
     printf '%s\n' "$want" >"$stamp"
 }
 

@@ -5,10 +5,13 @@ What a real server sends, and in the segments in which it comes; `test_reader.py
 
 from __future__ import annotations
 
+import datetime
 import os
+import re
 import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from random import Random
 from typing import Any
 
@@ -230,6 +233,57 @@ def test_results_of_more_than_16_mb(host: Host, transport: str, cursor: type[Cur
                     cur.execute(statement)
                     rows.append(list(cur.fetchall()))
             assert rows[0] == rows[1]
+
+
+ARGUMENTS: tuple[Any, ...] = (
+    None,
+    True,
+    -(2**63),
+    1.5,
+    Decimal("12.30"),
+    datetime.datetime(2024, 2, 29, 23, 59, 59, 123456),
+    datetime.timedelta(hours=-30, seconds=1),
+    "",
+    "aäß'\"\\\0\n %日本語ｱ~€",
+    "a lone surrogate: \udcff",
+    bytes(range(256)),
+    bytearray(range(256)),
+    "日" * 400_000,
+    object(),
+)
+
+
+@pytest.mark.parametrize("charset", ["utf8mb4", "latin1", "cp932"])
+@pytest.mark.parametrize("binary_prefix", [False, True])
+def test_every_kind_of_argument_is_sent_as_pymysql_sends_it(host: Host, charset: str, binary_prefix: bool) -> None:
+    """Bytes among the arguments are no text of any character set."""
+    options = {"charset": charset, "binary_prefix": binary_prefix}
+
+    def arrived(kind: type[Any]) -> list[str]:
+        answers = []
+        with kind(**host.arguments("unix"), **options) as connection:
+            for argument in ARGUMENTS:
+                with connection.cursor() as cursor:
+                    try:
+                        cursor.execute("SELECT HEX(%s) AS hex, LENGTH(%s) AS length", (argument, argument))
+                        answers.append(repr(cursor.fetchall()))
+                    except Exception as error:  # noqa: BLE001 - compared
+                        answers.append(re.sub("0x[0-9a-f]+", "", f"{type(error).__name__}: {error}"))
+            for statement in (
+                b"SELECT HEX('\xff\xe4') AS hex",
+                bytearray(b"SELECT 7"),
+                "SELECT HEX('\udcff\udce4') AS hex",
+            ):
+                try:
+                    connection.query(statement)
+                    answers.append(repr(connection._result.rows))
+                except UnicodeEncodeError as error:  # since PyMySQL 1.2.1
+                    answers.append(str(error))
+        return answers
+
+    ours, theirs = arrived(Connection), arrived(pymysql.connections.Connection)
+    assert ours == theirs
+    assert bytes(range(256)).hex().upper() in ours[ARGUMENTS.index(bytes(range(256)))]
 
 
 def both(
