@@ -69,9 +69,9 @@ class Connector:
         connection._reads_fast = self._settings.fast_reader
         connection.__init__(**arguments, defer_connect=True)  # type: ignore[misc]
         try:
-            _wire.establish(connection, deadline)
-            baseline = self.baseline or Baseline(connection, self._settings.pipeline_reset)
             with connection.within(deadline):
+                _wire.establish(connection, deadline)
+                baseline = self.baseline or Baseline(connection, self._settings.pipeline_reset)
                 baseline.set_up(connection)
             self.baseline = baseline
             if self._settings.on_connect is not None:

@@ -13,7 +13,7 @@ import random
 
 FIRST_DELAY = 0.02  # seconds
 LONGEST_DELAY = 0.25  # seconds; one attempt at a time, so a pool asks a server that refuses it four times a second
-LONGEST_DELAY_UNHEARD = 0.1  # seconds; where nobody listens an attempt costs nobody anything
+LONGEST_DELAY_UNHEARD = 0.05  # seconds; where nobody listens an attempt costs nobody anything
 _NOBODY_LISTENS = frozenset({2002, 2003})  # client error numbers: no socket to talk through
 _UNLIMITED_FROM = 64  # connects at a time
 

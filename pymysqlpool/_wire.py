@@ -33,7 +33,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -401,7 +401,7 @@ class WireConnection(_PyMySQLConnection):
         self._here = mark_process()
         self._marks = NOTHING
         super().connect(sock)
-        if self._reads_fast:
+        if self._reads_fast and type(self._rfile) is not Source:
             self._rfile.close()
             self._rfile = Source(self._sock)
 
@@ -550,13 +550,20 @@ def _write_or_close(connection: Any, write: Callable[[bytes], None], data: bytes
         raise
 
 
+@cache
+def _source_socket(base: type[socket.socket]) -> type[socket.socket]:
+    """A `base` that is read through a `Source` from its first byte; asked for late, as gevent may have put its own."""
+    return type(base.__name__, (base,), {"makefile": lambda sock, *mode, **options: Source(sock)})
+
+
 def open_socket(connection: Any, deadline: float) -> socket.socket:
     """The connected socket for `connection`, whichever of the host's addresses answers before `deadline`.
 
     Looking up the host's name is the one step that no deadline can bound: the system's resolver has its own.
     """
+    new_socket = _source_socket(socket.socket) if connection._reads_fast else socket.socket
     if connection.unix_socket:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock = new_socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.settimeout(_remaining(deadline))
             sock.connect(connection.unix_socket)
@@ -572,7 +579,7 @@ def open_socket(connection: Any, deadline: float) -> socket.socket:
     for family, kind, number, _, address in addresses:
         limit = min(_remaining(deadline), connection.connect_timeout or float("inf"))
         try:
-            sock = socket.socket(family, kind, number)
+            sock = new_socket(family, kind, number)
             try:
                 sock.settimeout(limit)
                 if source is not None:
@@ -592,7 +599,7 @@ def open_socket(connection: Any, deadline: float) -> socket.socket:
 
 
 def establish(connection: WireConnection, deadline: float) -> None:
-    """Connect and log in before `deadline`, without the set-up statements (`_session.Baseline` has them).
+    """Connect and log in, `within` the same `deadline`, without the set-up statements (`_session.Baseline` has them).
 
     Raises:
         pymysql.err.OperationalError: the server cannot be reached, refuses, or does not answer in time.
@@ -602,16 +609,15 @@ def establish(connection: WireConnection, deadline: float) -> None:
     connection.sql_mode = connection.init_command = connection.autocommit_mode = None
     sock: socket.socket | None = None
     try:
-        with connection.within(deadline):
-            sock = open_socket(connection, deadline)
-            sock.settimeout(_remaining(deadline))
-            connection._read_timeout = connection._write_timeout = _remaining(deadline)
-            connection.connect(sock)
-            shared = connection.__dict__.get("ctx")
-            if isinstance(shared, SharedContext):
-                if isinstance(connection._sock, ssl.SSLSocket):
-                    shared.remember(connection._sock)
-                connection.__dict__["ctx"] = shared.context  # which is what PyMySQL's users find there
+        sock = open_socket(connection, deadline)
+        sock.settimeout(_remaining(deadline))
+        connection._read_timeout = connection._write_timeout = _remaining(deadline)
+        connection.connect(sock)
+        shared = connection.__dict__.get("ctx")
+        if isinstance(shared, SharedContext):
+            if isinstance(connection._sock, ssl.SSLSocket):
+                shared.remember(connection._sock)
+            connection.__dict__["ctx"] = shared.context  # which is what PyMySQL's users find there
     except OSError as error:
         raise err.OperationalError(
             CR.CR_CONN_HOST_ERROR, f"Can't connect to MySQL server on {connection.host!r} ({error})"
