@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._ledger import IN_USE, Ledger
-from ._waiter import Waiter, WaiterState
+from ._waiter import WAITING, Waiter
 
 
 def find(ledger: Ledger, me: Any = None) -> list[Waiter] | None:
@@ -31,7 +31,7 @@ def find(ledger: Ledger, me: Any = None) -> list[Waiter] | None:
     asking = {
         id(borrower): waiter
         for waiter in ledger.waiters.values()
-        if waiter.state is WaiterState.WAITING and (borrower := waiter.borrower) is not None
+        if waiter.state is WAITING and (borrower := waiter.borrower) is not None
     }
     if not holding <= asking.keys() | {id(me)}:
         return None

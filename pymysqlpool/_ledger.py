@@ -30,7 +30,7 @@ from enum import Enum
 from sys import getrefcount
 from typing import Any, Protocol
 
-from ._waiter import Waiter, WaiterState
+from ._waiter import GIVEN, WAITING, Waiter, WaiterState
 
 
 class SlotState(Enum):
@@ -289,7 +289,7 @@ class Ledger:
     def enqueue(self, waiter: Waiter) -> None:
         """Join the queue at the place that its arrival gives; a new one at the end."""
         self.calm = False
-        waiter.state = WaiterState.WAITING
+        waiter.state = WAITING
         latest = next(reversed(self.waiters), 0)
         self.waiters[waiter.arrival] = waiter
         if waiter.arrival < latest:
@@ -300,12 +300,12 @@ class Ledger:
         """Leave the queue. What was given in that very instant stays in the waiter's lease."""
         self.waiters.pop(waiter.arrival, None)
         self.calm = self.plain and not self.waiters
-        if waiter.state is WaiterState.WAITING:
+        if waiter.state is WAITING:
             waiter.state = WaiterState.GONE
 
     def fail_all(self) -> list[Waiter]:
         """The pool closes: nobody in the queue will be served."""
-        failed = [waiter for waiter in self.waiters.values() if waiter.state is WaiterState.WAITING]
+        failed = [waiter for waiter in self.waiters.values() if waiter.state is WAITING]
         for waiter in failed:
             waiter.state = WaiterState.FAILED
         self.waiters.clear()
@@ -316,7 +316,7 @@ class Ledger:
     def _first_waiter(self) -> Waiter | None:
         while self.waiters:
             waiter = next(iter(self.waiters.values()))
-            if waiter.state is WaiterState.WAITING:
+            if waiter.state is WAITING:
                 return waiter
             self.waiters.pop(waiter.arrival, None)  # served, but the step that removes it was cut short
         self.calm = self.plain
@@ -338,7 +338,7 @@ class Ledger:
         self._served(waiter)
 
     def _served(self, waiter: Waiter) -> None:
-        waiter.state = WaiterState.GIVEN
+        waiter.state = GIVEN
         self.waiters.pop(waiter.arrival, None)
         self.calm = self.plain and not self.waiters
 

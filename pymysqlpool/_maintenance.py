@@ -54,9 +54,10 @@ def discard_idle(pool: ConnectionPool, reason: Reason, which: Callable[[Slot], b
             pool._discard(keeper, slot, reason, quiet=True)
         else:
             with pool._lock:
-                woken = pool._give_locked(slot)
+                waiter = pool._ledger.give(slot)
                 keeper._slot = None
-            pool._wake(woken)
+            if waiter is not None:
+                waiter.wake()
 
 
 def reap(pool: ConnectionPool, look_for_dead_borrowers: bool = False) -> None:

@@ -23,6 +23,7 @@ class WaiterState(Enum):
     GONE = "gone"
 
 
+WAITING = WaiterState.WAITING
 GIVEN = WaiterState.GIVEN  # set last: who reads it may use what the lease has, without the lock
 
 
@@ -35,7 +36,7 @@ class Waiter:
         self.lease = lease
         self.borrower: Any = None  # who waits, as in `Slot.borrower`; known when it begins to wait
         self.arrival = 0  # set by the ledger; smaller is earlier
-        self.state = WaiterState.WAITING  # guarded by the pool's lock
+        self.state = WAITING  # guarded by the pool's lock
         self.may_grow = False  # its patience is over: it may use capacity between size and maxsize
 
     def wake(self) -> None:
@@ -48,7 +49,7 @@ class ThreadWaiter(Waiter):
     __slots__ = ("_gate",)
 
     def __init__(self, lease: Any) -> None:
-        super().__init__(lease)
+        Waiter.__init__(self, lease)  # at every wait: `super()` costs as much as the rest
         self._gate = threading.Lock()
         self._gate.acquire()
 

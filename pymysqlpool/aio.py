@@ -179,7 +179,7 @@ class AsyncConnectionPool:
                     self._reap()
                     if pool._ledger.idle:  # became so while this call queued
                         pool._serve()
-                if not await waiter.wait(pool._next_look(waiter, wish) - now):
+                if not await waiter.wait(pool._patience(waiter, wish, now)):
                     self._reap(look_for_dead_borrowers=True)
                     in_deadlock = in_deadlock or pool._meets_deadlock(waiter, wish)
         finally:

@@ -324,38 +324,47 @@ class ConnectionPool:
 
     def _obtain(self, lease: Connection, waiter: ThreadWaiter, wish: _Wish) -> Slot:
         """Wait for, or make, a connection; returns its slot, owned by `lease`."""
-        waiting_since = 0.0
-        in_deadlock = False
         while True:
             now = monotonic()
-            slot, failure = lease._slot, None
-            if waiter.state is not GIVEN or slot is None or slot.holder != id(lease):
-                with self._lock:
-                    slot, failure = self._step_locked(lease, waiter, wish, now)
-            if waiting_since and (slot is not None or failure is not None):
-                self._counters.waited(now - waiting_since)
-                waiting_since = 0.0
-            if slot is not None and slot.state is IN_USE:
-                return slot
-            if slot is not None:
-                self._connect(lease, slot, waiter, wish)
-                continue
+            with self._lock:
+                slot, failure = self._step_locked(lease, waiter, wish, now)
+            if slot is None and failure is None:
+                slot, failure = self._wait(lease, waiter, wish, now)
             if failure is not None:
                 cause = wish.last_error or self._gate.error
                 raise _report.failure(self, failure, waiter, monotonic() - wish.started, cause) from cause
-            if not waiting_since:
-                waiting_since = now
-                waiter.borrower = _thread.reference
-                if self._ledger.dropped:
-                    _maintenance.reap(self)
-                if self._ledger.idle:  # became so while this call queued
-                    self._serve()
-            if now >= wish.next_retry:
-                wish.next_retry = now + wish.retry_interval
-                logger.debug("Retry to get connection from pool(%s)", self.name)
-            if not waiter.wait(self._next_look(waiter, wish) - now):
-                _maintenance.reap(self, look_for_dead_borrowers=True)
-                in_deadlock = in_deadlock or self._meets_deadlock(waiter, wish)
+            assert slot is not None
+            if slot.state is IN_USE:
+                return slot
+            self._connect(lease, slot, waiter, wish)
+
+    def _wait(
+        self, lease: Connection, waiter: ThreadWaiter, wish: _Wish, since: float
+    ) -> tuple[Slot | None, type[GetConnectionFromPoolError] | None]:
+        """Wait in the queue until there is something to answer: a slot, or a failure."""
+        waiter.borrower = _thread.reference
+        if self._ledger.dropped:
+            _maintenance.reap(self)
+        if self._ledger.idle:  # became so while this call queued
+            self._serve()
+        now = since
+        in_deadlock = False
+        try:
+            while True:
+                if waiter.wait(self._patience(waiter, wish, now)):
+                    slot = lease._slot
+                    if waiter.state is GIVEN and slot is not None and slot.holder == id(lease):
+                        return slot, None
+                else:
+                    _maintenance.reap(self, look_for_dead_borrowers=True)
+                    in_deadlock = in_deadlock or self._meets_deadlock(waiter, wish)
+                now = monotonic()
+                with self._lock:
+                    slot, failure = self._step_locked(lease, waiter, wish, now)
+                if slot is not None or failure is not None:
+                    return slot, failure
+        finally:
+            self._counters.waited(monotonic() - since)
 
     def _meets_deadlock(self, waiter: Waiter, wish: _Wish) -> bool:
         """Whether this call, once it has waited for a while, closed a circle of callers that wait for each other.
@@ -385,7 +394,7 @@ class ConnectionPool:
             return slot, None
         if not waiter.arrival:
             self._ledger.arrive(waiter)
-        if self._state in (PoolState.CLOSING, PoolState.CLOSED):
+        if self._closed:
             return None, PoolClosed
         ledger = self._ledger
         slot = ledger.take(lease)
@@ -416,14 +425,22 @@ class ConnectionPool:
             ledger.enqueue(waiter)
         return None, None
 
-    def _next_look(self, waiter: Waiter, wish: _Wish) -> float:
-        """When a waiter that nobody wakes should look again; a monotonic instant."""
-        look = min(wish.give_up_at, monotonic() + _LOOK_AROUND)
-        if not waiter.may_grow:
-            look = min(look, wish.grow_at)
-        if self._gate.failing:
-            look = min(look, self._gate.next_attempt)
-        return min(look, wish.next_retry)
+    def _patience(self, waiter: Waiter, wish: _Wish, now: float) -> float:
+        """After how many seconds a waiter that nobody wakes should look again."""
+        if now >= wish.next_retry:
+            wish.next_retry = now + wish.retry_interval
+            logger.debug("Retry to get connection from pool(%s)", self.name)
+        look = now + _LOOK_AROUND
+        if wish.give_up_at < look:
+            look = wish.give_up_at
+        if wish.grow_at < look and not waiter.may_grow:
+            look = wish.grow_at
+        if wish.next_retry < look:
+            look = wish.next_retry
+        gate = self._gate
+        if gate.failing and gate.next_attempt < look:
+            look = gate.next_attempt
+        return look - now
 
     def _withdraw(self, lease: Connection, waiter: Waiter) -> None:
         """The call ends without a lease: whatever it had in hand goes to the next one."""
@@ -442,7 +459,8 @@ class ConnectionPool:
             else:
                 with suppress(AttributeError):
                     del lease._untouched
-                woken = self._give_locked(slot)
+                waiting = self._ledger.give(slot)
+                woken = [] if waiting is None else [waiting]
                 lease._slot = None
         if broken:
             self._discard(lease, slot, Reason.INTERRUPTED)
@@ -482,6 +500,7 @@ class ConnectionPool:
             woken = []
             earlier = self._ledger.yield_to_earlier(slot, waiter.arrival)
             if earlier is not None:
+                lease._slot = None
                 woken.append(earlier)
             woken += self._grant_locked()
         self._wake(woken)
@@ -526,10 +545,6 @@ class ConnectionPool:
                 break
             woken.append(waiter)
         return woken
-
-    def _give_locked(self, slot: Slot) -> list[Waiter]:
-        waiter = self._ledger.give(slot)
-        return [] if waiter is None else [waiter]
 
     def _serve(self) -> None:
         """Give what is idle to those who wait."""
@@ -622,9 +637,10 @@ class ConnectionPool:
                 lease._slot = None
         if lease._slot is not None:
             with self._lock:
-                woken = self._give_locked(slot) if slot.holder == mine else []
+                waiter = ledger.give(slot) if slot.holder == mine else None
+            if waiter is not None:
+                waiter.wake()
             lease._slot = None
-            self._wake(woken)
             self._discard_if_closed()
         elif not ledger.calm:
             self._look_again()
@@ -645,7 +661,7 @@ class ConnectionPool:
 
     def _discard_if_closed(self) -> None:
         """What became idle may have been judged before the pool began to close (Invariant 12)."""
-        if self._state in (PoolState.CLOSING, PoolState.CLOSED):
+        if self._closed:
             _maintenance.discard_idle(self, Reason.POOL_CLOSED, lambda slot: True)
 
     def give_back(self, connection: Connection, exception: BaseException | None = None) -> None:
@@ -693,7 +709,7 @@ class ConnectionPool:
             logger.debug("Uncommitted changes are rolled back in pool(%s)", self.name)
         if decision.expire_generation:
             self.drain()
-        if self._state in (PoolState.CLOSING, PoolState.CLOSED):
+        if self._closed:
             decision = Decision(Verdict.DISCARD, Reason.POOL_CLOSED)
         elif decision.verdict is not Verdict.DISCARD and not quiet:
             decision = Decision(Verdict.DISCARD, Reason.INTERRUPTED)  # no policy may keep what is not quiet

@@ -122,6 +122,7 @@ class Books(RuleBasedStateMachine):
             assert all(other.arrival > waiter.arrival for other in self.queue)
             self.lent.append(lease)
         else:
+            lease._slot = None
             self.wake(earlier)
             if self.closed:
                 return
