@@ -49,7 +49,7 @@ class AsyncConnection:
     def __init__(self, pool: AsyncConnectionPool, lease: Connection, token: _borrower.Token | None = None) -> None:
         self._pool = pool
         self.lease = lease
-        self._token = token  # of the task that used it last, kept alive; None: whichever thread uses the lease
+        self._token = token  # of the task that borrowed, kept alive; None: whichever thread uses the lease
         self._turn = asyncio.Lock()
         self._errand: Errand | None = None  # what a thread is doing at this moment
         self._was_cut = False
@@ -128,8 +128,7 @@ class AsyncConnection:
 
     async def _in_turn(self, call: Callable[[], Any]) -> Any:
         if self._token is not None:
-            self._token = token_of_task()
-            call = partial(_on_behalf_of, weakref.ref(self._token), call)
+            call = partial(_on_behalf_of, weakref.ref(token_of_task()), call)
         errand = self._errand = Errand(call, self._hand_in_cut)
         try:
             return await self._pool.run(errand)
@@ -230,7 +229,7 @@ _tokens: weakref.WeakKeyDictionary[asyncio.Task[Any], _borrower.Token] = weakref
 
 def token_of_task() -> _borrower.Token:
     """The current task as a borrower. The loop's thread would not do: it borrows for many, and lives too long. Alive
-    as long as the task, or an `AsyncConnection` that it borrowed or used last."""
+    as long as the task, or an `AsyncConnection` that it borrowed."""
     task = asyncio.current_task()
     if task is None:
         return _borrower.Token("task 'none'")

@@ -25,9 +25,9 @@ def find(ledger: Ledger, me: Any = None) -> list[Waiter] | None:
         return None
     holding = set()
     for slot in ledger.slots():
-        if slot.state is not IN_USE or slot.borrower is None:
+        if slot.state is not IN_USE or slot.user is None:
             return None
-        holding.add(id(slot.borrower))
+        holding.add(id(slot.user))
     asking = {
         id(borrower): waiter
         for waiter in ledger.waiters.values()

@@ -75,6 +75,7 @@ class Slot:
         "queries",
         "since",
         "state",
+        "user",
         "wire",
     )
 
@@ -87,7 +88,8 @@ class Slot:
         self.expires_at = 0.0  # monotonic; not lent or kept from then on
         self.heard_until = 0.0  # monotonic; until then no look at the socket can tell more than the server's last reply
         self.since = 0.0  # monotonic; when it was lent, or when it became idle
-        self.borrower: Any = None  # who borrowed it, for reports and for finding dead threads
+        self.borrower: Any = None  # the thread or task that borrowed it: a weak reference, see `_borrower`
+        self.user: Any = None  # the one that used it last; at first who borrowed it
         self.place: Any = None  # where it was borrowed, for `_borrower.spell_out`
         self.offset = 0
         self.in_transaction = False  # as of the last reply to its borrower; for reports
@@ -102,8 +104,8 @@ class Slot:
             self.dropped.append(self)
 
     def is_of_the_dead(self) -> bool:
-        """Whether who borrowed it has ended."""
-        return self.state is IN_USE and self.borrower is not None and self.borrower() is None
+        """Whether who borrowed it has ended, and who used it last, too."""
+        return self.state is IN_USE and self.user is not None and self.borrower() is None and self.user() is None
 
 
 class Ledger:
@@ -347,5 +349,5 @@ class Ledger:
         lease._slot = slot
         slot.holder = id(lease)
         slot.state = state
-        slot.borrower = None
+        slot.borrower = slot.user = None
         slot.in_transaction = False

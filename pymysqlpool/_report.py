@@ -81,7 +81,7 @@ def holders(pool: ConnectionPool, waiter: Waiter | None = None) -> str:
     with pool._lock:
         is_deadlock = _deadlock.find(pool._ledger, me) is not None
         held = [
-            (now - slot.since, slot.borrower, _borrower.spell_out(slot.place, slot.offset), slot.in_transaction)
+            (now - slot.since, slot.user, _borrower.spell_out(slot.place, slot.offset), slot.in_transaction)
             for slot in pool._ledger.slots()
             if slot.state is IN_USE and _borrower.spell_out(slot.place, slot.offset) is not None
         ]

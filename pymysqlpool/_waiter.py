@@ -34,7 +34,7 @@ class Waiter:
 
     def __init__(self, lease: Any) -> None:
         self.lease = lease
-        self.borrower: Any = None  # who waits, as in `Slot.borrower`; known when it begins to wait
+        self.borrower: Any = None  # who waits, as in `Slot.user`; known when it begins to wait
         self.arrival = 0  # set by the ledger; smaller is earlier
         self.state = WAITING  # guarded by the pool's lock
         self.may_grow = False  # its patience is over: it may use capacity between size and maxsize

@@ -189,7 +189,7 @@ class WireConnection(_PyMySQLConnection):
     _reads_fast = True  # results come through `_reader`
     _tracked = False  # the server reports session state changes
     _error_args: tuple[Any, ...] = ()  # of the last error packet
-    _slot: Any = None  # the slot of the lease; its `borrower` is whoever used it last
+    _slot: Any = None  # the slot of the lease; its `user` is whoever used it last
     _establishing = False
     _owner_pid = 0
     _here: Mark = (1,)  # whether this is still that process
@@ -221,7 +221,7 @@ class WireConnection(_PyMySQLConnection):
             if slot.holder != id(self):
                 exchange.release()
                 self._refuse_taken_back()
-            slot.borrower = _thread.reference
+            slot.user = _thread.reference
         if isinstance(sql, str):
             sql = sql.encode(self.encoding)
         if command == _COM_QUERY:

@@ -142,7 +142,7 @@ class AsyncConnectionPool:
                 waiter.may_grow = True  # it replaces a connection that was there
             slot.place = _borrower.stack() if own.record_stacks else _borrower.place()
             slot.since = monotonic()
-            slot.borrower = waiter.borrower
+            slot.borrower = slot.user = waiter.borrower
             lease._untouched = None
             if logger.isEnabledFor(logging.DEBUG):
                 logger.debug("Get connection from pool(%s)", pool.name)

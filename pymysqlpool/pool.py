@@ -263,7 +263,7 @@ class ConnectionPool:
                     return self._borrow_slowly(new_lease(self), retry_num, retry_interval, pre_ping, timeout)
                 slot: Any = lease._slot
                 lease._pool = self
-                slot.borrower = _thread.reference
+                slot.borrower = slot.user = _thread.reference
                 slot.lent += 1
                 now = monotonic()
                 if now >= slot.heard_until or pre_ping or self._checks_more:
@@ -309,7 +309,7 @@ class ConnectionPool:
                 slot.place = frame.f_code
                 slot.offset = frame.f_lasti
             slot.since = monotonic()
-            slot.borrower = _thread.reference
+            slot.borrower = slot.user = _thread.reference
             lease._untouched = None
             if logger.isEnabledFor(DEBUG):
                 logger.debug("Get connection from pool(%s)", self.name)

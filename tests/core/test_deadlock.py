@@ -116,10 +116,10 @@ def test_a_connection_used_by_another_thread_is_that_threads(
         finish.wait(30)
         lease.close()
 
-    borrower = pool._ledger.slots()[0].borrower
+    borrower = pool._ledger.slots()[0].user
     worker = threading.Thread(target=work)
     worker.start()
-    wait_until(lambda: pool._ledger.slots()[0].borrower is not borrower, "the worker has used it")
+    wait_until(lambda: pool._ledger.slots()[0].user is not borrower, "the worker has used it")
     looks: list[int] = []
     meets = pool._meets_deadlock
 

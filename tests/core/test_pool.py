@@ -404,6 +404,19 @@ def test_a_lease_passed_on_to_a_living_thread_is_not_reclaimed(make_pool: MakePo
     assert pool.stats().leaked == 0
 
 
+def test_a_lease_whose_borrower_lives_is_not_reclaimed_when_its_helper_has_ended(make_pool: MakePool) -> None:
+    pool = make_pool(size=1, maxsize=1)
+    lease = pool.get_connection()
+    lease.begin()
+    helper = threading.Thread(target=lambda: lease.execute("set @x = 1"))
+    helper.start()
+    helper.join()
+    with pytest.raises(PoolTimeout, match=r"held for .* by a thread that has ended"):
+        pool.get_connection(timeout=0.6)  # looks for the threads that have ended
+    assert lease.execute_query("select @x", return_one=True) == (1,)
+    assert pool.stats().leaked == 0
+
+
 def test_a_dead_server_is_noticed_and_the_pool_recovers(make_pool: MakePool) -> None:
     with DevServer() as own:
         pool = make_pool(**own.connect_args, size=3, maxsize=3, pre_create_num=3)
