@@ -145,7 +145,7 @@ class AsyncConnectionPool:
             slot.borrower = slot.user = waiter.borrower
             lease._untouched = None
             if logger.isEnabledFor(logging.DEBUG):
-                logger.debug("Get connection from pool(%s)", pool.name)
+                pool._tell_of_lease()
             if own.background and pool._caretaker is None:
                 _maintenance.hire(pool)
             if own.on_checkout is not None:

@@ -16,7 +16,6 @@ A `Connection` never decides its own fate: the pool asks `reuse.py`.
 from __future__ import annotations
 
 import sys
-from logging import DEBUG
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -24,7 +23,6 @@ from pymysql.cursors import DictCursor
 
 from . import _borrower
 from ._ledger import IDLE, Slot
-from ._log import logger
 from ._statements import TRANSACTION, WROTE
 from ._wire import SESSION_DEFAULTS, Wire, WireConnection, can_go_on
 from .errors import ConnectionInterruptedError, ReturnConnectionToPoolError
@@ -331,8 +329,8 @@ class UntouchedConnection(Connection):
             pool._look_again()
         if slot.since >= pool._tend_at:
             pool._tend(slot.since)
-        if logger.isEnabledFor(DEBUG):
-            logger.debug("Put connection back to pool(%s)", pool.name)
+        if pool._told_of_leases:
+            pool._tell_of_return()
 
     def cursor(self, cursor: Any = None) -> Any:
         self._touch()

@@ -163,6 +163,7 @@ class ConnectionPool:
         self._plain = usual and reuse_policy is reuse.decide and HAS_GIL
         self._lifetime = con_lifetime if con_lifetime and con_lifetime > 0 else _NEVER
         self._closed = False  # the user's wish; it outlives a fork
+        self._told_of_leases = False  # a return is told of after a lease was: so only one of the two asks the logger
         self._books: dict[int, tuple[Any, ...]] = {}  # by process id; see _enter_process
         self._pid = 0
         self._enter_process()
@@ -277,7 +278,7 @@ class ConnectionPool:
                 slot.offset = frame.f_lasti
                 slot.state = IN_USE
                 if logger.isEnabledFor(DEBUG):
-                    logger.debug("Get connection from pool(%s)", self.name)
+                    self._tell_of_lease()
                 return lease
         else:
             self._enter_process()
@@ -312,7 +313,7 @@ class ConnectionPool:
             slot.borrower = slot.user = _thread.reference
             lease._untouched = None
             if logger.isEnabledFor(DEBUG):
-                logger.debug("Get connection from pool(%s)", self.name)
+                self._tell_of_lease()
             if own.background and self._caretaker is None:
                 _maintenance.hire(self)
             if own.on_checkout is not None:
@@ -646,8 +647,15 @@ class ConnectionPool:
             self._look_again()
         if slot.since >= self._tend_at:
             self._tend(slot.since)
-        if logger.isEnabledFor(DEBUG):
-            logger.debug("Put connection back to pool(%s)", self.name)
+        if self._told_of_leases:
+            self._tell_of_return()
+
+    def _tell_of_lease(self) -> None:
+        self._told_of_leases = True
+        logger.debug("Get connection from pool(%s)", self.name)
+
+    def _tell_of_return(self) -> None:
+        logger.debug("Put connection back to pool(%s)", self.name)
 
     def _tend(self, now: float) -> None:
         self._tend_at = now + _maintenance.INTERVAL

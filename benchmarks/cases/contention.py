@@ -108,7 +108,7 @@ def table(
     size: int,
     on_one_cpu: bool = False,
 ) -> Table:
-    rounds, seconds = bench.pick((5, 0.5), (2, 0.2))
+    rounds, seconds = bench.pick((4, 0.4), (2, 0.2))
     cells: dict[str, list[Cellful]] = {name: [] for name in lists}
     for turn in range(rounds):
         order = list(lists)
