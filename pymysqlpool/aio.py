@@ -143,7 +143,6 @@ class AsyncConnectionPool:
             slot.place = _borrower.stack() if own.record_stacks else _borrower.place()
             slot.since = monotonic()
             slot.borrower = slot.user = waiter.borrower
-            lease._untouched = None
             if logger.isEnabledFor(logging.DEBUG):
                 pool._tell_of_lease()
             if own.background and pool._caretaker is None:

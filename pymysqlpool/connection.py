@@ -8,7 +8,7 @@ is dead after it was given back: no method of it, nor of its cursors, reaches a 
     UntouchedConnection                                          lent and given back without being used
 
 A lease that nobody used left nothing behind, so giving it back asks no further. Which of the two it is, is decided in
-one step: who deletes `_untouched` has it.
+one step: who deletes `_untouched` has it; without a GIL, who deletes the one item of it.
 
 A `Connection` never decides its own fate: the pool asks `reuse.py`.
 """
@@ -47,7 +47,7 @@ class Connection(WireConnection):
     _offset: int
     _returned_code: Any
     _returned_offset: int
-    _untouched: None  # there as long as the lease is neither used nor given back
+    _untouched: Any  # there as long as the lease is neither used nor given back
 
     _depth = 0  # with-blocks that are open
     _returned: _borrower.Place | None = None  # where it was given back
@@ -255,12 +255,11 @@ class UntouchedConnection(Connection):
         return getattr(self, name)
 
     def _claim(self) -> None:
-        """Delete `_untouched`: of several threads one can, and the others get an AttributeError."""
+        """Of several threads one can, and the others get an AttributeError or IndexError."""
         if HAS_GIL:
             del self._untouched
-        elif self._pool is not None:
-            with self._pool._lock:  # the pool's, which is new in a forked child
-                del self._untouched
+        else:
+            del self._untouched[0]
 
     def _await_claimer(self) -> None:
         """Another thread uses this lease, or gives it back, in this very instant: let it come to the end of that.
@@ -283,13 +282,13 @@ class UntouchedConnection(Connection):
         if own:
             attributes.update(own)
         try:
-            # With a GIL no call from here to the end, so nothing can interrupt it.
+            # As `_claim`. No call from here to the end, so nothing can interrupt it.
             if HAS_GIL:
                 del self._untouched
             else:
-                self._claim()
-        except AttributeError:
-            self._await_claimer()
+                del self._untouched[0]
+        except (AttributeError, IndexError):
+            UntouchedConnection._await_claimer(self)  # it may be of the other class in this very instant
             if type(self) is UntouchedConnection:
                 self._refuse_closed()
             return  # another thread did the same in this very instant
@@ -339,9 +338,9 @@ class UntouchedConnection(Connection):
     def take_out(self) -> dict[str, Any]:
         slot = self._slot
         try:
-            self._claim()
-        except AttributeError:
-            self._await_claimer()
+            UntouchedConnection._claim(self)  # it may be of the other class in this very instant
+        except (AttributeError, IndexError):
+            UntouchedConnection._await_claimer(self)
             if type(self) is UntouchedConnection:
                 self._refuse_closed()
             return self.take_out()  # used by another thread in this very instant
@@ -381,6 +380,7 @@ def new_lease(pool: ConnectionPool) -> UntouchedConnection:
     lease: UntouchedConnection = UntouchedConnection()
     lease._pool = pool
     lease._slot = None
+    lease._untouched = None if HAS_GIL else [None]
     return lease
 
 
@@ -388,7 +388,7 @@ def ready_lease(slot: Slot) -> UntouchedConnection:
     """The lease that will be lent next on an idle connection."""
     lease: UntouchedConnection = UntouchedConnection()
     lease._slot = slot
-    lease._untouched = None
+    lease._untouched = None if HAS_GIL else [None]
     return lease
 
 

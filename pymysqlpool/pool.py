@@ -38,7 +38,7 @@ from ._session import Cleanup
 from ._statements import TRANSACTION, WROTE
 from ._waiter import GIVEN, ThreadWaiter, Waiter
 from ._wire import TRUST, Wire
-from .connection import HAS_GIL, Connection, ReturnedConnection, new_lease, ready_lease
+from .connection import HAS_GIL, Connection, ReturnedConnection, UntouchedConnection, new_lease, ready_lease
 from .errors import (
     GetConnectionFromPoolError,
     PoolClosed,
@@ -311,7 +311,6 @@ class ConnectionPool:
                 slot.offset = frame.f_lasti
             slot.since = monotonic()
             slot.borrower = slot.user = _thread.reference
-            lease._untouched = None
             if logger.isEnabledFor(DEBUG):
                 self._tell_of_lease()
             if own.background and self._caretaker is None:
@@ -458,8 +457,8 @@ class ConnectionPool:
             elif slot.wire.exchange.locked() or type(lease) is Connection:
                 broken = True
             else:
-                with suppress(AttributeError):
-                    del lease._untouched
+                with suppress(AttributeError, IndexError):
+                    UntouchedConnection._claim(lease)  # it may be of the other class by now
                 waiting = self._ledger.give(slot)
                 woken = [] if waiting is None else [waiting]
                 lease._slot = None
