@@ -120,7 +120,7 @@ def sign(figure: Any, source: str) -> Any:
 
 
 SELECTS = ("select1_tcp", "select1_unix", "select1_tls", "select1_link")
-CONTENTION = ("contention_32_on_4", "contention_128_on_4")
+CONTENTION = ("contention_32_on_4", "contention_32_on_4_one_cpu", "contention_128_on_4")
 PLOTS = (
     Plot("borrow-return", bars, ("borrow_return",), "time", "time, ours = 1 (less is better)", log=True),
     Plot("select1", bars, SELECTS[:2], "speed", "speed, bare PyMySQL = 1 (more is better)"),
@@ -148,7 +148,7 @@ def main() -> int:
     for path in given.results:
         for case in measure.read(path).values():
             source = f"{case['python']}, {case['server']}, {case['cpu']}, commit {case['commit']}, {case['date']}"
-            found |= {table.key: (table, source) for table in case["tables"]}
+            found |= {table.key: (table, source) for table in case["tables"] if table.rows}
     given.to.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(STYLE):  # type: ignore[arg-type,unused-ignore]
         for plot in PLOTS:
