@@ -3,7 +3,8 @@
 The wait is from the first attempt of an operation to holding a connection; where a peer refuses instead of waiting,
 each refusal is an error and it is asked again after 1 ms. Speeds and percentiles are medians over the stretches; the
 maximum is that of all. Fairness: operations of the idlest and the busiest thread, and their ratio, in the least fair
-stretch. On all CPUs, and for pools of 4 also with client and server on one.
+stretch. Counted is what begins when all threads have been at work for a while. On all CPUs, and for pools of 4 also
+with client and server on one.
 """
 
 from __future__ import annotations
@@ -30,53 +31,62 @@ class Cellful:
     errors: int
 
 
+RAMP = 0.2  # seconds until all threads are at work
+
+
+@dataclass(slots=True)
+class _Window:
+    """When operations are counted; monotonic."""
+
+    begins: float = 0.0
+    ends: float = 0.0
+
+
 @dataclass(slots=True)
 class _Worker:
     peer: Peer
-    seconds: float
+    window: _Window
     start: threading.Barrier
     operations: int = 0
     errors: int = 0
     waits: list[float] = field(default_factory=list)
-    ended: float = 0.0
 
     def run(self) -> None:
         self.start.wait()
         clock = time.monotonic
-        until = clock() + self.seconds
+        counted_from, until = self.window.begins, self.window.ends
         peer, waits = self.peer, self.waits
-        while True:
-            asked = clock()
-            if asked >= until:
-                break
+        while (asked := clock()) < until:
             try:
                 connection, refusals = peer.insist(until)
             except TimeoutError:
                 self.errors += 1
                 break
-            waits.append(clock() - asked)
+            waited = clock() - asked
             query(connection)
             peer.give_back(connection)
-            self.operations += 1
-            self.errors += refusals
-        self.ended = clock()
+            if asked >= counted_from:
+                waits.append(waited)
+                self.operations += 1
+                self.errors += refusals
 
 
 def stretch(peers: list[Peer], seconds: float) -> Cellful:
     """Run a thread on each of `peers` (the same one, many times, when it is a pool) for so long."""
     start = threading.Barrier(len(peers) + 1)
-    workers = [_Worker(peer, seconds, start) for peer in peers]
+    window = _Window()
+    workers = [_Worker(peer, window, start) for peer in peers]
     threads = [threading.Thread(target=worker.run) for worker in workers]
     for thread in threads:
         thread.start()
+    window.begins = time.monotonic() + RAMP
+    window.ends = window.begins + seconds
     start.wait()
-    began = time.monotonic()
     for thread in threads:
         thread.join()
     operations = [worker.operations for worker in workers]
-    took = max(worker.ended for worker in workers) - began
     waits = sorted(wait * 1000 for worker in workers for wait in worker.waits)
-    return Cellful(sum(operations) / took, operations, waits, sum(worker.errors for worker in workers))
+    return Cellful(sum(operations) / seconds, operations, waits or [0.0], sum(worker.errors for worker in workers))
 
 
 def run(bench: Bench) -> list[Table]:
@@ -126,10 +136,10 @@ def table(
 
 
 def _row(of: list[Cellful], bare: list[Cellful]) -> list[Any]:
-    unfairest = min(of, key=lambda one: min(one.per_thread) / max(one.per_thread)).per_thread
+    unfairest = min(of, key=lambda one: min(one.per_thread) / max(1, max(one.per_thread))).per_thread
     speed = median(one.rate / other.rate for one, other in zip(of, bare, strict=True))
     cells: list[Cell] = [speed]
     cells += [median(percentile(one.waits, share) for one in of) for share in (0.5, 0.99, 0.999)]
     cells += [max(one.waits[-1] for one in of)]
-    cells += [min(unfairest), max(unfairest), min(unfairest) / max(unfairest)]
+    cells += [min(unfairest), max(unfairest), min(unfairest) / max(1, max(unfairest))]
     return [*cells, sum(one.errors for one in of)]
