@@ -234,6 +234,7 @@ class Ledger:
         slot = ready._slot
         assert slot is not None
         self._own(slot, keeper, RESERVED)
+        ready._slot = None
         return slot
 
     def close(self, slot: Slot, lease: Lease) -> Any:
