@@ -333,6 +333,7 @@ class Ledger:
         slot: Slot = ready._slot
         slot.lent += 1
         self._own(slot, lease, IN_USE)
+        ready._slot = None
         return slot
 
     def _hand_over(self, slot: Slot, waiter: Waiter, state: SlotState) -> None:
