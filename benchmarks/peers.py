@@ -109,15 +109,22 @@ class Peer:
 class Ours(Peer):
     name = OURS
 
+    reads_fast = True
+
     def __init__(self, connect: Mapping[str, Any], size: int) -> None:
         from pymysqlpool import ConnectionPool
 
-        self.pool = ConnectionPool(size=size, maxsize=size, **connect)
+        self.pool = ConnectionPool(size=size, maxsize=size, fast_reader=self.reads_fast, **connect)
         self.borrow = self.pool.get_connection
         self.give_back = _close
 
     def close(self) -> None:
         self.pool.close(timeout=1)
+
+
+class OursWithoutReader(Ours):
+    name = f"{OURS}, PyMySQL's reader"
+    reads_fast = False
 
 
 class Bare(Peer):
