@@ -30,6 +30,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlencode
 
@@ -43,6 +44,7 @@ from pymysqlpool import ConnectionPool
 from pymysqlpool.devserver import DevServer
 from pymysqlpool_flask import g
 from tests.serving import Web, serving
+from tests.support import wait_until
 
 CLIENTS = 200
 SLOTS = 8
@@ -346,7 +348,7 @@ def run(seconds: float, server_name: str = SERVERS[0], clients: int = CLIENTS, s
             started = time.monotonic()
             for thread in (killer, *people, *blockers):
                 thread.start()
-            time.sleep(seconds)
+            crowd.stop.wait(seconds)  # so long the load is to last; nobody ends it sooner
             crowd.stop.set()
             for client in (*people, *blockers):
                 client.join(TIMEOUT + 2 * SLACK)
@@ -358,12 +360,15 @@ def run(seconds: float, server_name: str = SERVERS[0], clients: int = CLIENTS, s
 
 
 def _all_home(web: Web) -> dict[str, Any]:
-    deadline = time.monotonic() + SLACK
-    while True:
-        numbers: dict[str, Any] = json.loads(web.ask("GET", "/numbers")[1])
-        if numbers["in_use"] + numbers["waiting"] == 0 or time.monotonic() > deadline:
-            return numbers
-        time.sleep(0.05)
+    numbers: dict[str, Any] = {}
+
+    def home() -> bool:
+        numbers.update(json.loads(web.ask("GET", "/numbers")[1]))
+        return bool(numbers["in_use"] + numbers["waiting"] == 0)
+
+    with suppress(AssertionError):  # the judgement tells who is missing
+        wait_until(home, "all are home", SLACK)
+    return numbers
 
 
 def judge(

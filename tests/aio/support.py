@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from pymysqlpool import _wire
 from pymysqlpool.aio import AsyncConnectionPool
+
+
+async def until(state: Callable[[], bool]) -> None:
+    """Let the loop run until `state()` is true; TimeoutError after 10 seconds."""
+    async with asyncio.timeout(10):
+        while not state():
+            await asyncio.sleep(0.001)
 
 
 async def all_home(pool: AsyncConnectionPool) -> None:

@@ -29,6 +29,7 @@ from pymysqlpool.aio import AsyncConnection, AsyncConnectionPool
 from pymysqlpool.transaction import TransactionError
 
 from .conftest import Opened
+from .support import until
 
 
 @pytest.fixture
@@ -311,8 +312,7 @@ def test_by_default_one_warning_names_the_tasks_that_hold_them(
         async with opened(size=2, maxsize=2) as pool:
             barrier = asyncio.Barrier(2)
             tasks = [asyncio.create_task(nest(pool, barrier), name=name) for name in ("left", "right")]
-            while "All who hold one wait for another: a deadlock" not in caplog.text:
-                await asyncio.sleep(0.01)
+            await until(lambda: "All who hold one wait for another: a deadlock" in caplog.text)
             pool.pool.resize(2, 3)  # somebody helps
             assert await asyncio.gather(*tasks) == ["served 1"] * 2
 

@@ -19,7 +19,7 @@ from pymysqlpool.aio import AsyncConnection, AsyncConnectionPool
 from tests.support import wait_until
 
 from .conftest import Opened
-from .support import all_home
+from .support import all_home, until
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 Begun = Callable[[], Coroutine[Any, Any, None]]
@@ -75,12 +75,6 @@ async def by_anyio(work: Work, begun: Begun) -> None:
 
 
 WAYS: list[Cancel] = [by_task, by_wait_for, by_timeout, by_anyio]
-
-
-async def until(state: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not state():
-            await asyncio.sleep(0.001)
 
 
 def between_commands(slot: Any) -> bool:

@@ -11,11 +11,7 @@ import pytest
 from pymysqlpool import ConnectionPool
 from pymysqlpool.aio import AsyncConnectionPool
 
-
-async def until(state: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not state():
-            await asyncio.sleep(0.001)
+from .support import until
 
 
 def test_threads_and_tasks_are_served_in_order_of_arrival(make_pool: Callable[..., ConnectionPool]) -> None:

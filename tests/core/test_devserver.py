@@ -7,8 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 
 from pymysqlpool import devserver
 from pymysqlpool.devserver import DevServer, DevServerError
+from tests.support import wait_until
 
 DEADLINE = 30.0  # seconds for anything that another process does
 PYTHON = [sys.executable, "-W", "error"]
@@ -45,15 +45,6 @@ def process_exists(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return not Path("/proc/self").exists()
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 @pytest.fixture(autouse=True)
@@ -187,20 +178,21 @@ def test_a_stopped_server_starts_again_empty() -> None:
         assert query(server.connect_args, "SELECT COUNT(*) FROM information_schema.tables WHERE table_name='t'") == 0
 
 
-@pytest.mark.parametrize("also", ["", "os.fork() or time.sleep(60)\n"], ids=["alone", "with-a-forked-child"])
+@pytest.mark.parametrize("also", ["", "os.fork() or sys.stdin.read()\n"], ids=["alone", "with-a-forked-child"])
 def test_nothing_is_left_after_sigkill_of_the_python_process(also: str) -> None:
     script = (
-        "import os, time; from pymysqlpool.devserver import DevServer\n"
+        "import os, sys; from pymysqlpool.devserver import DevServer\n"
         "server = DevServer(); server.start()\n"
-        f"{also}print(server.pid, server.folder, flush=True); time.sleep(60)"
+        f"{also}print(server.pid, server.folder, flush=True); sys.stdin.read()"
     )
-    with subprocess.Popen([*PYTHON, "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True) as us:
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}  # it lives as long as we do, or less
+    with subprocess.Popen([*PYTHON, "-c", script], **pipes, text=True, start_new_session=True) as us:
         assert us.stdout is not None
         pid, folder = us.stdout.readline().split()
         assert process_exists(int(pid))
         us.kill()
-        assert eventually(lambda: not process_exists(int(pid)))
-        assert eventually(lambda: not Path(folder).exists())
+        wait_until(lambda: not process_exists(int(pid)), "the server has ended", DEADLINE)
+        wait_until(lambda: not Path(folder).exists(), "its folder is gone", DEADLINE)
         if also:
             os.killpg(us.pid, signal.SIGKILL)
 

@@ -160,8 +160,7 @@ started.wait(20)
     "a daemon thread that waits for one": """
 kept = [pool.get_connection() for _ in range(2)]
 threading.Thread(target=lambda: pool.get_connection(timeout=300), daemon=True).start()
-while not pool.stats().waiting:
-    time.sleep(0.001)
+wait_until(lambda: pool.stats().waiting, "it waits")
 """,
     "sys.exit in a with block": "with pool.get_connection() as kept: kept.execute('do 1'); sys.exit(0)",
 }
@@ -171,6 +170,7 @@ while not pool.stats().waiting:
 def test_the_end_of_the_interpreter_is_quick_and_quiet(server: DevServer, admin: Any, program: str) -> None:
     script = (
         "import atexit, json, sys, threading, time\nfrom pymysqlpool import ConnectionPool\n"
+        "from tests.support import wait_until\n"
         "pool = ConnectionPool(**json.loads(sys.argv[1]), size=2, maxsize=2, background=sys.argv[2] == 'True')\n"
         f"atexit.register(lambda: print(time.time()))\n{PROGRAMS[program]}\n"
     )
