@@ -108,7 +108,6 @@ class Peer:
 
 class Ours(Peer):
     name = OURS
-
     reads_fast = True
 
     def __init__(self, connect: Mapping[str, Any], size: int) -> None:

@@ -459,8 +459,9 @@ class ConnectionPool:
             else:
                 with suppress(AttributeError, IndexError):
                     UntouchedConnection._claim(lease)  # it may be of the other class by now
-                waiting = self._ledger.give(slot)
-                woken = [] if waiting is None else [waiting]
+                following = self._ledger.give(slot)
+                if following is not None:
+                    woken.append(following)
                 lease._slot = None
         if broken:
             self._discard(lease, slot, Reason.INTERRUPTED)

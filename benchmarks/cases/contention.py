@@ -30,6 +30,11 @@ class Cellful:
     waits: list[float]  # milliseconds, sorted
     errors: int
 
+    @property
+    def fairness(self) -> float:
+        """Operations of the idlest thread / of the busiest."""
+        return min(self.per_thread) / max(1, max(self.per_thread))
+
 
 RAMP = 0.2  # seconds until all threads are at work
 
@@ -136,10 +141,10 @@ def table(
 
 
 def _row(of: list[Cellful], bare: list[Cellful]) -> list[Any]:
-    unfairest = min(of, key=lambda one: min(one.per_thread) / max(1, max(one.per_thread))).per_thread
+    unfairest = min(of, key=lambda one: one.fairness)
     speed = median(one.rate / other.rate for one, other in zip(of, bare, strict=True))
     cells: list[Cell] = [speed]
     cells += [median(percentile(one.waits, share) for one in of) for share in (0.5, 0.99, 0.999)]
     cells += [max(one.waits[-1] for one in of)]
-    cells += [min(unfairest), max(unfairest), min(unfairest) / max(1, max(unfairest))]
+    cells += [min(unfairest.per_thread), max(unfairest.per_thread), unfairest.fairness]
     return [*cells, sum(one.errors for one in of)]
