@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from enum import Enum
-from threading import Lock, Thread, get_ident
+from threading import Thread, get_ident
 from typing import Any, TypeVar
 
+from ._lock import new_lock
 from .errors import ConnectionInterruptedError
 
 T = TypeVar("T")
@@ -124,7 +125,7 @@ class Errand:
     def __init__(self, call: Callable[[], Any], if_left: Callable[[], object]) -> None:
         self._call = call
         self._if_left = if_left
-        self._lock = Lock()
+        self._lock = new_lock()
         self._stage = _Stage.QUEUED  # guarded by _lock
 
     def run(self) -> Any:
@@ -164,7 +165,7 @@ class Workers:
         self._sync_to_async = _sync_to_async()
         self._most = most
         self._name = name
-        self._lock = Lock()  # guards the four below
+        self._lock = new_lock()  # guards the four below
         self._pid = 0
         self._number = 0
         self._executor: ThreadPoolExecutor | None = None

@@ -12,6 +12,7 @@ A waiter owns no lock of the pool's and decides nothing. `wake` may be called fr
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from enum import Enum
 from typing import Any
 
@@ -58,5 +59,5 @@ class ThreadWaiter(Waiter):
         return self._gate.acquire(timeout=max(0.0, timeout))
 
     def wake(self) -> None:
-        if self._gate.locked():
+        with suppress(RuntimeError):  # it is awake
             self._gate.release()

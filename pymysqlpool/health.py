@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from threading import Lock
 from time import monotonic
 
 from pymysql import err
 from pymysql.constants import ER
 
 from ._ledger import IDLE, IN_USE
+from ._lock import new_lock
 from .pool import ConnectionPool, PoolState
 from .reuse import error_number
 from .stats import PoolStats
@@ -56,7 +56,7 @@ class HealthCheck:
         self.pool = pool
         self.timeout = timeout
         self.recent = recent
-        self._lock = Lock()  # held by the one who asks the server
+        self._lock = new_lock()  # held by the one who asks the server
         self._asked_at = float("-inf")  # monotonic; when the server last answered, or did not
         self._failure = ""  # why it was not ready then
 

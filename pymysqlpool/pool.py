@@ -15,7 +15,6 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import threading
 import weakref
 from contextlib import AbstractContextManager, suppress
 from enum import Enum
@@ -33,6 +32,7 @@ from ._connector import Connector
 from ._fork import Mark, mark_process
 from ._gate import ConnectGate
 from ._ledger import CLOSING, CONNECTING, IDLE, IN_USE, RESERVED, Ledger, Slot
+from ._lock import Lock, new_lock
 from ._log import logger
 from ._session import Cleanup
 from ._statements import TRANSACTION, WROTE
@@ -178,7 +178,7 @@ class ConnectionPool:
     # -- per process ---------------------------------------------------------------------------------------
 
     # All guarded by _lock, and all new in a forked child.
-    _lock: threading.Lock
+    _lock: Lock
     _ledger: Ledger
     _gate: ConnectGate
     _counters: Counters
@@ -187,7 +187,7 @@ class ConnectionPool:
     _connector: Connector
     _caretaker: _maintenance.Caretaker | None
     _tend_at: float  # monotonic; when a returning thread tends the idle ones; a lost update only tends twice
-    _came_home: threading.Event  # a lease ended; close() waits for the last one
+    _came_home: ThreadWaiter  # close() waits for the last lease to end
 
     def _enter_process(self) -> None:
         """Open the books of this process (Invariant 13).
@@ -200,7 +200,7 @@ class ConnectionPool:
         inherited: Ledger | None = self._ledger if self._pid else None
         sizes = inherited or self._settings  # resize() may have changed them
         fresh = (
-            threading.Lock(),
+            new_lock(),
             Ledger(sizes.size, sizes.maxsize, ready_lease, plain=self._plain),
             ConnectGate(),
             Counters(),
@@ -212,7 +212,7 @@ class ConnectionPool:
         self._state = PoolState.CLOSED if self._closed else PoolState.NEW
         self._tend_at = monotonic() + _maintenance.INTERVAL
         self._caretaker = None
-        self._came_home = threading.Event()
+        self._came_home = ThreadWaiter(None)
         self._pid, self._here = pid, here
         if inherited is not None and winner is fresh:
             self._books.clear()
@@ -773,7 +773,7 @@ class ConnectionPool:
                 woken = self._grant_locked()
             owner._slot = None
             self._wake(woken)
-            self._came_home.set()
+            self._came_home.wake()
         logger.debug("Discard connection of pool(%s): %s", self.name, reason.value)
         if self._settings.on_discard is not None:
             with suppress(Exception):  # a failing hook must not break a return
@@ -836,7 +836,6 @@ class ConnectionPool:
         while self._ledger.total and monotonic() < deadline:
             _maintenance.reap(self, look_for_dead_borrowers=True)
             _maintenance.discard_idle(self, Reason.POOL_CLOSED, lambda slot: True)  # what maintenance had in hand
-            self._came_home.clear()
             if self._ledger.total:
                 self._came_home.wait(min(_LOOK_AROUND, max(0.0, deadline - monotonic())))
         cut_off: list[tuple[_maintenance.Keeper, Slot]] = []

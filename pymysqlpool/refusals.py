@@ -10,9 +10,9 @@ Never: delays a line, mixes up a pool that is busy with a server that is out of 
 from __future__ import annotations
 
 import logging
-from threading import Lock
 from time import monotonic
 
+from ._lock import new_lock
 from ._log import logger
 from .errors import GetConnectionFromPoolError, PoolUnavailable
 
@@ -23,7 +23,7 @@ class RefusalLog:
     """Lines about the refused requests of one application."""
 
     def __init__(self) -> None:
-        self._lock = Lock()  # guards the dict; never held while logging
+        self._lock = new_lock()  # guards the dict; never held while logging
         self._said: dict[tuple[str, bool], tuple[float, int]] = {}  # when last, monotonic, and how many since
 
     def note(

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Literal
 
@@ -26,6 +25,7 @@ from pymysql.constants import CR
 
 from . import _borrower
 from . import transaction as _transaction
+from ._lock import new_lock
 from ._log import logger
 from ._statements import WROTE
 from ._wire import can_go_on, is_between_commands
@@ -95,7 +95,7 @@ class _Place:
     __slots__ = ("asked", "connection", "lock", "use")
 
     def __init__(self) -> None:
-        self.lock = Lock()  # held while borrowing: threads of one request wait for the same lease
+        self.lock = new_lock()  # held while borrowing: threads of one request wait for the same lease
         self.asked = 0.0  # monotonic, when the lease was last asked for; kept where it is looked after; guarded by lock
         self.connection: Connection | None = None  # guarded by lock
         self.use: Use | None = None  # guarded by lock
@@ -132,7 +132,7 @@ class RequestScope:
         self._revalidate_after = revalidate
         self._pool = pool
         self._watch = watch or Watch()
-        self._lock = Lock()  # guards the three below; never held while borrowing or returning
+        self._lock = new_lock()  # guards the three below; never held while borrowing or returning
         self._places: dict[ConnectionPool, _Place] = {}
         self._closed = False
         self._finished = False  # the commit point is behind us

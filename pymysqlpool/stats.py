@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from threading import Lock
 from types import MappingProxyType
+
+from ._lock import Lock, new_lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Counters:
     wait_time: float = 0.0
     discarded: dict[str, int] = field(default_factory=dict)
 
-    _waiting: Lock = field(default_factory=Lock)  # guards the two of `waited`; who was served needs no other lock
+    _waiting: Lock = field(default_factory=new_lock)  # guards the two of `waited`; who was served needs no other lock
 
     def waited(self, seconds: float) -> None:
         with self._waiting:
