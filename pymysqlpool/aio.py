@@ -36,7 +36,7 @@ from ._ledger import IN_USE, Slot
 from ._log import logger
 from ._waiter import Waiter
 from ._wire import is_between_commands
-from .connection import Connection, new_lease
+from .connection import Connection, MortalConnection, new_lease
 from .errors import ReturnConnectionToPoolError
 from .pool import _CONNECT_TIMEOUT, ConnectionPool, _Wish
 from .reuse import error_number
@@ -143,6 +143,8 @@ class AsyncConnectionPool:
             slot.place = _borrower.stack() if own.record_stacks else _borrower.place()
             slot.since = monotonic()
             slot.borrower = slot.user = waiter.borrower
+            if isinstance(lease, MortalConnection):
+                lease.live(slot.wire)
             if logger.isEnabledFor(logging.DEBUG):
                 pool._tell_of_lease()
             if own.background and pool._caretaker is None:
@@ -207,7 +209,7 @@ class AsyncConnectionPool:
 
     def _withdraw(self, lease: Connection, waiter: AsyncWaiter) -> None:
         """The call ends without a lease."""
-        if type(lease) is Connection:  # a hook had it, so it must be closed
+        if lease.is_used:  # a hook had it, so it must be closed
             self._workers.submit(partial(self.pool._withdraw, lease, waiter))
         else:
             self.pool._withdraw(lease, waiter)

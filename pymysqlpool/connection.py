@@ -4,11 +4,14 @@ Each checkout is a fresh `Connection` object onto which an established session i
 is dead after it was given back: no method of it, nor of its cursors, reaches a socket any more, and the error says so
 (Invariant 7). Made directly, without a pool, it is PyMySQL's connection and nothing else.
 
-    UntouchedConnection -> Connection -> ReturnedConnection      lent, used, given back
-    UntouchedConnection                                          lent and given back without being used
+    UntouchedConnection -> Connection -> MortalConnection      lent, used, given back
+    UntouchedConnection                                        lent and given back without being used
 
 A lease that nobody used left nothing behind, so giving it back asks no further. Which of the two it is, is decided in
-one step: who deletes `_untouched` has it; without a GIL, who deletes the one item of it.
+one step: who deletes `_untouched` has it.
+
+Without a GIL a lease is a `MortalConnection` all the time, used or not: to change the class of an object that several
+threads know of stops them all, and a few hundred times a second is all that comes of it.
 
 A `Connection` never decides its own fate: the pool asks `reuse.py`.
 """
@@ -110,6 +113,11 @@ class Connection(WireConnection):
         if attributes.pop("_live", None) is None:
             self._refuse_closed()
         return attributes
+
+    @property
+    def is_used(self) -> bool:
+        """Whether it has a session that may have been touched."""
+        return "_live" in self.__dict__
 
     def _commit_at_the_end(self) -> None:
         if can_go_on(self):
@@ -254,18 +262,9 @@ class UntouchedConnection(Connection):
         self._touch()
         return getattr(self, name)
 
-    def _claim(self) -> None:
-        """Of several threads one can, and the others get an AttributeError or IndexError."""
-        if HAS_GIL:
-            del self._untouched
-        else:
-            del self._untouched[0]
-
     def _await_claimer(self) -> None:
-        """Another thread uses this lease, or gives it back, in this very instant: let it come to the end of that.
-
-        With a GIL it is there already, but for a process with an audit hook, which is called when a class is assigned.
-        """
+        """Another thread uses this lease, or gives it back, in this very instant: let it come to the end of that. It
+        is there already, but for a process with an audit hook, which is called when a class is assigned."""
         until = monotonic() + _ONE_STEP
         while type(self) is UntouchedConnection and self._slot is not None and monotonic() < until:
             sleep(0)
@@ -282,12 +281,8 @@ class UntouchedConnection(Connection):
         if own:
             attributes.update(own)
         try:
-            # As `_claim`. No call from here to the end, so nothing can interrupt it.
-            if HAS_GIL:
-                del self._untouched
-            else:
-                del self._untouched[0]
-        except (AttributeError, IndexError):
+            del self._untouched  # no call from here to the end, so nothing can interrupt it
+        except AttributeError:
             UntouchedConnection._await_claimer(self)  # it may be of the other class in this very instant
             if type(self) is UntouchedConnection:
                 self._refuse_closed()
@@ -338,9 +333,9 @@ class UntouchedConnection(Connection):
     def take_out(self) -> dict[str, Any]:
         slot = self._slot
         try:
-            UntouchedConnection._claim(self)  # it may be of the other class in this very instant
-        except (AttributeError, IndexError):
-            UntouchedConnection._await_claimer(self)
+            del self._untouched
+        except AttributeError:
+            UntouchedConnection._await_claimer(self)  # it may be of the other class in this very instant
             if type(self) is UntouchedConnection:
                 self._refuse_closed()
             return self.take_out()  # used by another thread in this very instant
@@ -375,12 +370,13 @@ class UntouchedConnection(Connection):
         return f"<{type(self).__name__} of pool {self._pool.name!r} {'lent' if self.open else 'returned'}>"
 
 
-def new_lease(pool: ConnectionPool) -> UntouchedConnection:
+def new_lease(pool: ConnectionPool) -> Connection:
     """A lease of `pool` that has nothing yet."""
-    lease: UntouchedConnection = UntouchedConnection()
+    lease: UntouchedConnection | MortalConnection = UntouchedConnection() if HAS_GIL else MortalConnection()
     lease._pool = pool
     lease._slot = None
-    lease._untouched = None if HAS_GIL else [None]
+    if HAS_GIL:
+        lease._untouched = None
     return lease
 
 
@@ -388,32 +384,45 @@ def ready_lease(slot: Slot) -> UntouchedConnection:
     """The lease that will be lent next on an idle connection."""
     lease: UntouchedConnection = UntouchedConnection()
     lease._slot = slot
-    lease._untouched = None if HAS_GIL else [None]
+    lease._untouched = None
     return lease
 
 
-class ReturnedConnection(Connection):
-    """What a lease becomes when it is given back: a `Connection` that can do nothing but say so.
+class MortalConnection(Connection):
+    """A lease that lives as long as it has the attributes of a session; then it can do nothing but say so.
 
-    A class of its own, because a `__getattr__` would slow down every attribute of the living.
+    With a GIL a `Connection` becomes one when it is given back, because a `__getattr__` would slow down every attribute
+    of the living.
     """
 
     __slots__ = ()
 
+    __init__ = object.__init__  # making one opens nothing
+
+    def live(self, wire: Wire) -> None:
+        """Begin to: put the session of `wire` on."""
+        self.__dict__ = wire.attributes()
+
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name in Connection.__slots__ or name.startswith("__") or "_live" in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         self._refuse_closed()
 
     @property
     def _returned(self) -> _borrower.Place | None:  # type: ignore[override]
+        if "_live" in self.__dict__:
+            return None
         return _borrower.spell_out(self._returned_code, self._returned_offset)
 
     def ping(self, *arguments: Any, **named: Any) -> None:
-        self._refuse_closed()
+        if "_live" not in self.__dict__:
+            self._refuse_closed()
+        super().ping(*arguments, **named)
 
     def insert_id(self) -> int:
-        self._refuse_closed()
+        if "_live" not in self.__dict__:
+            self._refuse_closed()
+        return super().insert_id()  # type: ignore[no-any-return, no-untyped-call]
 
 
-UntouchedConnection.__name__ = ReturnedConnection.__name__ = Connection.__name__
+UntouchedConnection.__name__ = MortalConnection.__name__ = Connection.__name__

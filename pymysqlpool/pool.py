@@ -38,7 +38,7 @@ from ._session import Cleanup
 from ._statements import TRANSACTION, WROTE
 from ._waiter import GIVEN, ThreadWaiter, Waiter
 from ._wire import TRUST, Wire
-from .connection import HAS_GIL, Connection, ReturnedConnection, UntouchedConnection, new_lease, ready_lease
+from .connection import HAS_GIL, Connection, MortalConnection, new_lease, ready_lease
 from .errors import (
     GetConnectionFromPoolError,
     PoolClosed,
@@ -311,6 +311,8 @@ class ConnectionPool:
                 slot.offset = frame.f_lasti
             slot.since = monotonic()
             slot.borrower = slot.user = _thread.reference
+            if isinstance(lease, MortalConnection):
+                lease.live(slot.wire)
             if logger.isEnabledFor(DEBUG):
                 self._tell_of_lease()
             if own.background and self._caretaker is None:
@@ -454,11 +456,11 @@ class ConnectionPool:
             if slot.state is CONNECTING:
                 self._ledger.free(slot)
                 woken = self._grant_locked()
-            elif slot.wire.exchange.locked() or type(lease) is Connection:
+            elif slot.wire.exchange.locked() or lease.is_used:
                 broken = True
             else:
-                with suppress(AttributeError, IndexError):
-                    UntouchedConnection._claim(lease)  # it may be of the other class by now
+                with suppress(AttributeError):
+                    del lease._untouched
                 following = self._ledger.give(slot)
                 if following is not None:
                     woken.append(following)
@@ -611,7 +613,8 @@ class ConnectionPool:
         lease._returned_code = _borrower.stack() if self._records_stacks else frame.f_code
         lease._returned_offset = frame.f_lasti
         lease.__dict__ = {}
-        lease.__class__ = ReturnedConnection
+        if HAS_GIL:
+            lease.__class__ = MortalConnection
         now = monotonic()
         if (
             exception is None

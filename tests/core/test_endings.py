@@ -14,6 +14,7 @@ import pymysql
 import pytest
 
 from pymysqlpool import PoolClosed
+from pymysqlpool.connection import HAS_GIL
 from pymysqlpool.devserver import DevServer
 from tests.conftest import MakePool
 from tests.support import wait_until
@@ -177,8 +178,13 @@ def test_the_end_of_the_interpreter_is_quick_and_quiet(server: DevServer, admin:
     wait_until(lambda: others(admin) == 0, "what came before has ended", timeout=20)
     aborted = status(admin, "Aborted_clients")
     arguments = [json.dumps({**server.connect_args, "ssl_disabled": True}), str("background" in program)]
+    warnings = ["-W", "error"]
+    if not HAS_GIL and "kept" in PROGRAMS[program]:
+        # Without a GIL, Python finalizes a forgotten lease, its socket and its pool in any order; a socket that comes
+        # first says that nobody closed it, which is true, and which Python does not show by default.
+        warnings += ["-W", "ignore::ResourceWarning"]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script, *arguments], capture_output=True, text=True, timeout=50, cwd=ROOT
+        [sys.executable, *warnings, "-c", script, *arguments], capture_output=True, text=True, timeout=50, cwd=ROOT
     )
     ended = time.time()
     assert (done.returncode, done.stderr) == (0, "")
