@@ -45,13 +45,25 @@ class _DoesNotFit(Exception):
 class Source:
     """The bytes from the server that have been received and not read yet."""
 
-    __slots__ = ("_sock", "buffer", "position", "segment")
+    __slots__ = ("_failure", "_sock", "buffer", "latest", "position", "segment")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock: socket.socket | None = sock
         self.buffer = b""
         self.position = 0
         self.segment = _SEGMENT
+        self.latest: _Columns | None = None  # of the last result, which are often those of the next
+        self._failure: BaseException | None = None  # of a receive; the next `read` raises it
+
+    def receive_ahead(self) -> None:
+        """Receive once into the buffer, of which all has been read. What it raises, the next `read` will, to which
+        PyMySQL listens."""
+        try:
+            self.buffer = self._sock.recv(self.segment)  # type: ignore[union-attr]
+        except BaseException as error:  # noqa: BLE001 - see above
+            self.buffer = b""
+            self._failure = error
+        self.position = 0
 
     @property
     def is_empty(self) -> bool:
@@ -68,6 +80,9 @@ class Source:
 
     def read(self, size: int) -> bytes:
         """Exactly `size` bytes; fewer only at the end of the stream. As a buffered file's `read`."""
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
         start = self.position
         if len(self.buffer) < start + size:
             if start == len(self.buffer) and self._sock is not None:
@@ -135,40 +150,65 @@ class BufferedResult:
 class _Columns:
     """The column definitions of a result: what PyMySQL makes of them, and how their values are converted."""
 
-    __slots__ = ("_encoding", "_latest", "description", "end", "fields", "number")
+    __slots__ = (
+        "_latest",
+        "description",
+        "encoding",
+        "fields",
+        "next_sequence",
+        "number",
+        "packets",
+        "sequence",
+        "size",
+    )
 
-    def __init__(self, fields: list[Any], encoding: str, next_sequence: int) -> None:
+    # Of those that are remembered: the bytes they came in, up to the warnings and the status of the EOF packet that
+    # ends them; how many bytes that is with these; the numbers of the first packet, and of the one that follows.
+    packets: bytes
+    size: int
+    sequence: int
+    next_sequence: int
+
+    def __init__(self, fields: list[Any], encoding: str) -> None:
         self.fields = fields
         self.number = len(fields)
         self.description = tuple(field.description() for field in fields)
-        self.end = bytes([5, 0, 0, next_sequence, 0xFE])  # how the EOF packet begins that follows them
-        self._encoding = encoding
+        self.encoding = encoding
         self._latest: tuple[Any, bool, _Converting] = (None, False, [])  # `_converting` and what it was made of
 
     def converting(self, connection: Any) -> _Converting:
         decoders, use_unicode, converting = self._latest
         attributes = connection.__dict__
         if "decoders" in attributes:  # its borrower may have changed them
-            return _converting(self.fields, attributes["decoders"], connection.use_unicode, self._encoding)
+            return _converting(self.fields, attributes["decoders"], connection.use_unicode, self.encoding)
         shared = connection._pristine_decoders
         if decoders is not shared or use_unicode is not connection.use_unicode:
             decoders, use_unicode = shared, connection.use_unicode
-            converting = _converting(self.fields, decoders, use_unicode, self._encoding)
+            converting = _converting(self.fields, decoders, use_unicode, self.encoding)
             self._latest = decoders, use_unicode, converting
         return converting
 
 
-# By their bytes, with headers, and the connection's encoding. Shared between threads, so never changed in place.
+# By their bytes, see `_Columns`, and the connection's encoding. Shared between threads, so never changed in place.
 _known: dict[tuple[bytes, str], _Columns] = {}
 _known_number = 0  # of columns in it; a lost update only keeps some more
 
 
-def read_result(connection: Any, source: Source) -> BufferedResult | None:
+def read_result(connection: Any, source: Source, only_ok: bool = False) -> BufferedResult | None:
     """Read one reply, as PyMySQL's `MySQLResult.read` does; None, and nothing is read, for what only PyMySQL knows.
+
+    Args:
+        only_ok: nothing but an OK packet is read.
 
     Raises what PyMySQL would. A value that cannot be converted is raised after the whole result was read, so that
     the connection stays at a command boundary.
     """
+    if (
+        source.position == len(source.buffer)
+        and connection._current_timeout == connection._read_timeout
+        and "_read_bytes" not in connection.__dict__  # no deadline
+    ):
+        source.receive_ahead()
     if len(source.buffer) - source.position < 5:
         _receive(connection, source, 4)
         if len(source.buffer) - source.position < 5:
@@ -179,7 +219,7 @@ def read_result(connection: Any, source: Source) -> BufferedResult | None:
     kind = source.buffer[source.position + 4]
     if kind == 0:
         return _read_ok(connection, source)
-    if kind in _NO_RESULT:
+    if only_ok or kind in _NO_RESULT:
         return None
     result = BufferedResult()
     columns = _known_columns(connection, source) or _read_columns(connection, source)
@@ -238,23 +278,24 @@ def _known_columns(connection: Any, source: Source) -> _Columns | None:
     """Step over column definitions that came in the same bytes before; None when they did not, or not all are here."""
     buffer = source.buffer
     start = source.position
-    at = start + 5
-    try:
-        for _ in range(buffer[start + 4]):
-            at += 4 + (buffer[at] | buffer[at + 1] << 8)
-        columns = _known.get((buffer[start:at], connection.encoding))
-        sequence = connection._next_seq_id
-        if (
-            columns is None
-            or buffer[start + 3] != sequence
-            or buffer[at : at + 5] != columns.end
-            or at + 9 > len(buffer)
-        ):
+    encoding = connection.encoding
+    columns = source.latest
+    if columns is None or columns.encoding != encoding or not buffer.startswith(columns.packets, start):
+        at = start + 5
+        try:
+            for _ in range(buffer[start + 4]):
+                at += 4 + (buffer[at] | buffer[at + 1] << 8)
+        except IndexError:
             return None
-    except IndexError:
+        columns = _known.get((buffer[start : at + 5], encoding))
+        if columns is None:
+            return None
+        source.latest = columns
+    end = start + columns.size
+    if columns.sequence != connection._next_seq_id or end > len(buffer):
         return None
-    source.position = at + 9
-    connection._next_seq_id = (sequence + columns.number + 2) & 0xFF
+    source.position = end
+    connection._next_seq_id = columns.next_sequence
     return columns
 
 
@@ -291,22 +332,25 @@ def _read_columns(connection: Any, source: Source) -> _Columns:
     for _ in range(number):
         payload = _payload(connection, source, protocol.FieldDescriptorPacket)
         fields.append(protocol.FieldDescriptorPacket(payload, encoding))
-    columns = _Columns(fields, encoding, connection._next_seq_id)
-    end = source.position
     payload = _payload(connection, source)
     assert protocol.MysqlPacket(payload, encoding).is_eof_packet(), "Protocol error, expecting EOF"
-    if source.buffer is buffer and number < 0xFB:
-        _remember(buffer[start:end], encoding, columns)
+    columns = _Columns(fields, encoding)
+    if source.buffer is buffer and number < 0xFB and len(payload) == 5:
+        _remember(columns, buffer[start : source.position - 4], connection._next_seq_id)
     return columns
 
 
-def _remember(packets: bytes, encoding: str, columns: _Columns) -> None:
+def _remember(columns: _Columns, packets: bytes, next_sequence: int) -> None:
     global _known_number
+    columns.packets = packets
+    columns.size = len(packets) + 4
+    columns.sequence = packets[3]
+    columns.next_sequence = next_sequence
     _known_number += columns.number
     if _known_number > _CACHED_COLUMNS:
         _known.clear()
         _known_number = columns.number
-    _known[packets, encoding] = columns
+    _known[packets, columns.encoding] = columns
 
 
 def _converting(fields: list[Any], decoders: Any, use_unicode: bool, encoding: str) -> _Converting:
@@ -372,7 +416,7 @@ def _read_rows(connection: Any, source: Source, converting: _Converting) -> tupl
         # Of a packet that is in step the number goes away, and the length remains; else it is beyond any length.
         length = _read_header(buffer, position)[0] ^ sequence if start <= received else 0
         end = start + length
-        if end <= received and 0 < length < _CONTINUED and buffer[start] != 0xFF:
+        if length and end <= received and length < _CONTINUED and (first := buffer[start]) != 0xFF:
             sequence = (sequence + _ONE) & _NUMBER
             position = end
             data = buffer
@@ -392,7 +436,8 @@ def _read_rows(connection: Any, source: Source, converting: _Converting) -> tupl
             position = source.position
             received = len(buffer)
             start, end = 0, len(data)
-        if data[start] == 0xFE and end - start < 9:
+            first = data[0]
+        if first == 0xFE and end - start < 9:
             source.position = position
             connection._next_seq_id = sequence >> 24
             return rows, data[start:end]

@@ -351,7 +351,16 @@ class WireConnection(_PyMySQLConnection):
             raise
 
     def _read_ok_packet(self) -> Any:
-        ok = super()._read_ok_packet()
+        source = self._rfile
+        ok: Any = None
+        try:
+            if type(source) is Source and not self._establishing:
+                ok = read_result(self, source, only_ok=True)
+        except AttributeError:  # of None, where the socket was
+            self._refuse_if_closed()
+            raise
+        if ok is None:
+            ok = super()._read_ok_packet()
         self._reply_read(ok.server_status, ok.warning_count, ok.insert_id, ok.has_next, ok.message)
         return ok
 
