@@ -522,6 +522,9 @@ def _remaining(deadline: float) -> float:
 
 def _read_bytes_until(connection: Any, deadline: float, num_bytes: int) -> bytes:
     """PyMySQL's `_read_bytes`, at most one receive at a time, each within what is left of the deadline."""
+    source = connection._rfile
+    if type(source) is Source and len(source.buffer) - source.position >= num_bytes:
+        return source.read(num_bytes)
     data = b""
     try:
         while len(data) < num_bytes:

@@ -36,7 +36,7 @@ BOUNDS = {
     "borrow and return": 3,
     "borrow, SELECT 1, return: more than PyMySQL": -53,
     "borrow, UPDATE, commit, return: more than PyMySQL": -10,
-    "connect: more than PyMySQL": 48,
+    "connect: more than PyMySQL": 44,
 }
 WARM_UP = 3
 
