@@ -33,7 +33,7 @@ from . import _borrower, _maintenance, _report
 from ._async_connection import AsyncConnection, AsyncCursor, cut, token_of_task
 from ._errand import Bell, Errand, Workers, in_a_thread_of_its_own, runs_asyncio
 from ._ledger import IN_USE, Slot
-from ._log import is_heard, logger
+from ._log import logger
 from ._waiter import Waiter
 from ._wire import is_between_commands
 from .connection import Connection, MortalConnection, new_lease
@@ -145,7 +145,7 @@ class AsyncConnectionPool:
             slot.borrower = slot.user = waiter.borrower
             if isinstance(lease, MortalConnection):
                 lease.live(slot.wire)
-            if is_heard.get(logging.DEBUG, True):
+            if logger.isEnabledFor(logging.DEBUG):
                 pool._tell_of_lease()
             if own.background and pool._caretaker is None:
                 _maintenance.hire(pool)

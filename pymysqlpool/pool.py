@@ -33,7 +33,7 @@ from ._fork import Mark, mark_process
 from ._gate import ConnectGate
 from ._ledger import CLOSING, CONNECTING, IDLE, IN_USE, RESERVED, Ledger, Slot
 from ._lock import Lock, new_lock
-from ._log import is_heard, logger
+from ._log import logger
 from ._session import Cleanup
 from ._statements import TRANSACTION, WROTE
 from ._waiter import GIVEN, ThreadWaiter, Waiter
@@ -107,7 +107,7 @@ class _Wish:
             # The same, but the timeout bounds the new connection too, so half of it is left for that.
             self.grow_at = self.started + min(patience, timeout / 2)
             self.give_up_at = self.deadline = self.started + timeout
-        self.next_retry = self.started if is_heard.get(DEBUG, True) else _NEVER  # when to say that the call is waiting
+        self.next_retry = self.started if logger.isEnabledFor(DEBUG) else _NEVER  # when to say that the call is waiting
         self.last_error: BaseException | None = None
 
     def was_late(self, began: float, ended: float) -> bool:
@@ -277,7 +277,7 @@ class ConnectionPool:
                 slot.place = frame.f_code
                 slot.offset = frame.f_lasti
                 slot.state = IN_USE
-                if is_heard.get(DEBUG, True):
+                if logger.isEnabledFor(DEBUG):
                     self._tell_of_lease()
                 return lease
         else:
@@ -313,7 +313,7 @@ class ConnectionPool:
             slot.borrower = slot.user = _thread.reference
             if isinstance(lease, MortalConnection):
                 lease.live(slot.wire)
-            if is_heard.get(DEBUG, True):
+            if logger.isEnabledFor(DEBUG):
                 self._tell_of_lease()
             if own.background and self._caretaker is None:
                 _maintenance.hire(self)
@@ -654,9 +654,8 @@ class ConnectionPool:
             self._tell_of_return()
 
     def _tell_of_lease(self) -> None:
-        if logger.isEnabledFor(DEBUG):
-            self._told_of_leases = True
-            logger.debug("Get connection from pool(%s)", self.name)
+        self._told_of_leases = True
+        logger.debug("Get connection from pool(%s)", self.name)
 
     def _tell_of_return(self) -> None:
         logger.debug("Put connection back to pool(%s)", self.name)

@@ -33,10 +33,10 @@ from tests.conftest import MakePool
 pytestmark = pytest.mark.skipif(not HAS_GIL, reason="without a GIL a borrow takes the lock, which costs more calls")
 
 BOUNDS = {
-    "borrow and return": 3,
-    "borrow, SELECT 1, return: more than PyMySQL": -53,
-    "borrow, UPDATE, commit, return: more than PyMySQL": -10,
-    "connect: more than PyMySQL": 44,
+    "borrow and return": 4,
+    "borrow, SELECT 1, return: more than PyMySQL": -52,
+    "borrow, UPDATE, commit, return: more than PyMySQL": -9,
+    "connect: more than PyMySQL": 46,
 }
 WARM_UP = 3
 
