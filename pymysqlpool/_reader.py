@@ -55,11 +55,14 @@ class Source:
         self.latest: _Columns | None = None  # of the last result, which are often those of the next
         self._failure: BaseException | None = None  # of a receive; the next `read` raises it
 
-    def receive_ahead(self) -> None:
-        """Receive once into the buffer, of which all has been read. What it raises, the next `read` will, to which
-        PyMySQL listens."""
+    def receive_ahead(self, timeout: float | None) -> None:
+        """Receive once into the buffer, of which all has been read, if the socket has that `timeout`, and is there.
+        What it raises, the next `read` will, to which PyMySQL listens."""
+        sock = self._sock
+        if sock is None or sock.gettimeout() != timeout:
+            return
         try:
-            self.buffer = self._sock.recv(self.segment)  # type: ignore[union-attr]
+            self.buffer = sock.recv(self.segment)
         except BaseException as error:  # noqa: BLE001 - see above
             self.buffer = b""
             self._failure = error
@@ -203,12 +206,8 @@ def read_result(connection: Any, source: Source, only_ok: bool = False) -> Buffe
     Raises what PyMySQL would. A value that cannot be converted is raised after the whole result was read, so that
     the connection stays at a command boundary.
     """
-    if (
-        source.position == len(source.buffer)
-        and connection._current_timeout == connection._read_timeout
-        and "_read_bytes" not in connection.__dict__  # no deadline
-    ):
-        source.receive_ahead()
+    if source.position == len(source.buffer) and "_read_bytes" not in connection.__dict__:  # no deadline
+        source.receive_ahead(connection._read_timeout)
     if len(source.buffer) - source.position < 5:
         _receive(connection, source, 4)
         if len(source.buffer) - source.position < 5:

@@ -233,8 +233,9 @@ def asleep(admin: Any, number: int) -> bool:
         return bool(row and row[0] and "sleep" in row[0])
 
 
-def test_a_read_timeout_ends_the_connection(make_pool: MakePool) -> None:
-    pool = make_pool(size=1, maxsize=1, read_timeout=0.2)
+@pytest.mark.parametrize("write_timeout", [None, 0.2, 30])
+def test_a_read_timeout_ends_the_connection(make_pool: MakePool, write_timeout: float | None) -> None:
+    pool = make_pool(size=1, maxsize=1, read_timeout=0.2, write_timeout=write_timeout)
     with pool.get_connection() as connection, pytest.raises(pymysql.err.OperationalError) as caught:
         connection.execute("select sleep(5)")
     assert caught.value.args[0] == 2013
