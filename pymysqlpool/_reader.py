@@ -45,10 +45,11 @@ class _DoesNotFit(Exception):
 class Source:
     """The bytes from the server that have been received and not read yet."""
 
-    __slots__ = ("_failure", "_sock", "buffer", "latest", "position", "segment")
+    __slots__ = ("_failure", "_sock", "_tells_timeout", "buffer", "latest", "position", "segment")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock: socket.socket | None = sock
+        self._tells_timeout = hasattr(sock, "gettimeout")  # what its user made may not
         self.buffer = b""
         self.position = 0
         self.segment = _SEGMENT
@@ -59,7 +60,7 @@ class Source:
         """Receive once into the buffer, of which all has been read, if the socket has that `timeout`, and is there.
         What it raises, the next `read` will, to which PyMySQL listens."""
         sock = self._sock
-        if sock is None or sock.gettimeout() != timeout:
+        if sock is None or not self._tells_timeout or sock.gettimeout() != timeout:
             return
         try:
             self.buffer = sock.recv(self.segment)

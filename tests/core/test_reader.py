@@ -59,6 +59,7 @@ class ScriptedSocket:
         self._ending = ending
         self._pieces: list[bytes] = []
         self._closed = False
+        self._timeout: float | None = None
         self._turn()
 
     def _turn(self) -> None:
@@ -89,6 +90,10 @@ class ScriptedSocket:
 
     def settimeout(self, timeout: float | None) -> None:
         """A silent peer does not take its time."""
+        self._timeout = timeout
+
+    def gettimeout(self) -> float | None:
+        return self._timeout
 
     def makefile(self, mode: str) -> Any:
         return io.BufferedReader(socket.SocketIO(self, "r"))  # type: ignore[arg-type]
