@@ -26,7 +26,7 @@ class Taker(threading.Thread):
         super().__init__(daemon=True)  # one that hangs must not keep the test run from ending
         self.lock = lock
         self.struck = 0
-        self.back_at_work_after = 0
+        self.back_at_work_after = -1  # it has not begun
         self.left_taken = 0
         self.done = False
 
@@ -60,6 +60,7 @@ def test_an_exception_from_outside_never_leaves_a_lock_taken(make: Callable[[], 
     """Invariant 3: which is more than CPython 3.14's own `with lock:` does."""
     taker = Taker(make())
     taker.start()
+    wait_until(lambda: taker.back_at_work_after == 0, "it is at work")
     for bolts in range(1, STRIKES + 1):
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(taker.ident or 0), ctypes.py_object(Bolt))
         wait_until(lambda: taker.back_at_work_after == bolts, "the bolt has struck")  # noqa: B023 - called at once
