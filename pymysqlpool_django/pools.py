@@ -16,6 +16,7 @@ from __future__ import annotations
 import atexit
 import os
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,6 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from pymysqlpool import ConnectionPool, PoolStats, SettingsError
-from pymysqlpool._lock import new_lock
 
 from . import options
 
@@ -90,7 +90,7 @@ class _Registry:
     """The pools of one process."""
 
     def __init__(self) -> None:
-        self._lock = new_lock()
+        self._lock = threading.Lock()
         self._lenders: dict[str, tuple[Lender, ...]] = {}  # replaced, never changed; guarded by _lock for writing
 
     def find(self, alias: str, wish: Wish) -> Lender | None:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
+from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -26,7 +27,6 @@ from pymysql import err
 from werkzeug.exceptions import ServiceUnavailable
 
 from pymysqlpool import Connection, ConnectionPool, GetConnectionFromPoolError, PoolUnavailable
-from pymysqlpool._lock import new_lock
 from pymysqlpool.health import Health, HealthCheck
 from pymysqlpool.refusals import RefusalLog
 from pymysqlpool.request_scope import (
@@ -208,7 +208,7 @@ class AppState:
         self.nesting: Nesting[_Outer] = Nesting()
         self._refusals = RefusalLog()
         self._watch = Watch(options.slow_wait, options.long_hold)
-        self._lock = new_lock()  # guards making a pool
+        self._lock = Lock()  # guards making a pool
         self._pools: dict[str | None, ConnectionPool] = {}
         self._health: dict[str | None, HealthCheck] = {}
 

@@ -108,7 +108,7 @@ class Watch:
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
     for module in (_errand, request_scope, health):
-        monkeypatch.setattr(module, "Lock", Watched)
+        monkeypatch.setattr(module, "new_lock", Watched)
     watch = Watch()
     threading.setprofile(watch)
     sys.setprofile(watch)
