@@ -22,13 +22,14 @@ from contextlib import suppress
 from datetime import date, datetime
 from typing import Any
 
-from pymysql import connections, converters, protocol
-from pymysql.constants import FIELD_TYPE, SERVER_STATUS
+from pymysql import connections, converters, err, protocol
+from pymysql.constants import CR, FIELD_TYPE, SERVER_STATUS
 
 _SEGMENT = 16 * 1024  # bytes asked of the socket; twice as many each time they all come, while a result is read
 _LARGEST_SEGMENT = 256 * 1024
 _CONTINUED = 0xFFFFFF
 _MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
+_LOST = "Lost connection to MySQL server during query"
 _CACHED_COLUMNS = 4096
 
 # In place of an encoding: ASCII, but the converter makes the same value of the bytes.
@@ -45,7 +46,7 @@ class _DoesNotFit(Exception):
 class Source:
     """The bytes from the server that have been received and not read yet."""
 
-    __slots__ = ("_failure", "_sock", "_tells_timeout", "buffer", "latest", "position", "segment")
+    __slots__ = ("_sock", "_tells_timeout", "buffer", "latest", "position", "segment")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock: socket.socket | None = sock
@@ -54,20 +55,16 @@ class Source:
         self.position = 0
         self.segment = _SEGMENT
         self.latest: _Columns | None = None  # of the last result, which are often those of the next
-        self._failure: BaseException | None = None  # of a receive; the next `read` raises it
 
-    def receive_ahead(self, timeout: float | None) -> None:
+    def receive_ahead(self, timeout: float | None) -> bool:
         """Receive once into the buffer, of which all has been read, if the socket has that `timeout`, and is there.
-        What it raises, the next `read` will, to which PyMySQL listens."""
+        False at the end of the stream."""
         sock = self._sock
         if sock is None or not self._tells_timeout or sock.gettimeout() != timeout:
-            return
-        try:
-            self.buffer = sock.recv(self.segment)
-        except BaseException as error:  # noqa: BLE001 - see above
-            self.buffer = b""
-            self._failure = error
+            return True
+        self.buffer = sock.recv(self.segment)
         self.position = 0
+        return self.buffer != b""
 
     @property
     def is_empty(self) -> bool:
@@ -84,9 +81,6 @@ class Source:
 
     def read(self, size: int) -> bytes:
         """Exactly `size` bytes; fewer only at the end of the stream. As a buffered file's `read`."""
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
         start = self.position
         if len(self.buffer) < start + size:
             if start == len(self.buffer) and self._sock is not None:
@@ -208,7 +202,18 @@ def read_result(connection: Any, source: Source, only_ok: bool = False) -> Buffe
     the connection stays at a command boundary.
     """
     if source.position == len(source.buffer) and "_read_bytes" not in connection.__dict__:  # no deadline
-        source.receive_ahead(connection._read_timeout)
+        # As PyMySQL's `_read_bytes`, which cannot go on from here: some versions begin by setting the timeout.
+        try:
+            goes_on = source.receive_ahead(connection._read_timeout)
+        except OSError as error:
+            connection._force_close()
+            raise err.OperationalError(CR.CR_SERVER_LOST, f"{_LOST} ({error})") from error
+        except BaseException:
+            connection._force_close()
+            raise
+        if not goes_on:
+            connection._force_close()
+            raise err.OperationalError(CR.CR_SERVER_LOST, _LOST)
     if len(source.buffer) - source.position < 5:
         _receive(connection, source, 4)
         if len(source.buffer) - source.position < 5:
