@@ -46,25 +46,15 @@ class _DoesNotFit(Exception):
 class Source:
     """The bytes from the server that have been received and not read yet."""
 
-    __slots__ = ("_sock", "_tells_timeout", "buffer", "latest", "position", "segment")
+    __slots__ = ("buffer", "latest", "position", "segment", "sock", "tells_timeout")
 
     def __init__(self, sock: socket.socket) -> None:
-        self._sock: socket.socket | None = sock
-        self._tells_timeout = hasattr(sock, "gettimeout")  # what its user made may not
+        self.sock: socket.socket | None = sock
+        self.tells_timeout = hasattr(sock, "gettimeout")  # what its user made may not
         self.buffer = b""
         self.position = 0
         self.segment = _SEGMENT
         self.latest: _Columns | None = None  # of the last result, which are often those of the next
-
-    def receive_ahead(self, timeout: float | None) -> bool:
-        """Receive once into the buffer, of which all has been read, if the socket has that `timeout`, and is there.
-        False at the end of the stream."""
-        sock = self._sock
-        if sock is None or not self._tells_timeout or sock.gettimeout() != timeout:
-            return True
-        self.buffer = sock.recv(self.segment)
-        self.position = 0
-        return self.buffer != b""
 
     @property
     def is_empty(self) -> bool:
@@ -72,9 +62,9 @@ class Source:
 
     def more(self) -> bool:
         """Receive once and append; False at the end of the stream."""
-        if self._sock is None:
+        if self.sock is None:
             return False
-        data = self._sock.recv(self.segment)
+        data = self.sock.recv(self.segment)
         self.buffer = self.buffer[self.position :] + data
         self.position = 0
         return bool(data)
@@ -83,8 +73,8 @@ class Source:
         """Exactly `size` bytes; fewer only at the end of the stream. As a buffered file's `read`."""
         start = self.position
         if len(self.buffer) < start + size:
-            if start == len(self.buffer) and self._sock is not None:
-                self.buffer = self._sock.recv(self.segment)
+            if start == len(self.buffer) and self.sock is not None:
+                self.buffer = self.sock.recv(self.segment)
                 self.position = 0
             if len(self.buffer) - self.position < size:
                 self._gather(size)
@@ -108,8 +98,8 @@ class Source:
         parts = [rest] if rest else []
         gathered = len(rest)
         try:
-            while gathered < size and self._sock is not None:
-                data = self._sock.recv(self.segment)
+            while gathered < size and self.sock is not None:
+                data = self.sock.recv(self.segment)
                 if not data:
                     break
                 if len(data) == self.segment < _LARGEST_SEGMENT:
@@ -122,10 +112,10 @@ class Source:
 
     @property
     def closed(self) -> bool:
-        return self._sock is None
+        return self.sock is None
 
     def close(self) -> None:
-        self._sock = None
+        self.sock = None
 
 
 class BufferedResult:
@@ -202,18 +192,7 @@ def read_result(connection: Any, source: Source, only_ok: bool = False) -> Buffe
     the connection stays at a command boundary.
     """
     if source.position == len(source.buffer) and "_read_bytes" not in connection.__dict__:  # no deadline
-        # As PyMySQL's `_read_bytes`, which cannot go on from here: some versions begin by setting the timeout.
-        try:
-            goes_on = source.receive_ahead(connection._read_timeout)
-        except OSError as error:
-            connection._force_close()
-            raise err.OperationalError(CR.CR_SERVER_LOST, f"{_LOST} ({error})") from error
-        except BaseException:
-            connection._force_close()
-            raise
-        if not goes_on:
-            connection._force_close()
-            raise err.OperationalError(CR.CR_SERVER_LOST, _LOST)
+        _receive_ahead(connection, source)
     if len(source.buffer) - source.position < 5:
         _receive(connection, source, 4)
         if len(source.buffer) - source.position < 5:
@@ -239,6 +218,29 @@ def read_result(connection: Any, source: Source, only_ok: bool = False) -> Buffe
 
 
 _NO_RESULT = frozenset({0xFB, 0xFF})  # first bytes: LOAD DATA LOCAL, error
+
+
+def _receive_ahead(connection: Any, source: Source) -> None:
+    """Receive once into the buffer, of which all has been read; nothing when the socket's timeout must be set first.
+
+    The errors are those of PyMySQL's `_read_bytes`, which cannot be asked for them: some versions of it begin by
+    setting the timeout, on a socket that may be gone by now.
+    """
+    sock = source.sock
+    if sock is None or not source.tells_timeout or sock.gettimeout() != connection._read_timeout:
+        return
+    try:
+        source.buffer = sock.recv(source.segment)
+        source.position = 0
+    except OSError as error:
+        connection._force_close()
+        raise err.OperationalError(CR.CR_SERVER_LOST, f"{_LOST} ({error})") from error
+    except BaseException:
+        connection._force_close()
+        raise
+    if not source.buffer:
+        connection._force_close()
+        raise err.OperationalError(CR.CR_SERVER_LOST, _LOST)
 
 
 def _read_ok(connection: Any, source: Source) -> BufferedResult | None:

@@ -128,13 +128,13 @@ def interrupted_socket(connection: Any, method: str, after: int) -> Iterator[Non
             return call
 
     connection._sock = Socket()
-    connection._rfile._sock = connection._sock
+    connection._rfile.sock = connection._sock
     try:
         yield
     finally:
         if connection.open:
             connection._sock = real
-            connection._rfile._sock = real
+            connection._rfile.sock = real
 
 
 @pytest.mark.parametrize("method", ["sendall", "recv"])
