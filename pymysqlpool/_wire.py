@@ -243,6 +243,9 @@ class WireConnection(_PyMySQLConnection):
         except AttributeError:  # of None, where the socket was
             self._refuse_if_closed()
             raise
+        except OSError as error:  # of setting the timeout of a socket that another thread has closed
+            self._force_close()
+            raise err.OperationalError(CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({error!r})") from error
 
     def _finish_previous(self) -> None:
         """As PyMySQL does before a new command: read what is left of an unbuffered or a multiple result."""

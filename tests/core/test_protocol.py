@@ -233,6 +233,19 @@ def asleep(admin: Any, number: int) -> bool:
         return bool(row and row[0] and "sleep" in row[0])
 
 
+def test_a_statement_on_a_socket_that_another_thread_closed_says_that_it_is_gone(make_pool: MakePool) -> None:
+    """PyMySQL 1.1 sets the timeout first, outside of what catches its errors."""
+    pool = make_pool(size=1, maxsize=1)
+    connection = pool.get_connection()
+    connection.execute("select 1")
+    connection._sock.close()
+    with pytest.raises(pymysql.err.OperationalError) as caught:
+        connection.execute("select 2")
+    assert caught.value.args[0] == 2006
+    connection.close()
+    answers_are_right(pool)
+
+
 @pytest.mark.parametrize("write_timeout", [None, 0.2, 30])
 def test_a_read_timeout_ends_the_connection(make_pool: MakePool, write_timeout: float | None) -> None:
     pool = make_pool(size=1, maxsize=1, read_timeout=0.2, write_timeout=write_timeout)
