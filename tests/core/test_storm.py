@@ -18,7 +18,6 @@ import time
 import pytest
 
 from pymysqlpool import ConnectionPool, logger
-from pymysqlpool.connection import HAS_GIL
 from tests.conftest import MakePool
 from tests.support import wait_until
 
@@ -143,8 +142,7 @@ def test_no_answer_belongs_to_another_query_and_no_capacity_is_lost(
         f"{SECONDS:.0f} s, {bolts} bolts, {good} right answers, {len(wrong)} wrong, errors {errors}, {pool.stats()}\n"
     )
     assert not wrong
-    # Without a GIL every change of an object's class, two in a lease's life, stops all threads.
-    assert good > (100 if HAS_GIL else 10) * SECONDS
+    assert good > 100 * SECONDS
     assert not [key for key in errors if "Packet sequence" in key or "PoolTimeout" in key], errors
     del workers, worker
     gc.collect()
