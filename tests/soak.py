@@ -7,7 +7,6 @@ descriptor leaked, and memory is flat. Exits 1 if not. Prints its figures.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import itertools
 import os
@@ -23,15 +22,12 @@ import pymysql
 from pymysqlpool import ConnectionPool, logger
 from pymysqlpool.devserver import DevServer
 from tests.proxy import Proxy
+from tests.support import Bolt, strike
 
 ACCOUNTS = 20
 START = 1000
 WORKERS = 12
 SLOTS = 6
-
-
-class Bolt(BaseException):
-    """An exception raised in a borrower from outside."""
 
 
 class Worker(threading.Thread):
@@ -93,7 +89,7 @@ def trouble(server: DevServer, proxy: Proxy, workers: list[Worker], done: dict[s
     done[kind] = done.get(kind, 0) + 1
     if kind == "bolt":
         victim = random.choice(workers)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(victim.ident or 0), ctypes.py_object(Bolt))
+        strike(victim)
     elif kind == "kill":
         with pymysql.connect(**server.connect_args, ssl_disabled=True) as admin, admin.cursor() as cursor:
             cursor.execute("select id from information_schema.processlist where id <> connection_id()")

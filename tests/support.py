@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,15 @@ def wait_until(state: Callable[[], Any], what: str, timeout: float = 10.0) -> An
             return value
         assert time.monotonic() < deadline, f"never happened: {what}"
         threading.Event().wait(0.002)
+
+
+class Bolt(BaseException):
+    """What strikes a thread, mostly from outside; no `except Exception` catches it."""
+
+
+def strike(thread: threading.Thread) -> None:
+    """Raise a `Bolt` in `thread`, at one of its next bytecodes."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Bolt))
 
 
 class Questions:

@@ -12,8 +12,8 @@ PACKAGES = ("pymysqlpool", "pymysqlpool_flask", "pymysqlpool_django")
 
 # Lowest first: a module imports only modules of its own layer's left neighbours and of lower layers.
 LAYERS = (
-    {"_log", "_lock", "errors", "_statements", "_borrower", "_fork", "_tls", "_gate", "_distribution", "_farewell"},
-    {"devserver"},
+    {"_lock", "_log", "errors", "devserver", "_statements", "_borrower", "_fork", "_tls", "_gate"}
+    | {"_distribution", "_farewell"},
     {"settings", "stats", "_waiter", "_reader", "_errand", "refusals"},
     {"_wire"},
     {"_ledger", "_session", "_deadlock"},

@@ -15,18 +15,14 @@ import pytest
 
 from pymysqlpool import ConnectionPool
 from tests.conftest import MakePool
-from tests.support import wait_until
-
-
-class Bolt(BaseException):
-    """What kills a thread from outside; no `except Exception` catches it."""
+from tests.support import Bolt, strike, wait_until
 
 
 def fail(*arguments: Any) -> None:
     raise ZeroDivisionError
 
 
-def strike(*arguments: Any) -> None:
+def raise_bolt(*arguments: Any) -> None:
     raise Bolt
 
 
@@ -44,7 +40,7 @@ def check_all_slots(pool: ConnectionPool) -> None:
     assert (stats.idle, stats.total, stats.waiting) == (stats.maxsize, stats.maxsize, 0), stats
 
 
-@pytest.mark.parametrize("hook", [fail, strike, half_read])
+@pytest.mark.parametrize("hook", [fail, raise_bolt, half_read])
 @pytest.mark.parametrize("name", ["on_connect", "on_checkout", "on_checkin"])
 def test_a_hook_that_fails_a_few_times_costs_no_slot(
     make_pool: MakePool, name: str, hook: Callable[[Any], None]
@@ -64,7 +60,7 @@ def test_a_hook_that_fails_a_few_times_costs_no_slot(
     check_all_slots(pool)
 
 
-@pytest.mark.parametrize("hook", [fail, strike])
+@pytest.mark.parametrize("hook", [fail, raise_bolt])
 def test_on_discard_that_fails_costs_no_slot(make_pool: MakePool, hook: Callable[[], None]) -> None:
     times = iter(range(3))
     pool = make_pool(size=2, maxsize=2, on_discard=lambda reason: hook() if next(times, None) is not None else None)
@@ -74,7 +70,7 @@ def test_on_discard_that_fails_costs_no_slot(make_pool: MakePool, hook: Callable
         try:
             connection.close()
         except Bolt:
-            assert hook is strike
+            assert hook is raise_bolt
     check_all_slots(pool)
 
 
@@ -139,7 +135,7 @@ def test_a_waiter_that_is_killed_leaves_the_queue_and_costs_no_slot(make_pool: M
         threads.append(threading.Thread(target=wait, args=(name,)))
         threads[-1].start()
         wait_until(lambda: pool.stats().waiting == number + 1, "it waits")  # noqa: B023 - used at once
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threads[0].ident or 0), ctypes.py_object(Bolt))
+    strike(threads[0])
     wait_until(lambda: pool.stats().waiting == 2, "the killed one has left the queue")
     held.close()
     for thread in threads:

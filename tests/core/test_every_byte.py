@@ -17,10 +17,7 @@ from pymysql.constants import CLIENT
 
 from pymysqlpool import ConnectionPool, _wire
 from tests.conftest import MakePool
-
-
-class Bolt(BaseException):
-    """What strikes; no `except Exception` catches it."""
+from tests.support import Bolt
 
 
 class Fault:

@@ -21,6 +21,7 @@ import pytest
 import pymysqlpool
 from pymysqlpool import ConnectionPool, PoolTimeout
 from tests.conftest import MakePool
+from tests.support import Bolt
 
 PACKAGE = str(Path(pymysqlpool.__file__).parent)
 
@@ -29,10 +30,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 
 INTERRUPTIBLE = ("CALL", "RESUME", "JUMP_BACKWARD")
-
-
-class Bolt(BaseException):
-    """What strikes."""
 
 
 class Striker:

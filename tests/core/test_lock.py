@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from pymysqlpool._lock import Lock, StruckProofLock, new_lock
-from tests.support import wait_until
+from tests.support import Bolt, strike, wait_until
 
 STRIKES = 500  # of which a plain `with lock:` of CPython 3.14 lets a dozen leave the lock taken, some 200 without a GIL
-
-
-class Bolt(BaseException):
-    """What strikes."""
 
 
 class Taker(threading.Thread):
@@ -46,15 +40,7 @@ class Taker(threading.Thread):
                 self.back_at_work_after = self.struck
 
 
-@pytest.fixture
-def quick_switches() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(0.0001)
-    yield
-    sys.setswitchinterval(before)
-
-
-@pytest.mark.usefixtures("quick_switches")
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("make", [new_lock, StruckProofLock])
 def test_an_exception_from_outside_never_leaves_a_lock_taken(make: Callable[[], Lock]) -> None:
     """Invariant 3: which is more than CPython 3.14's own `with lock:` does."""
@@ -62,7 +48,7 @@ def test_an_exception_from_outside_never_leaves_a_lock_taken(make: Callable[[], 
     taker.start()
     wait_until(lambda: taker.back_at_work_after == 0, "it is at work")
     for bolts in range(1, STRIKES + 1):
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(taker.ident or 0), ctypes.py_object(Bolt))
+        strike(taker)
         wait_until(lambda: taker.back_at_work_after == bolts, "the bolt has struck")  # noqa: B023 - called at once
     taker.done = True
     taker.join(10)

@@ -6,7 +6,6 @@ query, work goes on, and at the end all capacity is there.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import itertools
 import os
@@ -19,7 +18,7 @@ import pytest
 
 from pymysqlpool import ConnectionPool, logger
 from tests.conftest import MakePool
-from tests.support import wait_until
+from tests.support import Bolt, strike, wait_until
 
 # An exception between socket() and the name it is bound to leaves it to the collector, which warns of it.
 pytestmark = [
@@ -28,14 +27,6 @@ pytestmark = [
 ]
 
 SECONDS = float(os.environ.get("PYMYSQLPOOL_STORM_SECONDS", "8"))
-
-
-class Bolt(BaseException):
-    """What strikes; no `except Exception` catches it."""
-
-
-def strike(thread: threading.Thread) -> None:
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Bolt))
 
 
 class Worker(threading.Thread):
