@@ -44,12 +44,13 @@ class Cleanup(Enum):
 class Baseline:
     """What a new connection of this pool looks like, and how to make one look so."""
 
-    __slots__ = ("autocommit", "can_reset", "database", "init_command", "pipelines", "setup")
+    __slots__ = ("autocommit", "can_reset", "database", "init_command", "pipelines", "setup", "tracks")
 
     def __init__(self, connection: WireConnection, pipeline: bool | None) -> None:
         """Read the server's abilities from the greeting in `connection`, which is logged in but not set up."""
         version, is_mariadb = server_version(connection.server_version)
         self.can_reset = version >= ((10, 2, 4) if is_mariadb else (5, 7, 3))
+        self.tracks = version >= ((10, 2, 2) if is_mariadb else (5, 7, 4))  # reports session state changes
         self.pipelines = pipeline if pipeline is not None else (is_mariadb or version >= (8, 0))
         self.autocommit: bool | None = connection.autocommit_mode
         database = connection.db
@@ -68,13 +69,16 @@ class Baseline:
 
     def set_up(self, connection: WireConnection) -> None:
         """Make a logged-in connection what the pool lends: one round trip, two with an init_command."""
-        try:
-            connection.pipeline(self._set(track=True))
-            connection._tracked = True
-        except err.OperationalError as error:
-            if error.args[0] != ER.UNKNOWN_SYSTEM_VARIABLE:
-                raise
-            connection.pipeline(self._set(track=False))  # a server that cannot report session state changes
+        if self.tracks:
+            try:
+                connection.pipeline(self._set(track=True))
+                connection._tracked = True
+            except err.OperationalError as error:
+                if error.args[0] != ER.UNKNOWN_SYSTEM_VARIABLE:
+                    raise
+                self.tracks = False  # whatever answers here, it is no such server
+        if not connection._tracked:
+            connection.pipeline(self._set(track=False))
         if self.init_command is not None:
             connection.pipeline([(COMMAND.COM_QUERY, self.init_command)])
         if self.autocommit is None:

@@ -672,6 +672,7 @@ class Wire:
         attributes["_marks"] = NOTHING
         attributes["_effect"] = NOTHING
         attributes["_live"] = True  # the handle has not been given back
+        attributes.setdefault("_tracked", False)
         self._timeout: float | None = attributes["_read_timeout"]
         self.sock.settimeout(self._timeout)
         attributes["_current_timeout"] = self._timeout

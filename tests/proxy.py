@@ -8,13 +8,15 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 
 class Proxy:
-    """Forwards to `target`. `delay` (seconds), `stalled` (bytes wait), `deaf` (bytes vanish) may be set at any time."""
+    """Forwards to `target`. `delay` (seconds), `stalled` (bytes wait), `deaf` (bytes vanish) may be set at any time, and
+    `rewrite`, through which goes what both sides send."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
@@ -26,6 +28,7 @@ class Proxy:
         self.stalled = False
         self.deaf = False
         self.refusing = False
+        self.rewrite: Callable[[bytes], bytes] = bytes
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._accept)]
@@ -104,7 +107,7 @@ class Proxy:
                         continue
                     if self.delay:
                         self._stop.wait(self.delay)
-                    other[end].sendall(data)
+                    other[end].sendall(self.rewrite(data))
         except (OSError, ValueError, KeyError):
             return
         finally:

@@ -15,6 +15,7 @@ from pymysql.constants import CLIENT
 from pymysqlpool import ConnectionPool
 from tests.conftest import MakePool
 from tests.core.dirt import SCHEMA, WAYS, difference, picture, sql
+from tests.proxy import Proxy
 from tests.support import Questions
 
 
@@ -91,6 +92,60 @@ def test_pairs_of_ways_leave_nothing_either(stage: Stage) -> None:
                 WAYS[way](connection)
         connection.close()
         stage.check(f"{first} and {second}")
+
+
+@pytest.fixture
+def proxy(server: Any) -> Iterator[Proxy]:
+    with Proxy((server.host, server.port)) as proxy:
+        yield proxy
+
+
+TRACKING = b"session_track_state_change"
+UNKNOWN = TRACKING[::-1]
+
+
+def test_a_server_that_can_neither_track_nor_reset_leaves_nothing_either(
+    make_pool: MakePool, server: Any, prepared: Any, proxy: Proxy
+) -> None:
+    """As MariaDB before 10.2 and MySQL before 5.7: every session that was touched is closed."""
+    version = prepared.server_version.removeprefix("5.5.5-").partition("-")[0].encode()
+    old = b"10.1.".ljust(len(version), b"9")
+    proxy.rewrite = lambda data: data.replace(version, old, 1).replace(TRACKING, UNKNOWN)
+    options = {"port": proxy.port, "size": 1, "maxsize": 1, "autocommit": False}
+    stage = Stage(make_pool(**options), make_pool(**options), prepared)
+    for way, dirty in WAYS.items():
+        connection = stage.pool.get_connection()
+        with suppress(pymysql.err.MySQLError):
+            dirty(connection)
+        connection.close()
+        stage.check(way)
+    assert stage.pool.stats().reset == 0
+    assert stage.pool.stats().discarded["unresettable"] > 20
+
+
+def test_a_server_that_cannot_track_is_asked_once_and_reset_whenever_it_was_touched(
+    make_pool: MakePool, prepared: Any, proxy: Proxy
+) -> None:
+    asked = 0
+
+    def refuse(data: bytes) -> bytes:
+        nonlocal asked
+        asked += data.count(TRACKING)
+        return data.replace(TRACKING, UNKNOWN)
+
+    proxy.rewrite = refuse
+    pool = make_pool(port=proxy.port, size=3, pre_create_num=3, autocommit=False)
+    assert asked == 1
+    for statement in ("select v from ledger", "update ledger set v = v", "set @x = 1"):
+        connection = pool.get_connection()
+        before = connection.thread_id()
+        connection.execute(statement)
+        connection.close()
+        with pool.get_connection() as connection:
+            assert connection.thread_id() == before
+            connection.execute("select @x")
+            assert connection.fetchone() == (None,)
+    assert pool.stats().reset == 6  # reading a user variable counts as touching, too
 
 
 def test_a_borrower_never_reads_another_ones_snapshot(make_pool: MakePool, prepared: Any) -> None:
