@@ -247,17 +247,21 @@ def _read_ok(connection: Any, source: Source) -> BufferedResult | None:
     """An OK packet that is all here: rows, insert id (length-encoded), status, warnings, text."""
     buffer = source.buffer
     start = source.position
-    length = buffer[start] | buffer[start + 1] << 8 | buffer[start + 2] << 16
+    length = _read_header(buffer, start)[0] ^ connection._next_seq_id << 24  # as in `_read_rows`
     end = start + 4 + length
-    if end > len(buffer) or buffer[start + 3] != connection._next_seq_id or not 7 <= length < _CONTINUED:
+    if not 7 <= length < _CONTINUED or end > len(buffer):
         return None
     result = BufferedResult()
-    result.affected_rows, at = _integer(buffer, start + 5)
-    if at >= end:
-        return None
-    result.insert_id, at = _integer(buffer, at)
-    if at + 4 > end:
-        return None
+    result.affected_rows = buffer[start + 5]
+    result.insert_id = buffer[start + 6]
+    at = start + 7
+    if result.affected_rows > 0xFA or result.insert_id > 0xFA:
+        result.affected_rows, at = _integer(buffer, start + 5)
+        if at >= end:
+            return None
+        result.insert_id, at = _integer(buffer, at)
+        if at + 4 > end:
+            return None
     result.server_status, result.warning_count = _read_status(buffer, at)
     result.message = buffer[at + 4 : end]
     result.has_next = result.server_status & _MORE_RESULTS

@@ -126,17 +126,25 @@ def needed(attributes: Mapping[str, Any], baseline: Baseline, mode: ResetMode) -
     return Cleanup.RESET
 
 
+def statement_for(cleanup: Cleanup, baseline: Baseline) -> bytes | None:
+    """The one statement that does it, if there is one."""
+    if cleanup is Cleanup.ROLLBACK:
+        return b"ROLLBACK"
+    if cleanup is Cleanup.SET:
+        autocommit = f", autocommit = {baseline.autocommit:d}" if baseline.autocommit is not None else ""
+        return f"SET last_insert_id = 0{autocommit}".encode()
+    return None
+
+
 def clean(connection: WireConnection, cleanup: Cleanup, baseline: Baseline) -> None:
     """Carry `cleanup` out on `connection`, whose caller has bounded it by a deadline.
 
     Raises:
         pymysql.err.MySQLError: it did not work; the session is in no known state.
     """
-    if cleanup is Cleanup.ROLLBACK:
-        connection.pipeline([(COMMAND.COM_QUERY, b"ROLLBACK")])
-    elif cleanup is Cleanup.SET:
-        autocommit = f", autocommit = {baseline.autocommit:d}" if baseline.autocommit is not None else ""
-        connection.pipeline([(COMMAND.COM_QUERY, f"SET last_insert_id = 0{autocommit}".encode())])
+    statement = statement_for(cleanup, baseline)
+    if statement is not None:
+        connection.pipeline([(COMMAND.COM_QUERY, statement)])
     elif cleanup is Cleanup.RESET:
         commands = baseline.replay(connection._tracked, database=True)
         for batch in [commands] if baseline.pipelines else [[command] for command in commands]:

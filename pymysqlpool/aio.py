@@ -319,7 +319,7 @@ class Borrowing:
 
 def _is_as_lent(lease: Connection, slot: Slot) -> bool:
     wire, attributes = slot.wire, lease.__dict__
-    return wire is not None and "_live" in attributes and wire.is_as_lent(attributes)
+    return wire is not None and "_live" in attributes and not wire.marks_left(attributes)
 
 
 def _may_do_more(pool: ConnectionPool, slot: Slot) -> bool:

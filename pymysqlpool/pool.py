@@ -35,7 +35,7 @@ from ._ledger import CLOSING, CONNECTING, IDLE, IN_USE, RESERVED, Ledger, Slot
 from ._lock import Lock, new_lock
 from ._log import logger
 from ._session import Cleanup
-from ._statements import TRANSACTION, WROTE
+from ._statements import STATE, TRANSACTION, WROTE
 from ._waiter import GIVEN, ThreadWaiter, Waiter
 from ._wire import TRUST, Wire
 from .connection import HAS_GIL, Connection, MortalConnection, new_lease, ready_lease
@@ -616,13 +616,17 @@ class ConnectionPool:
         if HAS_GIL:
             lease.__class__ = MortalConnection
         now = monotonic()
-        if (
-            exception is None
-            and self._ledger.plain
-            and slot.holder == id(lease)
-            and slot.expires_at > now
-            and slot.wire.is_as_lent(attributes)
-        ) or self._settle(lease, slot, attributes, exception):
+        marks = STATE
+        if exception is None and self._ledger.plain and slot.holder == id(lease) and slot.expires_at > now:
+            marks = slot.wire.marks_left(attributes)
+        if not marks:
+            is_fit = True
+        elif marks & ~WROTE == TRANSACTION and self._here[0]:
+            self._tell_of_lost_changes(marks)
+            is_fit = self._clean(lease, slot, attributes, Cleanup.ROLLBACK)
+        else:
+            is_fit = self._settle(lease, slot, attributes, exception)
+        if is_fit:
             slot.since = now
             self._come_home(lease, slot)
 
@@ -716,8 +720,7 @@ class ConnectionPool:
             cleanup=cleanup,
         )
         decision = self._policy(facts)
-        if attributes["_marks"] & WROTE and attributes["_marks"] & TRANSACTION:
-            logger.debug("Uncommitted changes are rolled back in pool(%s)", self.name)
+        self._tell_of_lost_changes(attributes["_marks"])
         if decision.expire_generation:
             self.drain()
         if self._closed:
@@ -732,8 +735,24 @@ class ConnectionPool:
             with self._lock:
                 self._ledger.set_plain(self._state is PoolState.OPEN)
         wire.exchange.release()
+        return self._clean(lease, slot, attributes, cleanup)
+
+    def _tell_of_lost_changes(self, marks: int) -> None:
+        if marks & WROTE and marks & TRANSACTION:
+            logger.debug("Uncommitted changes are rolled back in pool(%s)", self.name)
+
+    def _clean(self, lease: Connection, slot: Slot, attributes: dict[str, Any], cleanup: Cleanup) -> bool:
+        """Undo what `lease` left behind in its session. False when that failed, and the connection was discarded."""
+        own, baseline = self._settings, self._connector.baseline
+        assert baseline is not None  # there is a connection, so there was a first one
+        deadline = monotonic() + own.reset_timeout
+        statement = _session.statement_for(cleanup, baseline)
         try:
-            self._clean(wire, attributes, cleanup)
+            if statement is not None and own.on_checkin is None:
+                slot.wire.run(statement, deadline)
+                self._counters.reset += 1
+            else:
+                self._clean_thoroughly(slot.wire, attributes, cleanup, baseline, deadline)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, the connection is in no known state
             logger.debug("Discard a connection that could not be reset in pool(%s): %s", self.name, error)
             self._discard(lease, slot, Reason.RESET_FAILED)
@@ -741,19 +760,20 @@ class ConnectionPool:
         slot.in_transaction = False
         return True
 
-    def _clean(self, wire: Wire, attributes: dict[str, Any], cleanup: Cleanup) -> None:
+    def _clean_thoroughly(
+        self, wire: Wire, attributes: dict[str, Any], cleanup: Cleanup, baseline: _session.Baseline, deadline: float
+    ) -> None:
         own = self._settings
-        assert self._connector.baseline is not None
         private = wire.borrow_privately(attributes)
         try:
-            with private.within(monotonic() + own.reset_timeout):
+            with private.within(deadline):
                 if own.on_checkin is not None:
                     own.on_checkin(private)
-                    cleanup = _session.needed(private.__dict__, self._connector.baseline, own.reset)
+                    cleanup = _session.needed(private.__dict__, baseline, own.reset)
                 if cleanup is Cleanup.CLOSE:
                     raise err.NotSupportedError("the session cannot be reset")
                 if cleanup is not Cleanup.NOTHING:
-                    _session.clean(private, cleanup, self._connector.baseline)
+                    _session.clean(private, cleanup, baseline)
                     self._counters.reset += 1
         finally:
             wire.take_back(private)

@@ -15,8 +15,8 @@ from typing import Self
 
 
 class Proxy:
-    """Forwards to `target`. `delay` (seconds), `stalled` (bytes wait), `deaf` (bytes vanish) may be set at any time, and
-    `rewrite`, through which goes what both sides send."""
+    """Forwards to `target`. `delay` (seconds), `stalled` (bytes wait), `deaf` (bytes vanish) and `rewrite` (what both
+    sides send goes through it) may be set at any time."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target

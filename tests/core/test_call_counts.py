@@ -36,6 +36,7 @@ BOUNDS = {
     "borrow and return": 4,
     "borrow, SELECT 1, return: more than PyMySQL": -52,
     "borrow, UPDATE, commit, return: more than PyMySQL": -9,
+    "borrow, SELECT in a transaction, return: more than PyMySQL with ROLLBACK": -54,
     "connect: more than PyMySQL": 46,
 }
 WARM_UP = 3
@@ -125,6 +126,30 @@ def test_borrow_update_commit_and_return(make_pool: MakePool, admin: Any) -> Non
         update_and_commit(admin)
 
     check("borrow, UPDATE, commit, return: more than PyMySQL", calls(ours), calls(theirs))
+
+
+def test_borrow_select_in_a_transaction_and_return(make_pool: MakePool, admin: Any) -> None:
+    pool = make_pool(size=1, autocommit=False)
+    with admin.cursor() as cursor:
+        cursor.execute("CREATE TABLE IF NOT EXISTS counted (v INT)")
+
+    def select(connection: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("SELECT v FROM counted")
+        cursor.fetchall()
+        cursor.close()
+
+    def ours() -> None:
+        connection = pool.get_connection()
+        select(connection)
+        connection.close()
+
+    def theirs() -> None:
+        select(admin)
+        admin.rollback()
+
+    check("borrow, SELECT in a transaction, return: more than PyMySQL with ROLLBACK", calls(ours), calls(theirs))
+    assert pool.stats().reset > 0
 
 
 def test_connect(make_pool: MakePool, connect_args: dict[str, Any]) -> None:

@@ -121,9 +121,15 @@ def reset(pool: ConnectionPool, file: Path) -> None:
     connection.close()
 
 
+def rollback(pool: ConnectionPool, file: Path) -> None:
+    connection = pool.get_connection(timeout=5)
+    connection.execute("insert into loaded values (1)")
+    connection.close()
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("mode", ["before", "inside", "after"])
-@pytest.mark.parametrize("story", [connect, query, several_results, unbuffered, load_local, ping, reset])
+@pytest.mark.parametrize("story", [connect, query, several_results, unbuffered, load_local, ping, reset, rollback])
 def test_the_pool_keeps_what_answers_right_and_discards_the_rest(
     make_pool: MakePool,
     admin: Any,

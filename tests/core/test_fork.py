@@ -84,6 +84,20 @@ def test_a_lease_that_came_along_is_refused_and_its_return_harms_nobody(make_poo
     assert pool.stats().created == 1
 
 
+def test_a_transaction_that_came_along_is_the_parents(make_pool: MakePool, admin: Any) -> None:
+    with admin.cursor() as cursor:
+        cursor.execute("create or replace table forked (v int)")
+    pool = make_pool(size=1, maxsize=1, autocommit=False)
+    held = pool.get_connection()
+    held.execute("insert into forked values (7)")
+    assert in_child(held.close) == "returned None"
+    held.commit()
+    held.close()
+    with admin.cursor() as cursor:
+        cursor.execute("select v from forked")
+        assert cursor.fetchall() == ((7,),)
+
+
 def test_a_fork_while_another_thread_holds_the_lock_does_not_hang_the_child(make_pool: MakePool) -> None:
     pool = make_pool(size=1, maxsize=1, pre_create_num=1)
     held = threading.Event()

@@ -444,13 +444,17 @@ def test_nonsense_from_the_server_is_an_error_and_never_kept_by_mistake(make_poo
         pool.close(timeout=0)
 
 
-def test_a_reply_byte_by_byte_is_the_same_reply(make_pool: MakePool) -> None:
-    def drip(peer: socket.socket) -> None:
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for byte in b"".join(packet(n + 1, p) for n, p in enumerate(row_of_one(b"7"))):
-            peer.sendall(bytes([byte]))
+def drip(peer: socket.socket, data: bytes, pause: float = 0.0) -> None:
+    """Byte by byte."""
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for byte in data:
+        peer.sendall(bytes([byte]))
+        time.sleep(pause)
 
-    with FakeServer(drip) as fake:
+
+def test_a_reply_byte_by_byte_is_the_same_reply(make_pool: MakePool) -> None:
+    reply = b"".join(packet(n + 1, p) for n, p in enumerate(row_of_one(b"7")))
+    with FakeServer(lambda peer: drip(peer, reply)) as fake:
         pool = make_pool(host="127.0.0.1", port=fake.port, size=1, maxsize=1, database=None)
         connection = pool.get_connection(timeout=5)
         assert connection.execute("select 7") == 1
@@ -458,6 +462,50 @@ def test_a_reply_byte_by_byte_is_the_same_reply(make_pool: MakePool) -> None:
         pool.close(timeout=0)
         with suppress(ReturnConnectionToPoolError):
             connection.close()
+
+
+ROLLED_BACK = packet(1, OK)
+ANSWERS_TO_ROLLBACK: dict[str, tuple[Callable[[socket.socket], object], dict[str, int]]] = {
+    "at once": (lambda peer: peer.sendall(ROLLED_BACK), {}),
+    "byte by byte": (lambda peer: drip(peer, ROLLED_BACK), {}),
+    "too slowly": (lambda peer: drip(peer, ROLLED_BACK, 0.1), {"reset failed": 1}),
+    "never": (lambda peer: peer.recv(1), {"reset failed": 1}),
+    "by closing": (lambda peer: peer.shutdown(socket.SHUT_RDWR), {"reset failed": 1}),
+    "by closing in the middle": (lambda peer: peer.sendall(ROLLED_BACK[:6]), {"reset failed": 1}),
+    "with an error": (
+        lambda peer: peer.sendall(packet(1, b"\xff\x1d\x04#08S01Server shutdown in progress")),
+        {"reset failed": 1},
+    ),
+    "out of step": (lambda peer: peer.sendall(packet(2, OK)), {"reset failed": 1}),
+    "twice": (lambda peer: peer.sendall(ROLLED_BACK * 2), {"reset failed": 1}),
+    "with an empty packet": (lambda peer: peer.sendall(packet(1, b"")), {"reset failed": 1}),
+    "with a result": (lambda peer: peer.sendall(packet(1, b"\1")), {"reset failed": 1}),
+}
+
+
+@pytest.mark.parametrize("how", ANSWERS_TO_ROLLBACK)
+def test_a_connection_is_kept_only_if_its_rollback_was_confirmed_in_time(make_pool: MakePool, how: str) -> None:
+    answer, discards = ANSWERS_TO_ROLLBACK[how]
+    said: list[bytes] = []
+
+    def begin_and_end(peer: socket.socket) -> None:
+        peer.sendall(packet(1, b"\0\0\0\3\0\0\0"))  # in a transaction
+        said.append(FakeServer._receive(peer))
+        answer(peer)
+        peer.recv(1)
+
+    with FakeServer(begin_and_end) as fake:
+        options = {"host": "127.0.0.1", "port": fake.port, "database": None, "autocommit": True}
+        pool = make_pool(**options, size=1, maxsize=1, reset_timeout=0.4)
+        connection = pool.get_connection(timeout=5)
+        connection.execute("begin")
+        began = time.monotonic()
+        connection.close()
+        assert time.monotonic() - began < 2
+        assert said == [b"\3ROLLBACK"]
+        assert discarded(pool) == discards
+        assert pool.stats().idle == 1 - len(discards)
+        pool.close(timeout=0)
 
 
 def test_an_error_packet_while_idle_means_dead(make_pool: MakePool) -> None:
