@@ -18,7 +18,6 @@ Never: keeps a queue or a list of connections of its own, repeats a statement, d
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections.abc import Callable, Generator
 from contextlib import suppress
@@ -110,7 +109,6 @@ class AsyncConnectionPool:
         retry_num: int = 3,
         retry_interval: float = 0.1,
         pre_ping: bool | float = False,
-        *,
         timeout: float | None = None,
     ) -> Borrowing:
         """Borrow a connection: `async with pool.get_connection() as connection`, or `await` it and `close()` it.
@@ -145,8 +143,7 @@ class AsyncConnectionPool:
             slot.borrower = slot.user = waiter.borrower
             if isinstance(lease, MortalConnection):
                 lease.live(slot.wire)
-            if logger.isEnabledFor(logging.DEBUG):
-                pool._tell_of_lease()
+            pool._tell_of_lease()
             if own.background and pool._caretaker is None:
                 _maintenance.hire(pool)
             if own.on_checkout is not None:

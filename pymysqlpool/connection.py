@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from pymysql.cursors import DictCursor
 
 from . import _borrower
-from ._ledger import IDLE, Slot
+from ._ledger import IDLE, Ledger, Slot
 from ._statements import TRANSACTION, WROTE
 from ._wire import SESSION_DEFAULTS, Wire, WireConnection, can_go_on
 from .errors import ConnectionInterruptedError, ReturnConnectionToPoolError
@@ -296,10 +296,11 @@ class UntouchedConnection(Connection):
         Raises:
             ReturnConnectionToPoolError: it has been given back already.
         """
-        slot, pool = self._slot, self._pool
-        if slot is None or pool is None:
+        slot: Slot | None = self._slot
+        pool: Any = self._pool
+        if slot is None:
             self._refuse_closed()
-        ledger = pool._ledger
+        ledger: Ledger = pool._ledger
         ready = UntouchedConnection()  # as `ready_lease` makes it, without the call
         ready._slot = slot
         ready._untouched = None
@@ -321,10 +322,8 @@ class UntouchedConnection(Connection):
         self._slot = None
         if not ledger.calm:
             pool._look_again()
-        if slot.since >= pool._tend_at:
-            pool._tend(slot.since)
-        if pool._told_of_leases:
-            pool._tell_of_return()
+        if slot.since >= pool._attend_at:
+            pool._attend(slot.since)
 
     def cursor(self, cursor: Any = None) -> Any:
         self._touch()

@@ -163,7 +163,7 @@ class ConnectionPool:
         self._plain = usual and reuse_policy is reuse.decide and HAS_GIL
         self._lifetime = con_lifetime if con_lifetime and con_lifetime > 0 else _NEVER
         self._closed = False  # the user's wish; it outlives a fork
-        self._told_of_leases = False  # a return is told of after a lease was: so only one of the two asks the logger
+        self._does_more = self._checks_more  # at each borrow; with a reader of the log, too
         self._books: dict[int, tuple[Any, ...]] = {}  # by process id; see _enter_process
         self._pid = 0
         self._enter_process()
@@ -187,6 +187,7 @@ class ConnectionPool:
     _connector: Connector
     _caretaker: _maintenance.Caretaker | None
     _tend_at: float  # monotonic; when a returning thread tends the idle ones; a lost update only tends twice
+    _attend_at: float  # monotonic; from then on a return has more to do: earlier than that if somebody reads the log
     _came_home: ThreadWaiter  # close() waits for the last lease to end
 
     def _enter_process(self) -> None:
@@ -210,7 +211,7 @@ class ConnectionPool:
         self._lock, self._ledger, self._gate, self._counters, here = winner
         self._connector = Connector(self.name, self._settings, self._connect_args)
         self._state = PoolState.CLOSED if self._closed else PoolState.NEW
-        self._tend_at = monotonic() + _maintenance.INTERVAL
+        self._tend_at = self._attend_at = monotonic() + _maintenance.INTERVAL
         self._caretaker = None
         self._came_home = ThreadWaiter(None)
         self._pid, self._here = pid, here
@@ -230,7 +231,6 @@ class ConnectionPool:
         retry_num: int = 3,
         retry_interval: float = 0.1,
         pre_ping: bool | float = False,
-        *,
         timeout: float | None = None,
     ) -> Connection:
         """Borrow a connection. Give it back with `close()`, or use it as a context manager.
@@ -267,8 +267,14 @@ class ConnectionPool:
                 slot.borrower = slot.user = _thread.reference
                 slot.lent += 1
                 now = monotonic()
-                if now >= slot.heard_until or pre_ping or self._checks_more:
-                    if pre_ping or self._checks_more or now >= slot.expires_at or slot.wire.readable(0):
+                if now >= slot.heard_until or pre_ping or self._does_more:
+                    if (
+                        pre_ping
+                        or self._does_more
+                        or now >= slot.expires_at
+                        or slot.wire.readable(0)
+                        or logger.isEnabledFor(DEBUG)
+                    ):
                         slot.state = IN_USE
                         return self._borrow_slowly(lease, retry_num, retry_interval, pre_ping, timeout)
                     slot.heard_until = now + TRUST
@@ -277,8 +283,6 @@ class ConnectionPool:
                 slot.place = frame.f_code
                 slot.offset = frame.f_lasti
                 slot.state = IN_USE
-                if logger.isEnabledFor(DEBUG):
-                    self._tell_of_lease()
                 return lease
         else:
             self._enter_process()
@@ -313,8 +317,7 @@ class ConnectionPool:
             slot.borrower = slot.user = _thread.reference
             if isinstance(lease, MortalConnection):
                 lease.live(slot.wire)
-            if logger.isEnabledFor(DEBUG):
-                self._tell_of_lease()
+            self._tell_of_lease()
             if own.background and self._caretaker is None:
                 _maintenance.hire(self)
             if own.on_checkout is not None:
@@ -652,22 +655,29 @@ class ConnectionPool:
             self._discard_if_closed()
         elif not ledger.calm:
             self._look_again()
-        if slot.since >= self._tend_at:
-            self._tend(slot.since)
-        if self._told_of_leases:
-            self._tell_of_return()
+        if slot.since >= self._attend_at:
+            self._attend(slot.since)
 
     def _tell_of_lease(self) -> None:
-        self._told_of_leases = True
-        logger.debug("Get connection from pool(%s)", self.name)
+        if self._is_verbose():
+            logger.debug("Get connection from pool(%s)", self.name)
 
-    def _tell_of_return(self) -> None:
-        logger.debug("Put connection back to pool(%s)", self.name)
+    def _attend(self, now: float) -> None:
+        """After a return: tell who reads the log, and look after the idle ones when it is time."""
+        if now >= self._tend_at:
+            self._tend_at = now + _maintenance.INTERVAL
+            if self._caretaker is None:
+                _maintenance.tend(self)
+        if self._is_verbose():
+            logger.debug("Put connection back to pool(%s)", self.name)
 
-    def _tend(self, now: float) -> None:
-        self._tend_at = now + _maintenance.INTERVAL
-        if self._caretaker is None:
-            _maintenance.tend(self)
+    def _is_verbose(self) -> bool:
+        """Whether somebody reads what is logged of each lease. Then no borrow and no return takes the short way; until
+        then it is asked when a socket is looked at, which is not at each borrow, and when the idle ones are tended."""
+        verbose = logger.isEnabledFor(DEBUG)
+        self._does_more = verbose or self._checks_more
+        self._attend_at = 0.0 if verbose else self._tend_at
+        return verbose
 
     def _look_again(self) -> None:
         """While a connection became idle, somebody came to wait, or the pool began to close."""

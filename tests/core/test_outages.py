@@ -260,7 +260,7 @@ def test_idle_connections_beyond_size_shrink_back(make_pool: MakePool) -> None:
     for lease in leases:
         lease.close()
     assert pool.connection_num == 3
-    pool._tend_at = 0.0
+    pool._tend_at = pool._attend_at = 0.0
     works(pool)
     assert (pool.connection_num, dict(pool.stats().discarded)) == (1, {"idle": 2})
 

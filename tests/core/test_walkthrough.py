@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from time import monotonic
 
 import pytest
 
 import pymysqlpool
 from tests.conftest import MakePool
+from tests.support import wait_until
 
 
 def test_the_old_readme_walkthrough_holds(make_pool: MakePool, caplog: pytest.LogCaptureFixture) -> None:
@@ -48,6 +50,23 @@ def test_the_old_readme_walkthrough_holds(make_pool: MakePool, caplog: pytest.Lo
     assert (pool1.connection_num, pool1.available_num, pool1.total_num) == (3, 2, 3)
     con3.close()
     assert pool1.size == 3
+
+
+def test_who_begins_to_read_the_log_is_told_of_the_next_lease(
+    make_pool: MakePool, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = make_pool(size=1, name="told", pre_create_num=1)
+    slot = pool._ledger.idle_slots()[0]
+    for level, expected in (
+        (logging.DEBUG, ["Get connection from pool(told)", "Put connection back to pool(told)"]),
+        (logging.INFO, []),
+    ):
+        pool.get_connection().close()
+        caplog.set_level(level, logger="pymysqlpool")
+        caplog.clear()
+        wait_until(lambda: monotonic() > slot.heard_until, "the server was heard a while ago")
+        pool.get_connection().close()
+        assert [record.getMessage() for record in caplog.records] == expected
 
 
 def test_execute_query_gives_the_connection_back_as_in_the_old_package(make_pool: MakePool) -> None:
