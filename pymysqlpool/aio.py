@@ -128,7 +128,8 @@ class AsyncConnectionPool:
             pool._enter_process()
         lease = new_lease(pool)
         connect_timeout = pool._connect_args.get("connect_timeout", _CONNECT_TIMEOUT)
-        wish = _Wish(retry_num, retry_interval, own.timeout if timeout is None else timeout, connect_timeout)
+        verbose = pool._is_verbose()
+        wish = _Wish(retry_num, retry_interval, own.timeout if timeout is None else timeout, connect_timeout, verbose)
         waiter = AsyncWaiter(lease)
         token = token_of_task()
         waiter.borrower = weakref.ref(token)
@@ -143,7 +144,8 @@ class AsyncConnectionPool:
             slot.borrower = slot.user = waiter.borrower
             if isinstance(lease, MortalConnection):
                 lease.live(slot.wire)
-            pool._tell_of_lease()
+            if verbose:
+                pool._tell_of_lease()
             if own.background and pool._caretaker is None:
                 _maintenance.hire(pool)
             if own.on_checkout is not None:

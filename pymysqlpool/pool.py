@@ -95,7 +95,9 @@ class _Wish:
 
     __slots__ = ("deadline", "give_up_at", "grow_at", "last_error", "next_retry", "retry_interval", "started")
 
-    def __init__(self, retry_num: int, retry_interval: float, timeout: float | None, connect_timeout: float) -> None:
+    def __init__(
+        self, retry_num: int, retry_interval: float, timeout: float | None, connect_timeout: float, verbose: bool
+    ) -> None:
         patience = retry_num * retry_interval
         self.started = monotonic()
         self.retry_interval = retry_interval
@@ -107,7 +109,7 @@ class _Wish:
             # The same, but the timeout bounds the new connection too, so half of it is left for that.
             self.grow_at = self.started + min(patience, timeout / 2)
             self.give_up_at = self.deadline = self.started + timeout
-        self.next_retry = self.started if logger.isEnabledFor(DEBUG) else _NEVER  # when to say that the call is waiting
+        self.next_retry = self.started if verbose else _NEVER  # when to say that the call is waiting
         self.last_error: BaseException | None = None
 
     def was_late(self, began: float, ended: float) -> bool:
@@ -299,7 +301,8 @@ class ConnectionPool:
         """Wait, connect or check: everything that the fast path of `get_connection` does not need."""
         own = self._settings
         connect_timeout = self._connect_args.get("connect_timeout", _CONNECT_TIMEOUT)
-        wish = _Wish(retry_num, retry_interval, own.timeout if timeout is None else timeout, connect_timeout)
+        verbose = self._is_verbose()
+        wish = _Wish(retry_num, retry_interval, own.timeout if timeout is None else timeout, connect_timeout, verbose)
         waiter = ThreadWaiter(lease)
         try:
             while True:
@@ -317,7 +320,8 @@ class ConnectionPool:
             slot.borrower = slot.user = _thread.reference
             if isinstance(lease, MortalConnection):
                 lease.live(slot.wire)
-            self._tell_of_lease()
+            if verbose:
+                self._tell_of_lease()
             if own.background and self._caretaker is None:
                 _maintenance.hire(self)
             if own.on_checkout is not None:
@@ -520,7 +524,7 @@ class ConnectionPool:
             for _ in range(number):
                 lease = new_lease(self)
                 leases.append(lease)
-                wish = _Wish(0, 0.0, None, self._connect_args.get("connect_timeout", _CONNECT_TIMEOUT))
+                wish = _Wish(0, 0.0, None, self._connect_args.get("connect_timeout", _CONNECT_TIMEOUT), verbose=False)
                 waiter = ThreadWaiter(lease)
                 with self._lock:
                     self._ledger.arrive(waiter)
@@ -659,8 +663,7 @@ class ConnectionPool:
             self._attend(slot.since)
 
     def _tell_of_lease(self) -> None:
-        if self._is_verbose():
-            logger.debug("Get connection from pool(%s)", self.name)
+        logger.debug("Get connection from pool(%s)", self.name)
 
     def _attend(self, now: float) -> None:
         """After a return: tell who reads the log, and look after the idle ones when it is time."""
