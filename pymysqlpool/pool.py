@@ -626,6 +626,7 @@ class ConnectionPool:
         marks = STATE
         if exception is None and self._ledger.plain and slot.holder == id(lease) and slot.expires_at > now:
             marks = slot.wire.marks_left(attributes)
+        # Of the first two, which most returns are, it is plain what `_settle` would come to.
         if not marks:
             is_fit = True
         elif marks & ~WROTE == TRANSACTION and self._here[0]:
