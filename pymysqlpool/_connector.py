@@ -18,7 +18,7 @@ from ._log import logger
 from ._session import Baseline
 from ._tls import SharedContext
 from ._wire import Wire
-from .connection import Connection
+from .connection import Connection, learn_attributes
 from .settings import Settings
 
 _CALLABLE_ARGUMENTS = ("user", "password", "host")
@@ -78,7 +78,9 @@ class Connector:
                 self._settings.on_connect(connection)
                 if not _wire.is_between_commands(connection):
                     raise err.InterfaceError(0, "on_connect left the connection in the middle of an exchange")
-            return Wire(connection, self._converters)
+            wire = Wire(connection, self._converters)
+            learn_attributes(wire.attributes().keys())
+            return wire
         except BaseException:
             _wire.cut(connection)
             raise

@@ -19,6 +19,7 @@ A `Connection` never decides its own fate: the pool asks `reuse.py`.
 from __future__ import annotations
 
 import sys
+from collections.abc import Set
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -227,15 +228,19 @@ class Connection(WireConnection):
 
 
 class _OfTheSession:
-    """Stands for an attribute of the session on a lease that has none yet."""
+    """Stands for an attribute of the session on a lease that has none yet.
+
+    Not a `__getattr__`: with one, Python 3.11 takes ten times as long to find any attribute, those that are there too.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
-            return SESSION_DEFAULTS[self._name]
-        instance._touch()
+            return SESSION_DEFAULTS.get(self._name, self)
+        # A function: in any instant another thread may make a `Connection` of it.
+        UntouchedConnection._touch(instance)
         return getattr(instance, self._name)
 
 
@@ -245,22 +250,11 @@ HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 class UntouchedConnection(Connection):
-    """A lease until it is used: looking at anything of the session makes it a `Connection` that has one.
-
-    A class of its own, because a `__getattr__` would slow down every attribute of the living.
-    """
+    """A lease until it is used: looking at anything of the session makes it a `Connection` that has one."""
 
     __slots__ = ()
 
     __init__ = object.__init__  # making one opens nothing
-
-    vars().update({name: _OfTheSession(name) for name in SESSION_DEFAULTS if name not in Connection.__slots__})
-
-    def __getattr__(self, name: str) -> Any:
-        if name in Connection.__slots__ or name.startswith("__"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        self._touch()
-        return getattr(self, name)
 
     def _await_claimer(self) -> None:
         """Another thread uses this lease, or gives it back, in this very instant: let it come to the end of that. It
@@ -283,7 +277,7 @@ class UntouchedConnection(Connection):
         try:
             del self._untouched  # no call from here to the end, so nothing can interrupt it
         except AttributeError:
-            UntouchedConnection._await_claimer(self)  # it may be of the other class in this very instant
+            UntouchedConnection._await_claimer(self)
             if type(self) is UntouchedConnection:
                 self._refuse_closed()
             return  # another thread did the same in this very instant
@@ -326,7 +320,7 @@ class UntouchedConnection(Connection):
             pool._attend(slot.since)
 
     def cursor(self, cursor: Any = None) -> Any:
-        self._touch()
+        UntouchedConnection._touch(self)
         return self.cursor(cursor)
 
     def take_out(self) -> dict[str, Any]:
@@ -334,7 +328,7 @@ class UntouchedConnection(Connection):
         try:
             del self._untouched
         except AttributeError:
-            UntouchedConnection._await_claimer(self)  # it may be of the other class in this very instant
+            UntouchedConnection._await_claimer(self)
             if type(self) is UntouchedConnection:
                 self._refuse_closed()
             return self.take_out()  # used by another thread in this very instant
@@ -391,7 +385,7 @@ class MortalConnection(Connection):
     """A lease that lives as long as it has the attributes of a session; then it can do nothing but say so.
 
     With a GIL a `Connection` becomes one when it is given back, because a `__getattr__` would slow down every attribute
-    of the living.
+    of the living (in Python 3.11).
     """
 
     __slots__ = ()
@@ -424,4 +418,12 @@ class MortalConnection(Connection):
         return super().insert_id()  # type: ignore[no-any-return, no-untyped-call]
 
 
+def learn_attributes(names: Set[str]) -> None:
+    """Leases show what sessions have before they have one. Called with the attributes of each new session, which are
+    nearly always those of the first."""
+    for name in names - vars(UntouchedConnection).keys():
+        setattr(UntouchedConnection, name, _OfTheSession(name))
+
+
+learn_attributes(SESSION_DEFAULTS.keys() - set(Connection.__slots__))
 UntouchedConnection.__name__ = MortalConnection.__name__ = Connection.__name__

@@ -642,6 +642,7 @@ class ConnectionPool:
         """`lease`, which is dead, has a clean connection in `slot`: it is to be lent again."""
         ledger = self._ledger
         mine = id(lease)
+        is_home = False
         if not ledger.waiters:
             ready = ready_lease(slot)
             yours = id(ready)
@@ -651,7 +652,8 @@ class ConnectionPool:
                 slot.holder = yours
                 ledger.idle.append(ready)
                 lease._slot = None
-        if lease._slot is not None:
+                is_home = True
+        if not is_home:
             with self._lock:
                 waiter = ledger.give(slot) if slot.holder == mine else None
             if waiter is not None:

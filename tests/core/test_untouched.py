@@ -31,6 +31,21 @@ def test_an_unused_lease_shows_what_a_used_one_shows(make_pool: MakePool) -> Non
     unused.close()
 
 
+def test_an_unused_lease_shows_what_on_connect_has_put_on_its_session(make_pool: MakePool) -> None:
+    def mark(connection: Any) -> None:
+        connection.mark = connection.thread_id()
+
+    pool = make_pool(size=2, pre_create_num=2, on_connect=mark)
+    leases = [pool.get_connection() for _ in range(2)]
+    assert {lease.mark for lease in leases} == {lease.thread_id() for lease in leases}
+    for lease in leases:
+        lease.close()
+    with pytest.raises(ReturnConnectionToPoolError):
+        leases[0].mark  # noqa: B018 - looking is the point
+    with pytest.raises(AttributeError, match="mark"):
+        make_pool().get_connection().mark  # noqa: B018 - it is of the other pool's sessions
+
+
 def test_what_is_set_on_an_unused_lease_holds_and_ends_with_it(make_pool: MakePool) -> None:
     pool = make_pool(size=1, maxsize=1)
     with pool.get_connection() as connection:
