@@ -57,10 +57,11 @@ class Connector:
         return self._log_in(deadline)
 
     def _log_in(self, deadline: float) -> Wire:
-        arguments = {
-            name: value() if name in _CALLABLE_ARGUMENTS and callable(value) else value
-            for name, value in self._arguments.items()
-        }
+        arguments = dict(self._arguments)
+        if self._asks_for_credentials:
+            for name in _CALLABLE_ARGUMENTS:
+                if callable(value := arguments.get(name)):
+                    arguments[name] = value()
         arguments["client_flag"] = arguments.get("client_flag", 0) | _wire.CLIENT_SESSION_TRACK
         connection = Connection.__new__(Connection)
         connection._pool = None

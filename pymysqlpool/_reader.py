@@ -56,19 +56,6 @@ class Source:
         self.segment = _SEGMENT
         self.latest: _Columns | None = None  # of the last result, which are often those of the next
 
-    @property
-    def is_empty(self) -> bool:
-        return self.position == len(self.buffer)
-
-    def more(self) -> bool:
-        """Receive once and append; False at the end of the stream."""
-        if self.sock is None:
-            return False
-        data = self.sock.recv(self.segment)
-        self.buffer = self.buffer[self.position :] + data
-        self.position = 0
-        return bool(data)
-
     def read(self, size: int) -> bytes:
         """Exactly `size` bytes; fewer only at the end of the stream. As a buffered file's `read`."""
         start = self.position
@@ -85,8 +72,9 @@ class Source:
 
     def read1(self, size: int) -> bytes:
         """At most `size` bytes after at most one receive."""
-        if self.is_empty:
-            self.more()
+        if self.position == len(self.buffer) and self.sock is not None:
+            self.buffer = self.sock.recv(self.segment)
+            self.position = 0
         start = self.position
         data = self.buffer[start : start + size]
         self.position = start + len(data)

@@ -533,7 +533,7 @@ def _read_bytes_until(connection: Any, deadline: float, num_bytes: int) -> bytes
     try:
         while len(data) < num_bytes:
             connection._sock.settimeout(_remaining(deadline))
-            chunk = connection._rfile.read1(num_bytes - len(data))
+            chunk = source.read1(num_bytes - len(data))
             if not chunk:
                 raise ConnectionError("the server closed the connection")
             data += chunk

@@ -421,8 +421,10 @@ class MortalConnection(Connection):
 def learn_attributes(names: Set[str]) -> None:
     """Leases show what sessions have before they have one. Called with the attributes of each new session, which are
     nearly always those of the first."""
-    for name in names - vars(UntouchedConnection).keys():
-        setattr(UntouchedConnection, name, _OfTheSession(name))
+    known = vars(UntouchedConnection).keys()
+    if not names <= known:
+        for name in names - known:
+            setattr(UntouchedConnection, name, _OfTheSession(name))
 
 
 learn_attributes(SESSION_DEFAULTS.keys() - set(Connection.__slots__))

@@ -500,6 +500,7 @@ class ConnectionPool:
         with self._lock:
             if slot.generation == self._ledger.generation:
                 slot.expires_at = now + self._lifetime * (1 - uniform(0, _LIFETIME_JITTER))
+                slot.heard_until = now + TRUST
             slot.since = now
             self._ledger.connected(slot, wire)
             self._counters.created += 1
@@ -579,7 +580,7 @@ class ConnectionPool:
             reason = Reason.GENERATION
         elif now >= slot.expires_at:
             reason = Reason.EXPIRED
-        elif slot.wire.exchange.locked() or slot.wire.readable(0):
+        elif slot.wire.exchange.locked() or (now >= slot.heard_until and slot.wire.readable(0)):
             reason = Reason.DEAD
         elif pre_ping and self._wants_ping(pre_ping, now - slot.since) and not self._answers(slot.wire, wish.deadline):
             reason = Reason.DEAD
