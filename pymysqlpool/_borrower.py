@@ -15,6 +15,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 Place = tuple[CodeType, int] | str
+UNKNOWN: Place = "an unknown place"
 
 # What stands between the user's line and ours.
 _PASSED_OVER = frozenset(
@@ -57,7 +58,7 @@ def caller() -> FrameType | None:
 def place() -> Place:
     """Where the caller is, as far as the user is concerned."""
     frame = caller()
-    return (frame.f_code, frame.f_lasti) if frame is not None else "an unknown place"
+    return (frame.f_code, frame.f_lasti) if frame is not None else UNKNOWN
 
 
 def spell_out(place: Any, offset: int) -> Place | None:
@@ -71,10 +72,9 @@ def stack() -> str:
 
 
 def describe_place(place: Place | None) -> str:
-    if place is None:
-        return "an unknown place"
+    place = place or UNKNOWN
     if isinstance(place, str):
-        return "\n" + place.rstrip()
+        return place if place == UNKNOWN else "\n" + place.rstrip()
     code, offset = place
     line: int | None = code.co_firstlineno
     for start, end, number in code.co_lines():

@@ -31,6 +31,7 @@ import ssl
 import struct
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache, partial
@@ -379,10 +380,11 @@ class WireConnection(_PyMySQLConnection):
             self._refuse_if_closed()
             raise
         if result is None:
-            result = WireResult(self)
             if unbuffered:
+                result = WireResult(weakref.proxy(self))  # which has it: no circle, see `Connection._kept_cursor`
                 result.init_unbuffered_query()
             else:
+                result = WireResult(self)
                 result.read()
         if result.field_count == 0:  # an OK packet; a result set was noted when its EOF was read
             if result.affected_rows:

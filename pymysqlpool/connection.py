@@ -19,11 +19,12 @@ A `Connection` never decides its own fate: the pool asks `reuse.py`.
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Set
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from pymysql.cursors import DictCursor
+from pymysql.cursors import DictCursor, SSCursor
 
 from . import _borrower
 from ._ledger import IDLE, Ledger, Slot
@@ -191,6 +192,8 @@ class Connection(WireConnection):
         kept = self.__dict__.get("_kept")
         if kept is None:
             kept = self.__dict__["_kept"] = self.cursor()
+            if not isinstance(kept, SSCursor):  # which asks its connection when it ends
+                kept.connection = weakref.proxy(self)  # a lease that is dropped need not wait for the garbage collector
         return kept
 
     # -- after the end -------------------------------------------------------------------------------------
@@ -341,7 +344,7 @@ class UntouchedConnection(Connection):
 
     @property
     def _returned(self) -> _borrower.Place | None:  # type: ignore[override]  # nobody sets it, on this class
-        return None if self._slot is not None else "an unknown place"
+        return None if self._slot is not None else _borrower.UNKNOWN
 
     def _refuse_closed(self) -> NoReturn:
         assert self._pool is not None
@@ -405,7 +408,8 @@ class MortalConnection(Connection):
     def _returned(self) -> _borrower.Place | None:  # type: ignore[override]
         if "_live" in self.__dict__:
             return None
-        return _borrower.spell_out(self._returned_code, self._returned_offset)
+        place = _borrower.spell_out(getattr(self, "_returned_code", None), getattr(self, "_returned_offset", 0))
+        return place or _borrower.UNKNOWN
 
     def ping(self, *arguments: Any, **named: Any) -> None:
         if "_live" not in self.__dict__:

@@ -376,6 +376,29 @@ def test_a_lease_that_was_dropped_is_reclaimed_and_logged(
     assert "test_a_lease_that_was_dropped" in caplog.text
 
 
+@pytest.mark.parametrize("cursorclass", [pymysql.cursors.Cursor, pymysql.cursors.SSCursor])
+@pytest.mark.parametrize("on_its_own_cursor", [True, False])
+def test_a_lease_that_was_used_and_dropped_needs_no_garbage_collector(
+    make_pool: MakePool, cursorclass: Any, on_its_own_cursor: bool
+) -> None:
+    pool = make_pool(size=1, maxsize=1)
+    gc.collect()
+    gc.disable()
+    try:
+        connection = pool.get_connection()
+        cursor = connection.cursor(cursorclass)
+        cursor.execute("select 1 union select 2")
+        assert cursor.fetchone() == (1,)
+        if on_its_own_cursor:
+            cursor.close()
+            connection.execute("select 3")
+        del cursor, connection
+        pool.get_connection(timeout=5).close()
+    finally:
+        gc.enable()
+    assert pool.stats().leaked == 1
+
+
 def test_the_lease_of_a_dead_thread_is_reclaimed_when_somebody_waits(make_pool: MakePool) -> None:
     """Invariant 11."""
     pool = make_pool(size=1, maxsize=1)

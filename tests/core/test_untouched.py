@@ -11,7 +11,7 @@ import pymysql
 import pytest
 
 from pymysqlpool import Connection, ConnectionPool, ReturnConnectionToPoolError, _reader
-from pymysqlpool.connection import HAS_GIL
+from pymysqlpool.connection import HAS_GIL, MortalConnection
 from tests.conftest import MakePool
 from tests.support import run_threads, wait_until
 
@@ -75,6 +75,18 @@ def test_an_unused_lease_is_dead_when_it_was_given_back(make_pool: MakePool) -> 
     assert fresh.execute("select 1") == 1
     assert (pool.stats().in_use, pool.stats().total) == (1, 1)
     fresh.close()
+
+
+def test_a_lease_whose_return_was_cut_short_says_that_it_is_dead(make_pool: MakePool) -> None:
+    pool = make_pool(size=1, maxsize=1)
+    struck = pool.get_connection()
+    struck.execute("select 1")
+    struck.take_out()
+    struck.__class__, struck.__dict__ = MortalConnection, {}
+    assert "returned" in repr(struck)
+    for use in (struck.close, struck.cursor, struck.commit, lambda: struck.host):
+        with pytest.raises(ReturnConnectionToPoolError, match="given back at an unknown place"):
+            use()
 
 
 def test_a_lease_that_the_pool_took_back_unused_reaches_nobody(make_pool: MakePool) -> None:
