@@ -91,7 +91,7 @@ def bars(plot: Plot, tables: Sequence[Table], source: str) -> Any:
             panel.xaxis.set_major_formatter("{x:g}")
             panel.xaxis.set_minor_formatter("")
         panel.margins(x=0.16)
-        panel.set_title(textwrap.fill(table.title, 38), fontsize=10)
+        panel.set_title(textwrap.fill(table.title, 32), fontsize=10)
         panel.set_xlabel(plot.label)
         panel.grid(axis="both" if plot.log else "x")
         for tick in panel.get_yticklabels():
@@ -119,12 +119,13 @@ def sign(figure: Any, source: str) -> Any:
     return figure
 
 
-SELECTS = ("select1_tcp", "select1_unix", "select1_tls", "select1_link")
+NEAR = ("select1_tcp", "select1_unix", "select1_snapshot")
+REMOTE = ("select1_tls", "select1_link")
 CONTENTION = ("contention_32_on_4", "contention_32_on_4_one_cpu", "contention_128_on_4")
 PLOTS = (
     Plot("borrow-return", bars, ("borrow_return",), "time", "time, ours = 1 (less is better)", log=True),
-    Plot("select1", bars, SELECTS[:2], "speed", "speed, bare PyMySQL = 1 (more is better)"),
-    Plot("select1-remote", bars, SELECTS[2:], "speed", "speed, bare PyMySQL = 1 (more is better)"),
+    Plot("select1", bars, NEAR, "speed", "speed, bare PyMySQL = 1 (more is better)"),
+    Plot("select1-remote", bars, REMOTE, "speed", "speed, bare PyMySQL = 1 (more is better)"),
     Plot("large-results", bars, ("large_narrow", "large_wide"), "speed", "speed, bare PyMySQL = 1"),
     Plot("connect", bars, ("connect_tcp", "connect_tls"), "time", "time, ours = 1 (less is better)", log=True),
     Plot("contention-speed", bars, CONTENTION, "speed", "speed, 4 bare connections = 1 (more is better)"),

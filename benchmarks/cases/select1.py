@@ -49,7 +49,7 @@ def run(bench: Bench) -> list[Table]:
     query(admin.borrow(), "INSERT INTO dirty VALUES (1, 0)")
     admin.borrow().commit()
     admin.close()
-    title = "Borrow, SELECT from a table, return, without autocommit: TCP (bare: SELECT, ROLLBACK)"
+    title = "The same from a table, autocommit off (bare: SELECT, ROLLBACK)"
     tables.append(table(bench, "select1_snapshot", title, bench.tcp, bench.server, statement=SELECT))
     with bench.link(DELAY) as connect:
         title = "Borrow, SELECT 1, return: TCP with 1 ms per round trip"
