@@ -35,9 +35,9 @@ pytestmark = pytest.mark.skipif(not HAS_GIL, reason="without a GIL a borrow take
 BOUNDS = {
     "borrow and return": 4,
     "borrow, SELECT 1, return: more than PyMySQL": -52,
-    "borrow, UPDATE, commit, return: more than PyMySQL": -9,
+    "borrow, UPDATE, commit, return: more than PyMySQL": -11,
     "borrow, SELECT in a transaction, return: more than PyMySQL with ROLLBACK": -54,
-    "connect: more than PyMySQL": 46,
+    "connect: more than PyMySQL": 42,
 }
 WARM_UP = 3
 
