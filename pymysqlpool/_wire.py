@@ -459,9 +459,7 @@ class WireConnection(_PyMySQLConnection):
         self._exchange = None  # no single reply ends it
         self._effect = STATE
         self._result = None
-        self._write_bytes(
-            b"".join(struct.pack("<iB", len(payload) + 1, command) + payload for command, payload in commands)
-        )
+        self._write_bytes(b"".join(_pack_command(len(payload) + 1, command) + payload for command, payload in commands))
         failure: err.MySQLError | None = None
         for _ in commands:
             self._next_seq_id = 1
@@ -768,7 +766,7 @@ class Wire:
                 self.cut()
             else:
                 self.sock.settimeout(0)
-                self.sock.send(struct.pack("<iB", 1, COMMAND.COM_QUIT))
+                self.sock.send(_pack_command(1, COMMAND.COM_QUIT))
         self.forget()
 
     def forget(self) -> None:

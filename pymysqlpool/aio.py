@@ -18,6 +18,7 @@ Never: keeps a queue or a list of connections of its own, repeats a statement, d
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Callable, Generator
 from contextlib import suppress
@@ -128,7 +129,7 @@ class AsyncConnectionPool:
             pool._enter_process()
         lease = new_lease(pool)
         connect_timeout = pool._connect_args.get("connect_timeout", _CONNECT_TIMEOUT)
-        verbose = pool._is_verbose()
+        verbose = pool._verbose = logger.isEnabledFor(logging.DEBUG)
         wish = _Wish(retry_num, retry_interval, own.timeout if timeout is None else timeout, connect_timeout, verbose)
         waiter = AsyncWaiter(lease)
         token = token_of_task()

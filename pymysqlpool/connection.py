@@ -319,7 +319,7 @@ class UntouchedConnection(Connection):
         self._slot = None
         if not ledger.calm:
             pool._look_again()
-        if slot.since >= pool._attend_at:
+        if slot.since >= pool._tend_at or pool._verbose:
             pool._attend(slot.since)
 
     def cursor(self, cursor: Any = None) -> Any:

@@ -165,7 +165,7 @@ class ConnectionPool:
         self._plain = usual and reuse_policy is reuse.decide and HAS_GIL
         self._lifetime = con_lifetime if con_lifetime and con_lifetime > 0 else _NEVER
         self._closed = False  # the user's wish; it outlives a fork
-        self._does_more = self._checks_more  # at each borrow; with a reader of the log, too
+        self._verbose = False  # somebody reads what is logged of each lease; asked when a socket is looked at
         self._books: dict[int, tuple[Any, ...]] = {}  # by process id; see _enter_process
         self._pid = 0
         self._enter_process()
@@ -189,7 +189,6 @@ class ConnectionPool:
     _connector: Connector
     _caretaker: _maintenance.Caretaker | None
     _tend_at: float  # monotonic; when a returning thread tends the idle ones; a lost update only tends twice
-    _attend_at: float  # monotonic; from then on a return has more to do: earlier than that if somebody reads the log
     _came_home: ThreadWaiter  # close() waits for the last lease to end
 
     def _enter_process(self) -> None:
@@ -213,7 +212,7 @@ class ConnectionPool:
         self._lock, self._ledger, self._gate, self._counters, here = winner
         self._connector = Connector(self.name, self._settings, self._connect_args)
         self._state = PoolState.CLOSED if self._closed else PoolState.NEW
-        self._tend_at = self._attend_at = monotonic() + _maintenance.INTERVAL
+        self._tend_at = monotonic() + _maintenance.INTERVAL
         self._caretaker = None
         self._came_home = ThreadWaiter(None)
         self._pid, self._here = pid, here
@@ -269,10 +268,10 @@ class ConnectionPool:
                 slot.borrower = slot.user = _thread.reference
                 slot.lent += 1
                 now = monotonic()
-                if now >= slot.heard_until or pre_ping or self._does_more:
+                if now >= slot.heard_until or pre_ping or self._checks_more or self._verbose:
                     if (
                         pre_ping
-                        or self._does_more
+                        or self._checks_more
                         or now >= slot.expires_at
                         or slot.wire.readable(0)
                         or logger.isEnabledFor(DEBUG)
@@ -301,7 +300,7 @@ class ConnectionPool:
         """Wait, connect or check: everything that the fast path of `get_connection` does not need."""
         own = self._settings
         connect_timeout = self._connect_args.get("connect_timeout", _CONNECT_TIMEOUT)
-        verbose = self._is_verbose()
+        verbose = self._verbose = logger.isEnabledFor(DEBUG)
         wish = _Wish(retry_num, retry_interval, own.timeout if timeout is None else timeout, connect_timeout, verbose)
         waiter = ThreadWaiter(lease)
         try:
@@ -663,7 +662,7 @@ class ConnectionPool:
             self._discard_if_closed()
         elif not ledger.calm:
             self._look_again()
-        if slot.since >= self._attend_at:
+        if slot.since >= self._tend_at or self._verbose:
             self._attend(slot.since)
 
     def _tell_of_lease(self) -> None:
@@ -675,16 +674,9 @@ class ConnectionPool:
             self._tend_at = now + _maintenance.INTERVAL
             if self._caretaker is None:
                 _maintenance.tend(self)
-        if self._is_verbose():
+        self._verbose = logger.isEnabledFor(DEBUG)
+        if self._verbose:
             logger.debug("Put connection back to pool(%s)", self.name)
-
-    def _is_verbose(self) -> bool:
-        """Whether somebody reads what is logged of each lease. Then no borrow and no return takes the short way; until
-        then it is asked when a socket is looked at, which is not at each borrow, and when the idle ones are tended."""
-        verbose = logger.isEnabledFor(DEBUG)
-        self._does_more = verbose or self._checks_more
-        self._attend_at = 0.0 if verbose else self._tend_at
-        return verbose
 
     def _look_again(self) -> None:
         """While a connection became idle, somebody came to wait, or the pool began to close."""

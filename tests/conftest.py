@@ -14,6 +14,7 @@ import pytest
 
 from pymysqlpool import ConnectionPool
 from pymysqlpool.devserver import DevServer
+from tests.proxy import Proxy
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,6 +42,13 @@ def admin(connect_args: dict[str, Any]) -> Iterator[pymysql.connections.Connecti
         yield connection
     finally:
         connection.close()
+
+
+@pytest.fixture
+def proxy(server: DevServer) -> Iterator[Proxy]:
+    """Between a pool that is told its port, and the server."""
+    with Proxy((server.host, server.port)) as proxy:
+        yield proxy
 
 
 @pytest.fixture

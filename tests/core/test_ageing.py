@@ -24,7 +24,7 @@ def borrow_all(pool: ConnectionPool, number: int) -> list[int]:
 
 def is_due(pool: ConnectionPool) -> None:
     """The next returning thread looks after the idle ones: it does so at most once a second."""
-    pool._tend_at = pool._attend_at = 0.0
+    pool._tend_at = 0.0
 
 
 def test_connections_made_together_do_not_die_together(make_pool: MakePool) -> None:

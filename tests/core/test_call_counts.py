@@ -70,9 +70,9 @@ def check(what: str, ours: Counter[str], theirs: Counter[str] | None = None) -> 
     assert found <= BOUNDS[what], f"{what}: {found} Python calls, at most {BOUNDS[what]} allowed. They are: {listing}"
 
 
-def select_1(connection: Any) -> None:
+def select(connection: Any, statement: str = "SELECT 1") -> None:
     cursor = connection.cursor()
-    cursor.execute("SELECT 1")
+    cursor.execute(statement)
     cursor.fetchall()
     cursor.close()
 
@@ -103,11 +103,11 @@ def test_borrow_select_1_and_return(make_pool: MakePool, admin: Any) -> None:
 
     def ours() -> None:
         connection = pool.get_connection()
-        select_1(connection)
+        select(connection)
         connection.close()
 
     def theirs() -> None:
-        select_1(admin)
+        select(admin)
 
     check("borrow, SELECT 1, return: more than PyMySQL", calls(ours), calls(theirs))
 
@@ -133,19 +133,13 @@ def test_borrow_select_in_a_transaction_and_return(make_pool: MakePool, admin: A
     with admin.cursor() as cursor:
         cursor.execute("CREATE TABLE IF NOT EXISTS counted (v INT)")
 
-    def select(connection: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute("SELECT v FROM counted")
-        cursor.fetchall()
-        cursor.close()
-
     def ours() -> None:
         connection = pool.get_connection()
-        select(connection)
+        select(connection, "SELECT v FROM counted")
         connection.close()
 
     def theirs() -> None:
-        select(admin)
+        select(admin, "SELECT v FROM counted")
         admin.rollback()
 
     check("borrow, SELECT in a transaction, return: more than PyMySQL with ROLLBACK", calls(ours), calls(theirs))
@@ -195,7 +189,7 @@ def test_a_clean_cycle_costs_its_query_alone(make_pool: MakePool, link: Link) ->
 
         def cycle(pool: ConnectionPool = pool) -> None:
             with pool.get_connection() as connection:
-                select_1(connection)
+                select(connection)
 
         assert round_trips(link, lambda pool=pool: pool.get_connection().close()) == (0, 0)  # type: ignore[misc]
         assert round_trips(link, cycle) == (1, 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -16,12 +15,6 @@ from pymysqlpool.devserver import DevServer
 from tests.conftest import MakePool
 from tests.proxy import Proxy
 from tests.support import run_threads, wait_until
-
-
-@pytest.fixture
-def proxy(server: DevServer) -> Iterator[Proxy]:
-    with Proxy((server.host, server.port)) as proxy:
-        yield proxy
 
 
 def works(pool: ConnectionPool, timeout: float = 10) -> int:
@@ -260,7 +253,7 @@ def test_idle_connections_beyond_size_shrink_back(make_pool: MakePool) -> None:
     for lease in leases:
         lease.close()
     assert pool.connection_num == 3
-    pool._tend_at = pool._attend_at = 0.0
+    pool._tend_at = 0.0
     works(pool)
     assert (pool.connection_num, dict(pool.stats().discarded)) == (1, {"idle": 2})
 

@@ -445,7 +445,7 @@ def test_nonsense_from_the_server_is_an_error_and_never_kept_by_mistake(make_poo
 
 
 def drip(peer: socket.socket, data: bytes, pause: float = 0.0) -> None:
-    """Byte by byte."""
+    """Byte by byte, `pause` seconds apart: to be slow is what this server is there for."""
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for byte in data:
         peer.sendall(bytes([byte]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pymysql
@@ -11,7 +11,6 @@ import pytest
 
 from pymysqlpool import ConnectionPool
 from pymysqlpool._gate import LONGEST_DELAY, LONGEST_DELAY_UNHEARD, ConnectGate
-from pymysqlpool.devserver import DevServer
 from tests.conftest import MakePool
 from tests.proxy import Proxy
 from tests.support import wait_until
@@ -19,12 +18,6 @@ from tests.support import wait_until
 THREADS = 40
 REFUSED = pymysql.err.OperationalError(2003, "refused")
 FULL = pymysql.err.OperationalError(1040, "too many connections")
-
-
-@pytest.fixture
-def proxy(server: DevServer) -> Iterator[Proxy]:
-    with Proxy((server.host, server.port)) as proxy:
-        yield proxy
 
 
 def fill(gate: ConnectGate, now: float) -> int:

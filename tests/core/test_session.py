@@ -94,12 +94,6 @@ def test_pairs_of_ways_leave_nothing_either(stage: Stage) -> None:
         stage.check(f"{first} and {second}")
 
 
-@pytest.fixture
-def proxy(server: Any) -> Iterator[Proxy]:
-    with Proxy((server.host, server.port)) as proxy:
-        yield proxy
-
-
 TRACKING = b"session_track_state_change"
 UNKNOWN = TRACKING[::-1]
 
