@@ -1,8 +1,8 @@
 """A connection pool that makes PyMySQL safe and fast. See `ConnectionPool`."""
 
-from . import _distribution
-from ._log import logger
-from .connection import Connection
+from ._pool.lease import Connection
+from ._util import namesakes as _distribution
+from ._util.log import logger
 from .errors import (
     ConnectionInterruptedError,
     ForkedConnectionError,

@@ -29,14 +29,16 @@ from typing import Any, Self
 
 from pymysql.constants import ER
 
-from . import _borrower, _maintenance, _report
-from ._async_connection import AsyncConnection, AsyncCursor, cut, token_of_task
-from ._errand import Bell, Errand, Workers, in_a_thread_of_its_own, runs_asyncio
-from ._ledger import IN_USE, Slot
-from ._log import logger
-from ._waiter import Waiter
-from ._wire import is_between_commands
-from .connection import Connection, MortalConnection, new_lease
+from ._async.connection import AsyncConnection, AsyncCursor, cut, token_of_task
+from ._async.worker import Bell, Errand, Workers, in_a_thread_of_its_own, runs_asyncio
+from ._driver.wire import is_between_commands
+from ._pool import diagnostics as _report
+from ._pool import maintenance as _maintenance
+from ._pool.lease import Connection, MortalConnection, new_lease
+from ._pool.ledger import IN_USE, Slot
+from ._pool.waiter import Waiter
+from ._util import callsite as _borrower
+from ._util.log import logger
 from .errors import ReturnConnectionToPoolError
 from .pool import _CONNECT_TIMEOUT, ConnectionPool, _Wish
 from .reuse import error_number

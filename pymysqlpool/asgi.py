@@ -24,10 +24,10 @@ from time import monotonic
 from typing import Any, Self
 
 from . import transaction as _transaction
-from ._errand import Bell, Errand, in_a_thread_of_its_own, running_loop
-from ._wire import is_between_commands
+from ._async.worker import Bell, Errand, in_a_thread_of_its_own, running_loop
+from ._driver.wire import is_between_commands
+from ._pool.lease import Connection
 from .aio import AsyncConnection, AsyncConnectionPool
-from .connection import Connection
 from .errors import GetConnectionFromPoolError
 from .health import Health, HealthCheck
 from .pool import ConnectionPool

@@ -16,8 +16,8 @@ from time import monotonic
 from pymysql import err
 from pymysql.constants import ER
 
-from ._ledger import IDLE, IN_USE
-from ._lock import new_lock
+from ._pool.ledger import IDLE, IN_USE
+from ._util.lock import new_lock
 from .pool import ConnectionPool, PoolState
 from .reuse import error_number
 from .stats import PoolStats

@@ -27,18 +27,25 @@ from typing import Any, Self
 
 from pymysql import err
 
-from . import _borrower, _deadlock, _farewell, _maintenance, _report, _session, _wire, reuse, settings
-from ._connector import Connector
-from ._fork import Mark, mark_process
-from ._gate import ConnectGate
-from ._ledger import CLOSING, CONNECTING, IDLE, IN_USE, RESERVED, Ledger, Slot
-from ._lock import Lock, new_lock
-from ._log import logger
-from ._session import Cleanup
-from ._statements import STATE, TRANSACTION, WROTE
-from ._waiter import GIVEN, ThreadWaiter, Waiter
-from ._wire import TRUST, Wire
-from .connection import HAS_GIL, Connection, MortalConnection, new_lease, ready_lease
+from . import reuse, settings
+from ._driver import reset as _session
+from ._driver import wire as _wire
+from ._driver.connector import Connector
+from ._driver.reset import Cleanup
+from ._driver.statements import STATE, TRANSACTION, WROTE
+from ._driver.wire import TRUST, Wire
+from ._pool import deadlock as _deadlock
+from ._pool import diagnostics as _report
+from ._pool import maintenance as _maintenance
+from ._pool.backoff import ConnectGate
+from ._pool.lease import HAS_GIL, Connection, MortalConnection, new_lease, ready_lease
+from ._pool.ledger import CLOSING, CONNECTING, IDLE, IN_USE, RESERVED, Ledger, Slot
+from ._pool.waiter import GIVEN, ThreadWaiter, Waiter
+from ._util import callsite as _borrower
+from ._util import farewell as _farewell
+from ._util.lock import Lock, new_lock
+from ._util.log import logger
+from ._util.process import Mark, mark_process
 from .errors import (
     GetConnectionFromPoolError,
     PoolClosed,

@@ -12,8 +12,8 @@ from __future__ import annotations
 import logging
 from time import monotonic
 
-from ._lock import new_lock
-from ._log import logger
+from ._util.lock import new_lock
+from ._util.log import logger
 from .errors import GetConnectionFromPoolError, PoolUnavailable
 
 INTERVAL = 1.0  # seconds between two lines about the same pool

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Literal
 from pymysql import err
 from pymysql.constants import CR
 
-from . import _borrower
 from . import transaction as _transaction
-from ._lock import new_lock
-from ._log import logger
-from ._statements import WROTE
-from ._wire import can_go_on, is_between_commands
-from .connection import Connection
+from ._driver.statements import WROTE
+from ._driver.wire import can_go_on, is_between_commands
+from ._pool.lease import Connection
+from ._util import callsite as _borrower
+from ._util.lock import new_lock
+from ._util.log import logger
 from .errors import ConnectionInterruptedError, GetConnectionFromPoolError, PoolError, ReturnConnectionToPoolError
 
 if TYPE_CHECKING:

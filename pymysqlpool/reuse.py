@@ -25,7 +25,7 @@ from enum import Enum
 
 from pymysql import err
 
-from ._session import Cleanup
+from ._driver.reset import Cleanup
 from .errors import PoolError
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from ._lock import Lock, new_lock
+from ._util.lock import Lock, new_lock
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,10 +30,11 @@ from weakref import WeakKeyDictionary
 from pymysql import err
 from pymysql.constants import ER, SERVER_STATUS
 
-from . import _borrower, _report
-from ._statements import WROTE
-from ._wire import Command
-from .connection import Connection
+from ._driver.statements import WROTE
+from ._driver.wire import Command
+from ._pool import diagnostics as _report
+from ._pool.lease import Connection
+from ._util import callsite as _borrower
 from .errors import PoolError, PoolTimeout
 from .pool import ConnectionPool, _open_pools
 from .reuse import error_number

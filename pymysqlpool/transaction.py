@@ -17,8 +17,8 @@ from weakref import WeakKeyDictionary
 from pymysql import err
 from pymysql.constants import COMMAND, ER
 
-from ._statements import WROTE
-from .connection import Connection
+from ._driver.statements import WROTE
+from ._pool.lease import Connection
 from .errors import PoolError
 from .reuse import error_number
 

@@ -13,8 +13,8 @@ from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
-from pymysqlpool._ledger import Ledger
-from pymysqlpool._waiter import Waiter
+from pymysqlpool._pool.ledger import Ledger
+from pymysqlpool._pool.waiter import Waiter
 
 from ..bench import Bench
 from ..measure import OURS, Table, interleave, ratios, timed

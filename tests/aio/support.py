@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pymysqlpool import _wire
+from pymysqlpool._driver import wire as _wire
 from pymysqlpool.aio import AsyncConnectionPool
 
 

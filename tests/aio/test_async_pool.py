@@ -23,8 +23,8 @@ from pymysqlpool import (
     ReturnConnectionToPoolError,
     aio,
 )
-from pymysqlpool._errand import Errand
-from pymysqlpool._wire import Wire
+from pymysqlpool._async.worker import Errand
+from pymysqlpool._driver.wire import Wire
 from pymysqlpool.aio import AsyncConnection, AsyncConnectionPool
 from pymysqlpool.transaction import TransactionError
 

@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 from pymysql.cursors import SSCursor
 
-from pymysqlpool import PoolTimeout, _errand, health, request_scope
+from pymysqlpool import PoolTimeout, health, request_scope
+from pymysqlpool._async import worker as _errand
 from pymysqlpool.aio import AsyncConnectionPool
 from pymysqlpool.asgi import PoolMiddleware, current_async_connection
 from tests.middleware.test_asgi import Exchange

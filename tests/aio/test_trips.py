@@ -12,7 +12,7 @@ import pytest
 from pymysql.constants import CLIENT
 from pymysql.cursors import SSCursor
 
-from pymysqlpool import _errand
+from pymysqlpool._async import worker as _errand
 from pymysqlpool.aio import AsyncConnection, AsyncConnectionPool
 
 from .conftest import Opened

@@ -15,7 +15,8 @@ import pymysql
 import pytest
 from pymysql.constants import CLIENT
 
-from pymysqlpool import ConnectionPool, _wire
+from pymysqlpool import ConnectionPool
+from pymysqlpool._driver import wire as _wire
 from tests.conftest import MakePool
 from tests.support import Bolt
 

@@ -8,8 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pymysqlpool._ledger import CLOSING, CONNECTING, FREE, IDLE, IN_USE, RESERVED, Ledger, Slot
-from pymysqlpool._waiter import Waiter, WaiterState
+from pymysqlpool._pool.ledger import CLOSING, CONNECTING, FREE, IDLE, IN_USE, RESERVED, Ledger, Slot
+from pymysqlpool._pool.waiter import Waiter, WaiterState
 
 
 class Lease:

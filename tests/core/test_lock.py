@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pymysqlpool._lock import Lock, StruckProofLock, new_lock
+from pymysqlpool._util.lock import Lock, StruckProofLock, new_lock
 from tests.support import Bolt, strike, wait_until
 
 STRIKES = 500  # of which a plain `with lock:` of CPython 3.14 lets a dozen leave the lock taken, some 200 without a GIL

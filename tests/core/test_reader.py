@@ -40,7 +40,8 @@ from pymysql.constants import FIELD_TYPE
 from pymysql.cursors import Cursor, DictCursor, SSCursor, SSDictCursor
 
 from benchmarks.bench import write_certificate
-from pymysqlpool import ConnectionInterruptedError, _reader
+from pymysqlpool import ConnectionInterruptedError
+from pymysqlpool._driver import reader as _reader
 from pymysqlpool.connection import Connection
 from tests.core import replies
 

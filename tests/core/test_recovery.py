@@ -10,7 +10,7 @@ import pymysql
 import pytest
 
 from pymysqlpool import ConnectionPool
-from pymysqlpool._gate import LONGEST_DELAY, LONGEST_DELAY_UNHEARD, ConnectGate
+from pymysqlpool._pool.backoff import LONGEST_DELAY, LONGEST_DELAY_UNHEARD, ConnectGate
 from tests.conftest import MakePool
 from tests.proxy import Proxy
 from tests.support import wait_until

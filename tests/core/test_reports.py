@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pymysqlpool import ConnectionPool, PoolOverloaded, PoolTimeout, _report
+from pymysqlpool import ConnectionPool, PoolOverloaded, PoolTimeout
+from pymysqlpool._pool import diagnostics as _report
 from tests.conftest import MakePool
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import pymysql
 import pytest
 
-from pymysqlpool import Connection, ConnectionPool, ReturnConnectionToPoolError, _reader
-from pymysqlpool.connection import HAS_GIL, MortalConnection
+from pymysqlpool import Connection, ConnectionPool, ReturnConnectionToPoolError
+from pymysqlpool._driver import reader as _reader
+from pymysqlpool._pool.lease import HAS_GIL, MortalConnection
 from tests.conftest import MakePool
 from tests.support import run_threads, wait_until
 

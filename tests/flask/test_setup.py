@@ -58,9 +58,9 @@ def test_the_reloader_and_its_child_connect_to_nothing(tmp_path: Path) -> None:
             """
             import os
             from flask import Flask
-            import pymysqlpool._connector
+            import pymysqlpool._driver.connector
             def refuse(*a, **k): os.write(2, b"connected!"); os._exit(3)
-            pymysqlpool._connector.Connector.make_wire = refuse
+            pymysqlpool._driver.connector.Connector.make_wire = refuse
             from pymysqlpool_flask import PyMySQLPool
             app = Flask(__name__)
             app.config["PYMYSQLPOOL"] = {"host": "127.0.0.1", "port": 1, "pre_create_num": 2}

@@ -26,16 +26,16 @@ from typing import TYPE_CHECKING, Any, Self
 from pymysql import err
 from pymysql.constants import CR
 
-from . import _borrower
-from . import transaction as _transaction
-from ._errand import Bell, Errand
-from ._statements import TRANSACTION, WROTE
-from ._wire import is_between_commands
-from .connection import Connection
-from .errors import ConnectionInterruptedError, ReturnConnectionToPoolError
+from .. import transaction as _transaction
+from .._driver.statements import TRANSACTION, WROTE
+from .._driver.wire import is_between_commands
+from .._pool.lease import Connection
+from .._util import callsite as _borrower
+from ..errors import ConnectionInterruptedError, ReturnConnectionToPoolError
+from .worker import Bell, Errand
 
 if TYPE_CHECKING:
-    from .aio import AsyncConnectionPool
+    from ..aio import AsyncConnectionPool
 
 
 class AsyncConnection:

@@ -13,13 +13,13 @@ from typing import Any
 from pymysql import err
 from pymysql.constants import ER
 
-from . import _wire
-from ._log import logger
-from ._session import Baseline
-from ._tls import SharedContext
-from ._wire import Wire
-from .connection import Connection, learn_attributes
-from .settings import Settings
+from .._pool.lease import Connection, learn_attributes
+from .._util.log import logger
+from ..settings import Settings
+from . import wire as _wire
+from .reset import Baseline
+from .tls import SharedContext
+from .wire import Wire
 
 _CALLABLE_ARGUMENTS = ("user", "password", "host")
 

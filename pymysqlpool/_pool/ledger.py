@@ -30,7 +30,7 @@ from enum import Enum
 from sys import getrefcount
 from typing import Any, Protocol
 
-from ._waiter import GIVEN, WAITING, Waiter, WaiterState
+from .waiter import GIVEN, WAITING, Waiter, WaiterState
 
 
 class SlotState(Enum):

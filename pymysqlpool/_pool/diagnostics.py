@@ -8,14 +8,15 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from . import _borrower, _deadlock
-from ._ledger import IN_USE
-from ._log import logger
-from .errors import GetConnectionFromPoolError, PoolClosed, PoolDeadlock, PoolOverloaded, PoolUnavailable
+from .._util import callsite as _borrower
+from .._util.log import logger
+from ..errors import GetConnectionFromPoolError, PoolClosed, PoolDeadlock, PoolOverloaded, PoolUnavailable
+from . import deadlock as _deadlock
+from .ledger import IN_USE
 
 if TYPE_CHECKING:
-    from ._waiter import Waiter
-    from .pool import ConnectionPool
+    from ..pool import ConnectionPool
+    from .waiter import Waiter
 
 _HOLDERS_SHOWN = 10
 

@@ -41,13 +41,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pymysql import connections, err, protocol
 from pymysql.constants import COMMAND, CR, ER, SERVER_STATUS
 
-from . import _borrower as borrower
-from . import _statements
-from ._fork import Mark, mark_process
-from ._reader import Source, read_result
-from ._statements import AUTOCOMMIT, DATABASE, INSERT_ID, NOTHING, STATE, TRANSACTION, WROTE
-from ._tls import SharedContext
-from .errors import ConnectionInterruptedError, ForkedConnectionError, ReturnConnectionToPoolError
+from .._util import callsite as borrower
+from .._util.process import Mark, mark_process
+from ..errors import ConnectionInterruptedError, ForkedConnectionError, ReturnConnectionToPoolError
+from . import statements as _statements
+from .reader import Source, read_result
+from .statements import AUTOCOMMIT, DATABASE, INSERT_ID, NOTHING, STATE, TRANSACTION, WROTE
+from .tls import SharedContext
 
 CLIENT_SESSION_TRACK = 1 << 23
 COM_RESET_CONNECTION = 0x1F

@@ -28,9 +28,9 @@ from typing import Any
 from pymysql import err
 from pymysql.constants import COMMAND, ER
 
-from ._statements import AUTOCOMMIT, DATABASE, INSERT_ID, NOTHING, STATE, TRANSACTION, WROTE
-from ._wire import AUTOCOMMIT_STATUS, COM_RESET_CONNECTION, Command, WireConnection
-from .settings import ResetMode
+from ..settings import ResetMode
+from .statements import AUTOCOMMIT, DATABASE, INSERT_ID, NOTHING, STATE, TRANSACTION, WROTE
+from .wire import AUTOCOMMIT_STATUS, COM_RESET_CONNECTION, Command, WireConnection
 
 
 class Cleanup(Enum):

@@ -18,8 +18,8 @@ from enum import Enum
 from threading import Thread, get_ident
 from typing import Any, TypeVar
 
-from ._lock import new_lock
-from .errors import ConnectionInterruptedError
+from .._util.lock import new_lock
+from ..errors import ConnectionInterruptedError
 
 T = TypeVar("T")
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._ledger import IN_USE, Ledger
-from ._waiter import WAITING, Waiter
+from .ledger import IN_USE, Ledger
+from .waiter import WAITING, Waiter
 
 
 def find(ledger: Ledger, me: Any = None) -> list[Waiter] | None:

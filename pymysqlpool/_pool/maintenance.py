@@ -16,14 +16,14 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from . import _borrower
-from ._ledger import IN_USE
-from ._log import logger
-from .reuse import Reason
+from .._util import callsite as _borrower
+from .._util.log import logger
+from ..reuse import Reason
+from .ledger import IN_USE
 
 if TYPE_CHECKING:
-    from ._ledger import Slot
-    from .pool import ConnectionPool
+    from ..pool import ConnectionPool
+    from .ledger import Slot
 
 INTERVAL = 1.0  # seconds between two looks
 _PING_TIMEOUT = 5.0  # seconds for one keepalive

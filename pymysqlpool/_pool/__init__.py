@@ -1,0 +1,1 @@
+"""Who may have a connection: books, queue, checkout, checkin, lease, maintenance, and the only lock."""

@@ -1,0 +1,1 @@
+"""What every wing needs: the log, locks, the process, places in the callers' code. Imports nothing of the project."""
