@@ -1,8 +1,14 @@
-"""The arrows of the design, read from the source: who may import whom, and who may touch PyMySQL's private names."""
+"""The house, read from the source: which file may import which, and who may touch whose private names.
+
+Every import counts, those under `TYPE_CHECKING` too: a type is knowledge. A file that needs a little of another that
+stands above it declares a small protocol for it instead.
+"""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,24 +16,27 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("pymysqlpool", "pymysqlpool_flask", "pymysqlpool_django")
 
-# Lowest first: a module imports only modules of its own layer's left neighbours and of lower layers.
-LAYERS = (
-    {"_lock", "_log", "errors", "devserver", "_statements", "_borrower", "_fork", "_tls", "_gate"}
-    | {"_distribution", "_farewell"},
-    {"settings", "stats", "_waiter", "_reader", "_errand", "refusals"},
-    {"_wire"},
-    {"_ledger", "_session", "_deadlock"},
-    {"reuse", "connection"},
-    {"_report", "_maintenance", "_connector", "transaction"},
-    {"request_scope", "_async_connection"},
-    {"pool"},
-    {"aio", "health"},
+# Floors, the lowest first: what stands on a floor imports from its own and from those below. A wing is a folder.
+FLOORS = (
+    {"_util", "errors", "devserver"},
+    {"settings", "stats"},
+    {"_driver"},
+    {"reuse"},
+    {"_pool"},
+    {"connection", "pool"},
+    {"transaction", "refusals"},
+    {"request_scope"},
+    {"_async"},
+    {"aio"},
+    {"health"},
+    {"_web"},
     {"wsgi", "asgi", "testing"},
     {"pytest_plugin"},
 )
-LAYER_OF = {name: level for level, names in enumerate(LAYERS) for name in names}
+FLOOR_OF = {name: level for level, names in enumerate(FLOORS) for name in names}
 
-PRIVATE_NAMES = {
+# PyMySQL's private names, which the driver wing alone may touch.
+PYMYSQLS_OWN = {
     "_sock",
     "_rfile",
     "_result",
@@ -44,30 +53,34 @@ PRIVATE_NAMES = {
     "_current_timeout",
     "_create_ssl_ctx",
     "_local_infile",
+    "_force_close",
 }
-# Connection ends the life of a connection without a pool the way PyMySQL does: `__del__ = _force_close`.
-PERMITTED = {("pymysqlpool/connection.py", "_force_close")}
+LONGEST = 350  # lines of a file; the throwaway server excepted
 
 
 def modules(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
+def dotted(path: Path) -> str:
+    """The module's name: `pymysqlpool._pool.ledger`."""
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+ALL = {dotted(path): path for package in PACKAGES for path in modules(package)}
+
+
 def imports(path: Path) -> set[str]:
-    """Absolute dotted names of what the module imports while running (not only while type checking)."""
-    tree = ast.parse(path.read_text())
+    """Absolute dotted names of all that the module imports, wherever it does."""
     package = ".".join(path.relative_to(ROOT).parts[:-1])
     found = set()
-    typing_only = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        for statement in node.body
-        for inner in ast.walk(statement)
-    }
-    for node in ast.walk(tree):
-        if node in typing_only:
-            continue
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -75,21 +88,97 @@ def imports(path: Path) -> set[str]:
             if node.level:
                 parents = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*parents, base]).rstrip(".")
-            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+            found |= {f"{base}.{alias.name}" if f"{base}.{alias.name}" in ALL else base for alias in node.names}
     return found
 
 
-@pytest.mark.parametrize("path", modules("pymysqlpool"), ids=lambda path: path.name)
-def test_core_arrows_point_down(path: Path) -> None:
-    name = path.stem
-    if name == "__init__":
-        return
-    assert name in LAYER_OF, f"{name} has no layer yet: give it one here"
-    for imported in imports(path):
-        parts = imported.split(".")
-        if parts[0] != "pymysqlpool" or len(parts) < 2 or parts[1] not in LAYER_OF:
-            continue
-        assert LAYER_OF[parts[1]] <= LAYER_OF[name], f"{name} imports {parts[1]}, which is above it"
+def own_imports(path: Path) -> set[str]:
+    """Those of the three packages' files."""
+    return {name for name in imports(path) if name in ALL and name != dotted(path)}
+
+
+def room(module: str) -> str:
+    """The wing or the door that a module of the core is in."""
+    return module.split(".")[1] if "." in module else ""
+
+
+@pytest.mark.parametrize("module", [name for name in ALL if name.startswith("pymysqlpool.")])
+def test_core_arrows_point_down(module: str) -> None:
+    assert room(module) in FLOOR_OF, f"{module} has no floor yet: give it one here"
+    for imported in own_imports(ALL[module]):
+        if room(imported):
+            assert FLOOR_OF[room(imported)] <= FLOOR_OF[room(module)], f"{module} imports {imported}, which is above it"
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    arrows = {module: own_imports(path) for module, path in ALL.items()}
+    for package in PACKAGES:
+        arrows[package] = set()  # a package's own file only shows what is in it
+    done: set[str] = set()
+
+    def walk(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " -> ".join([*way[way.index(module) :], module])
+        if module not in done:
+            for imported in sorted(arrows[module]):
+                walk(imported, (*way, module))
+            done.add(module)
+
+    for module in arrows:
+        walk(module, ())
+
+
+# The doors that belong to a wing: they may use its private attributes.
+WING_OF_DOOR = {
+    "pool": "_pool",
+    "connection": "_pool",
+    "aio": "_async",
+    "wsgi": "_web",
+    "asgi": "_web",
+    "request_scope": "_web",
+}
+
+
+def wing(module: str) -> str:
+    package, _, _ = module.partition(".")
+    return WING_OF_DOOR.get(room(module), room(module)) if package == "pymysqlpool" else package
+
+
+def private_names_made_in(path: Path) -> Iterator[str]:
+    """The private attributes that the file's classes define, or that its functions set on themselves."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
+                yield node.attr
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
+            yield node.value  # in __slots__
+
+
+def test_no_wing_uses_private_attributes_of_another() -> None:
+    own: dict[str, set[str]] = {}
+    for module, path in ALL.items():
+        own.setdefault(wing(module), set()).update(private_names_made_in(path))
+    everybodys = set().union(*own.values())
+    found = [
+        f"{module}:{node.lineno}: {node.attr}"
+        for module, path in ALL.items()
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Attribute)
+        and node.attr.startswith("_")
+        and not node.attr.startswith("__")
+        and node.attr in everybodys
+        and node.attr not in own[wing(module)]
+    ]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("module", ALL)
+def test_no_file_is_longer_than_a_reader_can_hold(module: str) -> None:
+    length = len(ALL[module].read_text().splitlines())
+    assert length <= LONGEST or module.endswith("devserver"), f"{module} has {length} lines: which question leaves?"
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -113,23 +202,20 @@ def test_an_adapter_uses_public_names_only(package: str) -> None:
                 assert not any(part.startswith("_") for part in parts), f"{path} imports {imported}"
 
 
-def test_pymysqls_private_names_appear_in_the_wire_and_its_reader_only() -> None:
-    for package in PACKAGES:
-        for path in modules(package):
-            relative = path.relative_to(ROOT).as_posix()
-            if relative in ("pymysqlpool/_wire.py", "pymysqlpool/_reader.py"):
+def test_pymysqls_private_names_appear_in_the_driver_wing_only() -> None:
+    for module, path in ALL.items():
+        if wing(module) == "_driver":
+            continue
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Attribute):
+                used = node.attr
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                used = node.value
+            else:
                 continue
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Attribute):
-                    used = node.attr
-                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    used = node.value
-                else:
-                    continue
-                assert used not in PRIVATE_NAMES or (relative, used) in PERMITTED, f"{relative} touches {used}"
+            assert used not in PYMYSQLS_OWN, f"{module} touches {used}"
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_every_module_says_what_it_owns(package: str) -> None:
-    for path in modules(package):
-        assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no header"
+@pytest.mark.parametrize("module", ALL)
+def test_every_module_says_what_it_owns(module: str) -> None:
+    assert ast.get_docstring(tree_of(ALL[module])), f"{module} has no header"
