@@ -31,7 +31,7 @@ from pymysql.constants import ER
 
 from ._async.connection import AsyncConnection, AsyncCursor, cut, token_of_task
 from ._async.worker import Bell, Errand, Workers, in_a_thread_of_its_own, runs_asyncio
-from ._driver.wire import is_between_commands
+from ._driver.exchange import is_between_commands
 from ._pool import diagnostics as _report
 from ._pool import maintenance as _maintenance
 from ._pool.lease import Connection, MortalConnection, new_lease

@@ -25,7 +25,7 @@ from typing import Any, Self
 
 from . import transaction as _transaction
 from ._async.worker import Bell, Errand, in_a_thread_of_its_own, running_loop
-from ._driver.wire import is_between_commands
+from ._driver.exchange import is_between_commands
 from ._pool.lease import Connection
 from .aio import AsyncConnection, AsyncConnectionPool
 from .errors import GetConnectionFromPoolError

@@ -31,9 +31,10 @@ from . import reuse, settings
 from ._driver import reset as _session
 from ._driver import wire as _wire
 from ._driver.connector import Connector
+from ._driver.exchange import TRUST
 from ._driver.reset import Cleanup
 from ._driver.statements import STATE, TRANSACTION, WROTE
-from ._driver.wire import TRUST, Wire
+from ._driver.wire import Wire
 from ._pool import deadlock as _deadlock
 from ._pool import diagnostics as _report
 from ._pool import maintenance as _maintenance

@@ -24,8 +24,8 @@ from pymysql import err
 from pymysql.constants import CR
 
 from . import transaction as _transaction
+from ._driver.exchange import can_go_on, is_between_commands
 from ._driver.statements import WROTE
-from ._driver.wire import can_go_on, is_between_commands
 from ._pool.lease import Connection
 from ._util import callsite as _borrower
 from ._util.lock import new_lock

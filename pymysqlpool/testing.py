@@ -30,8 +30,8 @@ from weakref import WeakKeyDictionary
 from pymysql import err
 from pymysql.constants import ER, SERVER_STATUS
 
+from ._driver.commands import Command
 from ._driver.statements import WROTE
-from ._driver.wire import Command
 from ._pool import diagnostics as _report
 from ._pool.lease import Connection
 from ._util import callsite as _borrower

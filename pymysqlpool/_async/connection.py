@@ -27,8 +27,8 @@ from pymysql import err
 from pymysql.constants import CR
 
 from .. import transaction as _transaction
+from .._driver.exchange import is_between_commands
 from .._driver.statements import TRANSACTION, WROTE
-from .._driver.wire import is_between_commands
 from .._pool.lease import Connection
 from .._util import callsite as _borrower
 from ..errors import ConnectionInterruptedError, ReturnConnectionToPoolError

@@ -16,7 +16,8 @@ from pymysql.constants import ER
 from .._pool.lease import Connection, learn_attributes
 from .._util.log import logger
 from ..settings import Settings
-from . import wire as _wire
+from . import dial
+from .exchange import CLIENT_SESSION_TRACK, is_between_commands
 from .reset import Baseline
 from .tls import SharedContext
 from .wire import Wire
@@ -62,7 +63,7 @@ class Connector:
             for name in _CALLABLE_ARGUMENTS:
                 if callable(value := arguments.get(name)):
                     arguments[name] = value()
-        arguments["client_flag"] = arguments.get("client_flag", 0) | _wire.CLIENT_SESSION_TRACK
+        arguments["client_flag"] = arguments.get("client_flag", 0) | CLIENT_SESSION_TRACK
         connection = Connection.__new__(Connection)
         connection._pool = None
         connection._slot = None
@@ -71,17 +72,17 @@ class Connector:
         connection.__init__(**arguments, defer_connect=True)  # type: ignore[misc]
         try:
             with connection.within(deadline):
-                _wire.establish(connection, deadline)
+                dial.establish(connection, deadline)
                 baseline = self.baseline or Baseline(connection, self._settings.pipeline_reset)
                 baseline.set_up(connection)
             self.baseline = baseline
             if self._settings.on_connect is not None:
                 self._settings.on_connect(connection)
-                if not _wire.is_between_commands(connection):
+                if not is_between_commands(connection):
                     raise err.InterfaceError(0, "on_connect left the connection in the middle of an exchange")
             wire = Wire(connection, self._converters)
             learn_attributes(wire.attributes().keys())
             return wire
         except BaseException:
-            _wire.cut(connection)
+            connection._force_close()
             raise

@@ -29,8 +29,10 @@ from pymysql import err
 from pymysql.constants import COMMAND, ER
 
 from ..settings import ResetMode
+from .commands import COM_RESET_CONNECTION, Command
+from .exchange import WireConnection
+from .session_state import AUTOCOMMIT_STATUS
 from .statements import AUTOCOMMIT, DATABASE, INSERT_ID, NOTHING, STATE, TRANSACTION, WROTE
-from .wire import AUTOCOMMIT_STATUS, COM_RESET_CONNECTION, Command, WireConnection
 
 
 class Cleanup(Enum):

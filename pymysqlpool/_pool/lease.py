@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from pymysql.cursors import DictCursor, SSCursor
 
+from .._driver.exchange import WireConnection, can_go_on
 from .._driver.statements import TRANSACTION, WROTE
-from .._driver.wire import SESSION_DEFAULTS, Wire, WireConnection, can_go_on
+from .._driver.wire import SESSION_DEFAULTS, Wire
 from .._util import callsite as _borrower
 from ..errors import ConnectionInterruptedError, ReturnConnectionToPoolError
 from .ledger import IDLE, Ledger, Slot

@@ -30,6 +30,7 @@ from enum import Enum
 from sys import getrefcount
 from typing import Any, Protocol
 
+from .._driver.usage import Usage
 from .waiter import GIVEN, WAITING, Waiter, WaiterState
 
 
@@ -58,7 +59,7 @@ class Lease(Protocol):
     _slot: Slot | None
 
 
-class Slot:
+class Slot(Usage):
     """The right to one connection. Plain data, changed by its owner, or under the pool's lock by who takes it over."""
 
     __slots__ = (
@@ -66,35 +67,22 @@ class Slot:
         "dropped",
         "expires_at",
         "generation",
-        "heard_until",
-        "holder",
-        "in_transaction",
         "lent",
-        "offset",
-        "place",
-        "queries",
         "since",
         "state",
-        "user",
         "wire",
     )
 
     def __init__(self, dropped: deque[Slot], generation: int) -> None:
+        super().__init__()  # `holder`: 0 when there is no owner, DROPPED when it was thrown away
         self.state = FREE
-        self.holder = 0  # id() of the lease that owns it; 0 when nobody does; DROPPED when it was thrown away
         self.dropped = dropped  # the ledger's
         self.wire: Any = None  # the established wire; None while FREE or CONNECTING
         self.generation = generation  # of the ledger, when the connection was made
         self.expires_at = 0.0  # monotonic; not lent or kept from then on
-        self.heard_until = 0.0  # monotonic; until then no look at the socket can tell more than the server's last reply
         self.since = 0.0  # monotonic; when it was lent, or when it became idle
         self.borrower: Any = None  # the thread or task that borrowed it: a weak reference, see `_borrower`
-        self.user: Any = None  # the one that used it last; at first who borrowed it
-        self.place: Any = None  # where it was borrowed, for `_borrower.spell_out`
-        self.offset = 0
-        self.in_transaction = False  # as of the last reply to its borrower; for reports
         self.lent = 0  # how often
-        self.queries = 0  # how many statements its borrowers have sent
 
     def drop(self, lease: Lease) -> None:
         """`lease` is being collected: mark the slot when it is its owner. Done without the lock: nobody but the

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pymysqlpool._driver import wire as _wire
+from pymysqlpool._driver import dial
+from pymysqlpool._driver.exchange import WireConnection
 from pymysqlpool.aio import AsyncConnectionPool
 
 
@@ -41,7 +42,7 @@ def round_trips_on_a_loop(monkeypatch: Any) -> Iterator[list[str]]:
 
         monkeypatch.setattr(owner, name, watching)
 
-    watched(_wire.WireConnection, "_execute_command")
-    watched(_wire.WireConnection, "pipeline")
-    watched(_wire, "establish")
+    watched(WireConnection, "_execute_command")
+    watched(WireConnection, "pipeline")
+    watched(dial, "establish")
     yield made

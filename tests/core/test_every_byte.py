@@ -16,7 +16,7 @@ import pytest
 from pymysql.constants import CLIENT
 
 from pymysqlpool import ConnectionPool
-from pymysqlpool._driver import wire as _wire
+from pymysqlpool._driver import dial
 from tests.conftest import MakePool
 from tests.support import Bolt
 
@@ -147,8 +147,8 @@ def test_the_pool_keeps_what_answers_right_and_discards_the_rest(
     file = tmp_path / "rows"
     file.write_text("".join(f"{number}\n" for number in range(9000)))
     fault = Fault()
-    plain = _wire.open_socket
-    monkeypatch.setattr(_wire, "open_socket", lambda *arguments: FaultySocket(plain(*arguments), fault))
+    plain = dial.open_socket
+    monkeypatch.setattr(dial, "open_socket", lambda *arguments: FaultySocket(plain(*arguments), fault))
     pool = make_pool(size=2, maxsize=2, autocommit=False, local_infile=True, client_flag=CLIENT.MULTI_STATEMENTS)
     query(pool, file)
     for number in itertools.count():

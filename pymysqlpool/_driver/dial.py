@@ -1,0 +1,99 @@
+"""The socket and the login: from an address to a session that answers.
+
+Owns: which of a host's addresses answers first, and PyMySQL's login over that socket, both before one deadline.
+Never: sets a session up (`reset.Baseline`), tries again.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from functools import cache
+from typing import Any
+
+from pymysql import err
+from pymysql.constants import CR
+
+from .deadline import remaining
+from .exchange import WireConnection
+from .reader import Source
+from .tls import SharedContext
+
+
+@cache
+def _source_socket(base: type[socket.socket]) -> type[socket.socket]:
+    """A `base` that is read through a `Source` from its first byte; asked for late, as gevent may have put its own."""
+    return type(base.__name__, (base,), {"makefile": lambda sock, *mode, **options: Source(sock)})
+
+
+def open_socket(connection: Any, deadline: float) -> socket.socket:
+    """The connected socket for `connection`, whichever of the host's addresses answers before `deadline`.
+
+    Looking up the host's name is the one step that no deadline can bound: the system's resolver has its own.
+    """
+    new_socket = _source_socket(socket.socket) if connection._reads_fast else socket.socket
+    if connection.unix_socket:
+        sock = new_socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(remaining(deadline))
+            sock.connect(connection.unix_socket)
+        except BaseException:
+            sock.close()
+            raise
+        connection.host_info = "Localhost via UNIX socket"
+        connection._secure = True
+        return sock
+    source = (connection.bind_address, 0) if connection.bind_address is not None else None
+    failure: OSError | None = None
+    addresses = socket.getaddrinfo(connection.host, connection.port, 0, socket.SOCK_STREAM)
+    for family, kind, number, _, address in addresses:
+        limit = min(remaining(deadline), connection.connect_timeout or float("inf"))
+        try:
+            sock = new_socket(family, kind, number)
+            try:
+                sock.settimeout(limit)
+                if source is not None:
+                    sock.bind(source)
+                sock.connect(address)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            except BaseException:
+                sock.close()
+                raise
+        except OSError as error:
+            failure = error
+            continue
+        connection.host_info = f"socket {connection.host}:{connection.port}"
+        return sock
+    raise failure or OSError(f"no address for host {connection.host!r}")
+
+
+def establish(connection: WireConnection, deadline: float) -> None:
+    """Connect and log in, `within` the same `deadline`, without the set-up statements (`_session.Baseline` has them).
+
+    Raises:
+        pymysql.err.OperationalError: the server cannot be reached, refuses, or does not answer in time.
+    """
+    setup = connection.sql_mode, connection.init_command, connection.autocommit_mode
+    connection._establishing = True
+    connection.sql_mode = connection.init_command = connection.autocommit_mode = None
+    sock: socket.socket | None = None
+    try:
+        sock = open_socket(connection, deadline)
+        sock.settimeout(remaining(deadline))
+        connection._read_timeout = connection._write_timeout = remaining(deadline)
+        connection.connect(sock)
+        shared = connection.__dict__.get("ctx")
+        if isinstance(shared, SharedContext):
+            if isinstance(connection._sock, ssl.SSLSocket):
+                shared.remember(connection._sock)
+            connection.__dict__["ctx"] = shared.context  # which is what PyMySQL's users find there
+    except OSError as error:
+        raise err.OperationalError(
+            CR.CR_CONN_HOST_ERROR, f"Can't connect to MySQL server on {connection.host!r} ({error})"
+        ) from error
+    finally:
+        if sock is not None and not connection.open:
+            sock.close()
+        connection.sql_mode, connection.init_command, connection.autocommit_mode = setup
+        connection._establishing = False

@@ -1,0 +1,24 @@
+"""What the driver tells of a lease.
+
+Owns: the fields that an exchange reads and writes on the slot of its connection; the pool's `Slot` is one. Never:
+says which slots there are, or whose they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Usage:
+    """Plain data. `holder`, `place` and `offset` are the pool's to write, the others the driver's and the pool's."""
+
+    __slots__ = ("heard_until", "holder", "in_transaction", "offset", "place", "queries", "user")
+
+    def __init__(self) -> None:
+        self.holder = 0  # id() of the lease that owns it; no other lease may send
+        self.user: Any = None  # the thread or task that used it last: a weak reference, see `_util.callsite`
+        self.place: Any = None  # where it was borrowed, for `callsite.spell_out`
+        self.offset = 0
+        self.queries = 0  # how many statements its borrowers have sent
+        self.in_transaction = 0  # truthy when the last reply said so; for reports
+        self.heard_until = 0.0  # monotonic; until then no look at the socket can tell more than the server's last reply
