@@ -129,7 +129,7 @@ class ConnectionPool:
     """A pool of PyMySQL connections to one server.
 
     Args:
-        size: connections made as soon as they are asked for.
+        size: connections made as soon as they are asked for; None: 10, or `maxsize` if that is less.
         maxsize: the bound on connections; never exceeded.
         name: shown in messages; default host-port-user-database.
         pre_create_num: connections to make now.
@@ -144,8 +144,8 @@ class ConnectionPool:
 
     def __init__(
         self,
-        size: int = 10,
-        maxsize: int = 100,
+        size: int | None = None,
+        maxsize: int = settings.DEFAULT_MAXSIZE,
         name: str | None = None,
         pre_create_num: int = 0,
         con_lifetime: float | None = 3600,

@@ -2,19 +2,19 @@
 
 Options are accepted as written or refused with an error that names the option, the value and the bound
 (Invariant 17); nothing is corrected silently. What is not an option of the pool is an argument for
-`pymysql.connections.Connection` and is checked against its signature, so that a misspelt word is refused when the
-pool is made and not when the first request comes.
+`pymysql.connections.Connection`; `arguments.py` checks those, so that whatever can be known is said when the pool is
+made and not when the first request comes.
+
+Never: connects, prints a password.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from pymysql.connections import Connection as _PyMySQLConnection
-
+from ._util import arguments
 from .errors import SettingsError
 
 ResetMode = Literal["auto", "always", "never"]
@@ -22,7 +22,8 @@ DeadlockMode = Literal["warn", "raise"]
 PrePing = bool | float
 Hook = Callable[..., None]
 
-_CONNECT_NAMES = frozenset(inspect.signature(_PyMySQLConnection.__init__).parameters) - {"self"}
+DEFAULT_SIZE = 10
+DEFAULT_MAXSIZE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ class Settings:
     """The options of a pool. All times are seconds.
 
     Attributes:
-        size: connections the pool makes as soon as they are asked for; at least 1.
+        size: connections the pool makes as soon as they are asked for; at least 1. Not given, it gives way to a
+            smaller `maxsize`.
         maxsize: the bound, never exceeded; between `size` and `maxsize` a caller first waits for one to come back.
         name: shown in messages; default host-port-user-database.
         pre_create_num: connections made by the constructor; from 0 to `maxsize`.
@@ -65,8 +67,8 @@ class Settings:
             reaches the borrower.
     """
 
-    size: int = 10
-    maxsize: int = 100
+    size: int = DEFAULT_SIZE
+    maxsize: int = DEFAULT_MAXSIZE
     name: str | None = None
     pre_create_num: int = 0
     con_lifetime: float | None = 3600
@@ -124,28 +126,36 @@ OPTION_NAMES = frozenset(field.name for field in fields(Settings))
 
 
 def split(options: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
-    """Part `options` into the pool's settings and the arguments for PyMySQL, refusing what neither knows."""
-    unknown = sorted(set(options) - OPTION_NAMES - _CONNECT_NAMES)
+    """Part `options` into the pool's settings and the arguments for PyMySQL, refusing what neither accepts.
+
+    Raises:
+        SettingsError: an option is unknown or out of bounds, contradicts another, or PyMySQL would refuse it.
+    """
+    unknown = sorted(set(options) - OPTION_NAMES - arguments.NAMES)
     if unknown:
+        from difflib import get_close_matches  # here: few need it
+
+        known = sorted(OPTION_NAMES | arguments.NAMES)
+        meant = [f"{name!r}" for word in unknown for name in get_close_matches(word, known, 1)]
+        hint = f" (did you mean {', '.join(meant)}?)" if meant else ""
         raise SettingsError(
-            f"unknown option {', '.join(map(repr, unknown))}; the pool's options are "
+            f"unknown option {', '.join(map(repr, unknown))}{hint}; the pool's options are "
             f"{', '.join(sorted(OPTION_NAMES))}; all others are pymysql.connect()'s"
         )
-    connect_args = {name: value for name, value in options.items() if name in _CONNECT_NAMES}
-    if connect_args.get("defer_connect"):
-        raise SettingsError("defer_connect=True contradicts a pool: it connects when a connection is borrowed")
-    for name, alias in (("database", "db"), ("password", "passwd")):
-        if connect_args.get(name) is not None and connect_args.get(alias) is not None:
-            raise SettingsError(f"{name} and {alias} are two names of one argument; give one of them")
-    settings = Settings(**{name: value for name, value in options.items() if name in OPTION_NAMES})
+    own = {name: value for name, value in options.items() if name in OPTION_NAMES}
+    if own.get("size") is None:
+        most = own.get("maxsize", DEFAULT_MAXSIZE)
+        own["size"] = min(DEFAULT_SIZE, most) if isinstance(most, int) and most >= 1 else DEFAULT_SIZE
+    settings = Settings(**own)
+    connect_args = {name: value for name, value in options.items() if name in arguments.NAMES}
+    arguments.check(connect_args)
+    connect_args.pop("defer_connect", None)  # False, PyMySQL's default
     return settings, connect_args
 
 
 def default_name(connect_args: Mapping[str, Any]) -> str:
     """host-port-user-database, the old package's default; a unix socket stands in for host and port."""
-    endpoint = connect_args.get("unix_socket") or (
-        f"{connect_args.get('host') or 'localhost'}-{connect_args.get('port') or 3306}"
-    )
+    endpoint = connect_args.get("unix_socket") or (f"{_host(connect_args)}-{connect_args.get('port') or 3306}")
     user = connect_args.get("user") or ""
     database = connect_args.get("database") or connect_args.get("db") or ""
     if callable(user):
@@ -158,7 +168,12 @@ def endpoint_of(connect_args: Mapping[str, Any]) -> str:
     socket_path = connect_args.get("unix_socket")
     if socket_path:
         return str(socket_path)
-    return f"{connect_args.get('host') or 'localhost'}:{connect_args.get('port') or 3306}"
+    return f"{_host(connect_args)}:{connect_args.get('port') or 3306}"
+
+
+def _host(connect_args: Mapping[str, Any]) -> str:
+    host = connect_args.get("host") or "localhost"
+    return "(callable)" if callable(host) else str(host)
 
 
 def _whole(option: str, value: Any, least: int) -> None:

@@ -1,0 +1,241 @@
+"""What `pymysql.connect()` would refuse, said by name when a pool is made, and without connecting.
+
+Each check is PyMySQL's own rule (`pymysql.connections.Connection.__init__`, 1.1 to 1.2), or one that its first connect
+would run into: a text without a name, a KeyError of a character set, the server's syntax error. What no check knows is
+left to PyMySQL itself, which is made once with `defer_connect=True`.
+
+Never: connects, corrects a value, prints a password.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import ssl
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from pymysql.charset import charset_by_name
+from pymysql.connections import Connection
+from pymysql.constants import CLIENT
+
+from ..errors import SettingsError
+
+NAMES = frozenset(inspect.signature(Connection.__init__).parameters) - {"self"}
+
+_MAY_BE_CALLED = ("host", "user", "password", "passwd")  # asked at every connect
+_LONGEST_TIMEOUT = 31536000  # seconds: PyMySQL's bound
+_FILES = {"ca": os.path.isfile, "capath": os.path.isdir, "cert": os.path.isfile, "key": os.path.isfile}
+_QUOTED = re.compile(
+    r"""
+    '(?:[^'\\]|\\.)*' | "(?:[^"\\]|\\.)*" | `[^`]*`  # strings and names
+    | /\*.*?\*/ | \#[^\n]* | --\s[^\n]*              # comments
+    """,
+    re.S | re.X,
+)
+
+
+def check(given: Mapping[str, Any]) -> None:
+    """Refuse what PyMySQL would.
+
+    Args:
+        given: arguments of `pymysql.connect()`, all of them in `NAMES`.
+
+    Raises:
+        SettingsError: one cannot be used; the message names it.
+    """
+    for name, rule in _RULES.items():
+        if name in given:
+            rule(name, given[name], given)
+    for name, alias in (("database", "db"), ("password", "passwd")):
+        if given.get(name) is not None and given.get(alias) is not None:
+            raise SettingsError(f"{name} and {alias} are two names of one argument; give one of them")
+    _dry_run(given)
+
+
+def _dry_run(given: Mapping[str, Any]) -> None:
+    # Without TLS: to load the system's certificates takes 40 to 120 ms.
+    trial = {name: "" if name in _MAY_BE_CALLED and callable(value) else value for name, value in given.items()}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            Connection(**{**trial, "defer_connect": True, "ssl_disabled": True})  # type: ignore[arg-type]
+    except Exception as error:
+        names = ", ".join(sorted(given))
+        raise SettingsError(f"pymysql.connect() refuses these arguments ({names}): {error!r}") from error
+
+
+def _refuse(name: str, value: Any, must: str) -> NoReturn:
+    raise SettingsError(f"{name}={value!r} {must}")
+
+
+def _host(name: str, value: Any, given: Mapping[str, Any]) -> None:
+    if isinstance(value, list | tuple | set | dict):
+        _refuse(name, value, "must be text: a pool is for one server. Make a pool for each host")
+    _text(name, value, given)
+    if not isinstance(value, str):
+        return
+    if "://" in value or "@" in value:
+        raise SettingsError(
+            f"{name} is a URL or the like; write its parts as host, port, user, password and database (the value is "
+            "not shown, since it may hold a password)"
+        )
+    if value.count(":") == 1:  # more of them: an IPv6 address
+        host, _, port = value.partition(":")
+        _refuse(name, value, f"has a port in it: write host={host!r}, port={port or 3306}")
+
+
+def _text(name: str, value: Any, given: Mapping[str, Any]) -> None:
+    if value is None or isinstance(value, str) or (name in _MAY_BE_CALLED and callable(value)):
+        return
+    if name in ("password", "passwd"):
+        if isinstance(value, bytes | bytearray):
+            return
+        raise SettingsError(f"{name} must be text, bytes or a function that returns one, not {type(value).__name__}")
+    if callable(value):
+        _refuse(name, value, "must be text; only host, user and password may be functions, asked at every connect")
+    if not (isinstance(value, bytes) and name in ("user", "database", "db", "unix_socket", "init_command")):
+        _refuse(name, value, "must be text" + (" or a function that returns it" if name in _MAY_BE_CALLED else ""))
+
+
+def _password(name: str, value: Any, given: Mapping[str, Any]) -> None:
+    _text(name, value, given)
+    if isinstance(value, str):
+        try:
+            value.encode("latin1")
+        except UnicodeEncodeError as error:
+            raise SettingsError(
+                f"{name} has a character that PyMySQL cannot encode (in latin1), the one at {error.start}: give it as "
+                "bytes, as in password.encode('utf-8')"
+            ) from None
+
+
+def _port(name: str, value: Any, given: Mapping[str, Any]) -> None:
+    if not value:
+        return  # PyMySQL's default
+    if callable(value):
+        _refuse(name, value, "must be a whole number; only host, user and password may be functions")
+    if isinstance(value, str) and value.isdecimal():
+        if given.get("read_default_file") or given.get("read_default_group"):
+            return  # PyMySQL makes a number of it then
+        _refuse(name, value, f"is text; write {name}={int(value)}")
+    if type(value) is not int or not 0 < value < 65536:
+        _refuse(name, value, "must be a whole number from 1 to 65535")
+
+
+def _timeout(name: str, value: Any, given: Mapping[str, Any]) -> None:
+    if value is None and name != "connect_timeout":
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST_TIMEOUT:
+        none = "" if name == "connect_timeout" else ", or None"
+        _refuse(name, value, f"must be a number of seconds above 0 and at most {_LONGEST_TIMEOUT}{none}")
+
+
+def _charset(name: str, value: Any, given: Mapping[str, Any]) -> None:
+    _text(name, value, given)
+    try:
+        charset = charset_by_name(value) if value else None
+    except KeyError:
+        charset = None
+    if value and charset is None:
+        hint = "; MySQL's name is 'utf8mb4'" if value.lower().startswith(("utf-8", "utf_8")) else ""
+        _refuse(name, value, f"is no character set that PyMySQL knows{hint}")
+
+
+def _cursorclass(name: str, value: Any, given: Mapping[str, Any]) -> None:
+    if not callable(value):
+        _refuse(name, value, "must be a class, as pymysql.cursors.DictCursor")
+
+
+def _init_command(name: str, value: Any, given: Mapping[str, Any]) -> None:
+    if value is not None and not isinstance(value, str | bytes):
+        _refuse(name, value, "must be one statement, as text; on_connect=... can run several")
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
+    if given.get("client_flag", 0) & CLIENT.MULTI_STATEMENTS or re.match(r"\s*(begin|create)\b", text, re.I):
+        return
+    _, _, more = _QUOTED.sub(" ", text).partition(";")
+    if more.strip(" \t\r\n;"):
+        raise SettingsError(
+            f"{name} is more than one statement, which the server would refuse: one SET may set several variables, "
+            "and on_connect=... can run several statements"
+        )
+
+
+def _ssl(name: str, value: Any, given: Mapping[str, Any]) -> None:
+    if given.get("ssl_disabled") or not value or isinstance(value, ssl.SSLContext):
+        return
+    if not isinstance(value, Mapping):
+        _refuse(name, value, "must be a dict, as {'ca': '/path/to/ca.pem'}, or an ssl.SSLContext")
+    for key, exists in _FILES.items():
+        _file(f"ssl[{key!r}]", value.get(key), exists)
+
+
+def _ssl_file(name: str, value: Any, given: Mapping[str, Any]) -> None:
+    if not given.get("ssl_disabled"):
+        _file(name, value, os.path.isfile)
+
+
+def _file(name: str, path: Any, exists: Callable[[Any], bool]) -> None:
+    if not path:
+        return
+    if not isinstance(path, str | bytes | os.PathLike):
+        _refuse(name, path, "must be a path")
+    if not exists(path):
+        _refuse(name, path, "does not exist, or cannot be read")
+
+
+def _whole(name: str, value: Any, given: Mapping[str, Any]) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        _refuse(name, value, "must be a whole number")
+
+
+def _mapping(name: str, value: Any, given: Mapping[str, Any]) -> None:
+    if value is not None and not isinstance(value, Mapping):
+        _refuse(name, value, "must be a dict")
+
+
+def _unsupported(name: str, value: Any, given: Mapping[str, Any]) -> None:
+    if value:
+        _refuse(name, value, "is not supported by PyMySQL")
+
+
+def _defer_connect(name: str, value: Any, given: Mapping[str, Any]) -> None:
+    if value:
+        raise SettingsError("defer_connect=True contradicts a pool: it connects when a connection is borrowed")
+
+
+_RULES: dict[str, Callable[[str, Any, Mapping[str, Any]], None]] = {
+    "client_flag": _whole,
+    "host": _host,
+    "port": _port,
+    "user": _text,
+    "password": _password,
+    "passwd": _password,
+    "database": _text,
+    "db": _text,
+    "unix_socket": _text,
+    "charset": _charset,
+    "collation": _text,
+    "sql_mode": _text,
+    "read_default_file": lambda name, value, given: _file(name, value, lambda path: True),
+    "read_default_group": _text,
+    "cursorclass": _cursorclass,
+    "init_command": _init_command,
+    "connect_timeout": _timeout,
+    "read_timeout": _timeout,
+    "write_timeout": _timeout,
+    "max_allowed_packet": _whole,
+    "bind_address": _text,
+    "program_name": _text,
+    "conv": _mapping,
+    "auth_plugin_map": _mapping,
+    "ssl": _ssl,
+    "ssl_ca": _ssl_file,
+    "ssl_cert": _ssl_file,
+    "ssl_key": _ssl_file,
+    "compress": _unsupported,
+    "named_pipe": _unsupported,
+    "defer_connect": _defer_connect,
+}

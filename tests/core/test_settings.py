@@ -1,0 +1,104 @@
+"""What `pymysql.connect()` or a server would refuse at the first borrow is refused by name when the pool is made."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+import pymysql
+import pytest
+from pymysql.constants import CLIENT
+
+from pymysqlpool import ConnectionPool, SettingsError, settings
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("host", "127.0.0.1:3307", "write host='127.0.0.1', port=3307"),
+        ("host", ["a", "b"], "a pool is for one server"),
+        ("host", 3, "must be text"),
+        ("port", "3306", "is text; write port=3306"),
+        ("port", lambda: 3306, "only host, user and password may be functions"),
+        ("port", 3306.0, "whole number"),
+        ("port", 70000, "65535"),
+        ("cursorclass", "DictCursor", "must be a class"),
+        ("cursorclass", None, "must be a class"),
+        ("connect_timeout", "3", "number of seconds"),
+        ("connect_timeout", 0, "above 0"),
+        ("connect_timeout", None, "number of seconds"),
+        ("read_timeout", 0, "above 0"),
+        ("write_timeout", -1, "above 0"),
+        ("charset", "utf-8", "'utf8mb4'"),
+        ("charset", "nonsense", "no character set"),
+        ("ssl", True, "must be a dict"),
+        ("ssl", {"ca": "/no/such/ca.pem"}, "/no/such/ca.pem"),
+        ("ssl_ca", "/no/such/ca.pem", "/no/such/ca.pem"),
+        ("init_command", ["SET @a = 1"], "must be one statement"),
+        ("init_command", "SET @a = 1; SET @b = 2", "more than one statement"),
+        ("password", 1234, "not int"),
+        ("password", "\u043f", "latin1"),
+        ("database", 5, "must be text"),
+        ("client_flag", None, "whole number"),
+        ("max_allowed_packet", "16M", "whole number"),
+        ("conv", [], "must be a dict"),
+        ("compress", True, "not supported"),
+        ("defer_connect", True, "contradicts"),
+    ],
+)
+def test_an_argument_that_cannot_work_is_refused_by_name(option: str, value: Any, says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        ConnectionPool(**{"host": "127.0.0.1", option: value})
+    assert option in str(caught.value)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"port": None},
+        {"port": 0},
+        {"charset": None},
+        {"host": "::1"},
+        {"host": lambda: "db", "user": lambda: "me", "password": lambda: "secret"},
+        {"password": b"\xd0\xbf"},
+        {"init_command": "SET @a = ';' -- ; and so on"},
+        {"init_command": b"SET @a = 1;"},
+        {"init_command": "SET @a = 1; SET @b = 2", "client_flag": CLIENT.MULTI_STATEMENTS},
+        {"ssl": {}},
+        {"ssl": {"check_hostname": False}},
+        {"ssl": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)},
+        {"ssl_ca": "/no/such/ca.pem", "ssl_disabled": True},
+        {"defer_connect": False},
+        {"read_default_file": "/no/such/file.cnf"},
+        {"cursorclass": pymysql.cursors.DictCursor},
+    ],
+)
+def test_what_pymysql_accepts_is_accepted(given: dict[str, Any]) -> None:
+    ConnectionPool(**given)
+
+
+@pytest.mark.parametrize("host", ["mysql://me:hunter2@db/shop", "me:hunter2@db"])
+def test_a_url_is_refused_without_its_password(host: str) -> None:
+    with pytest.raises(SettingsError, match="write its parts") as caught:
+        ConnectionPool(host=host)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_password_is_in_no_message() -> None:
+    with pytest.raises(SettingsError) as caught:
+        ConnectionPool(password="hunter2\u043f", charset="utf-8")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_default_size_gives_way_to_maxsize_and_a_written_one_does_not() -> None:
+    assert settings.split({"maxsize": 4})[0].size == 4
+    assert settings.split({"size": None, "maxsize": 4})[0].size == 4
+    assert settings.split({})[0].size == settings.DEFAULT_SIZE
+    with pytest.raises(SettingsError, match="size=10 is larger than maxsize=4"):
+        settings.split({"size": 10, "maxsize": 4})
+
+
+def test_a_misspelt_option_is_answered_with_the_one_that_was_meant() -> None:
+    with pytest.raises(SettingsError, match="did you mean 'host', 'size'"):
+        ConnectionPool(hots="db", siz=3)
