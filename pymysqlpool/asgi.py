@@ -15,19 +15,13 @@ anything but a 500, is left alone.
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from contextlib import asynccontextmanager, suppress
-from functools import partial
-from threading import get_ident
 from time import monotonic
-from typing import Any, Self
 
-from . import transaction as _transaction
-from ._async.worker import Bell, Errand, in_a_thread_of_its_own, running_loop
-from ._driver.exchange import is_between_commands
-from ._pool.lease import Connection
-from .aio import AsyncConnection, AsyncConnectionPool
+from ._async.worker import in_a_thread_of_its_own, running_loop
+from ._web.async_scope import AsyncRequestScope, current_async_connection, sync_connection
+from ._web.lifespan import live
+from ._web.messages import Application, Message, Receive, Scope, Send, answer
+from .aio import AsyncConnectionPool
 from .errors import GetConnectionFromPoolError
 from .health import Health, HealthCheck
 from .pool import ConnectionPool
@@ -35,226 +29,19 @@ from .refusals import RefusalLog
 from .request_scope import (
     SAFE_METHODS,
     CommitVeto,
-    NoRequestScopeError,
-    RequestScope,
     TransactionMode,
-    Use,
     Watch,
-    _Place,
     commits,
     current_scope,
     entered,
     server_timing,
 )
 
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Any, Any, Any], Awaitable[None]]
+__all__ = ["AsyncRequestScope", "PoolMiddleware", "current_async_connection", "sync_connection"]
 
 SCOPE = "pymysqlpool.scope"  # its name in the ASGI scope
 DEADLINE = "pymysqlpool.deadline"  # there too: a monotonic instant after which no borrow waits
 _BUSY = b"The database is busy or out of reach at the moment. Please try again soon.\n"
-_A_MOMENT = 0.005  # seconds
-_ENDS_OF_LIFE = ("lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shutdown.failed")
-
-
-class AsyncRequestScope(RequestScope):
-    """A `RequestScope` whose work is done by tasks and threads alike, all with the same lease."""
-
-    def __init__(
-        self,
-        pool: AsyncConnectionPool,
-        *,
-        transaction: TransactionMode = None,
-        watch: Watch | None = None,
-        label: str = "",
-        deadline: float | None = None,
-    ) -> None:
-        super().__init__(pool.pool, transaction=transaction, watch=watch, label=label, deadline=deadline)
-        self._awaited = pool
-        self._loop = asyncio._get_running_loop()
-        self._thread = get_ident()  # the event loop's
-        self._limiter = _limiter_of_threads() if self._loop is not None else None
-        self._turn = asyncio.Lock()  # held while a task borrows
-        self._connections: dict[ConnectionPool, AsyncConnection] = {}  # the leases, as tasks see them
-        self._units = 0  # blocks that keep the lease
-        self._commit: Errand | None = None
-
-    def connection(self, pool: ConnectionPool | None = None) -> Connection:
-        """The sync connection, for code that runs in a thread; see `RequestScope.connection`."""
-        if get_ident() == self._thread:
-            raise RuntimeError(
-                "a sync connection would block the event loop: use `await current_async_connection()` here, or make "
-                "the endpoint a sync function, which the framework runs in a thread"
-            )
-        return super().connection(pool)
-
-    def _borrow(self, pool: ConnectionPool, place: _Place) -> None:
-        """In a thread. While it waits there it does not count against the number of threads that anyio's limiter allows
-        for sync endpoints: else those who have their connection might never get a thread to use it in, or to go on
-        after it, as FastAPI does to validate an answer."""
-        self._allow_threads(1)
-        try:
-            super()._borrow(pool, place)
-        finally:
-            self._allow_threads(-1)
-
-    def _allow_threads(self, more: int) -> None:
-        if self._loop is not None and self._limiter is not None:
-            with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(_add_threads, self._limiter, more)
-
-    async def async_connection(self, pool: AsyncConnectionPool | None = None) -> AsyncConnection:
-        """This request's connection from `pool`: the same one each time, borrowed at the first.
-
-        Raises:
-            NoRequestScopeError: the request has ended.
-            GetConnectionFromPoolError: see `ConnectionPool.get_connection`.
-        """
-        pool = pool or self._awaited
-        async with self._turn:
-            with self._lock:
-                self._refuse_closed()
-                place = self._places.setdefault(pool.pool, _Place())
-            while not place.lock.acquire(blocking=False):
-                await asyncio.sleep(_A_MOMENT)  # a thread of this request borrows it at this moment
-            try:
-                lent = self._lent(pool.pool, place, pool)
-                if lent is None or lent.closed:
-                    lent = await self._borrow_awaited(pool, place)
-                return lent
-            finally:
-                place.lock.release()
-
-    def _refuse_closed(self) -> None:
-        if self._closed:
-            raise NoRequestScopeError("the request has ended and its connections have gone back")
-
-    def _lent(self, pool: ConnectionPool, place: _Place, awaited: AsyncConnectionPool) -> AsyncConnection | None:
-        """The lease in `place`, whoever borrowed it, as tasks see it."""
-        lease = place.connection
-        if lease is None or lease._returned is not None:
-            return None
-        known = self._connections.get(pool)
-        if known is None or known.lease is not lease:
-            known = self._connections[pool] = AsyncConnection(awaited, lease)
-        return known
-
-    async def _borrow_awaited(self, pool: AsyncConnectionPool, place: _Place) -> AsyncConnection:
-        started = monotonic()
-        try:
-            connection = await pool.get_connection(timeout=self._patience(pool.pool, started))
-        except GetConnectionFromPoolError as error:
-            self.refused = error
-            self._note_what_is_held(pool.pool, error)
-            raise
-        self.refused = None
-        try:
-            self._refuse_closed()  # it may have ended while we waited
-            if self.transaction == "request" and not self._finished:
-                await connection.do(_transaction.begin, connection.lease)
-                self._refuse_closed()
-        except BaseException as error:
-            await connection.give_back(error)
-            raise
-        now = monotonic()
-        place.use = Use(pool.name, "", now - started, now, connection.lease)
-        place.connection = connection.lease
-        self._connections[pool.pool] = connection
-        self.uses.append(place.use)
-        return connection
-
-    def _note_what_is_held(self, wanted: ConnectionPool, error: BaseException) -> None:
-        held = [pool.name for pool, place in self._places.items() if pool is not wanted and place.connection]
-        if held:
-            error.add_note(f"This request holds a connection of pool({'), pool('.join(held)}) already.")
-
-    @asynccontextmanager
-    async def unit(self) -> AsyncIterator[Self]:
-        """Keep the lease for the block, though another task awaits the websocket's next message meanwhile."""
-        self._units += 1
-        try:
-            yield self
-        finally:
-            self._units -= 1
-            await self.release()
-
-    async def release(self) -> None:
-        """Give back now what the request holds; the next use borrows again. Not what is in use at this moment."""
-        if not self._units:
-            await _all(self._start_returns(None, also_busy=False))
-
-    async def async_finish(self, *, commit: bool) -> None:
-        """See `RequestScope.finish`. When cancelled, the thread that commits does it to the end."""
-        if self.transaction is None or not self._places:
-            self.finish(commit=commit)
-            return
-        self._commit = Errand(partial(self.finish, commit=commit), self._give_all_back)
-        await self._awaited.run(self._commit)
-
-    async def async_close(self, exception: BaseException | None = None) -> None:
-        """See `RequestScope.close`. All is under way before this first waits."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-        self.refused = None  # its traceback holds whatever the borrower had at hand
-        if self._commit is None or not self._commit.leave():
-            await _all(self._start_returns(exception, also_busy=True))
-
-    def _start_returns(self, exception: BaseException | None, also_busy: bool) -> list[Bell]:
-        bells = []
-        for pool, place in list(self._places.items()):
-            lent = self._lent(pool, place, self._awaited)
-            if lent is None or not (also_busy or is_between_commands(lent.lease)):
-                continue
-            bell = lent.start_return(partial(self._give_back, pool, place, exception))
-            if bell is not None:
-                bells.append(bell)
-        return bells
-
-    def _give_all_back(self) -> None:
-        for pool, place in list(self._places.items()):
-            self._give_back(pool, place, None)
-
-
-def _limiter_of_threads() -> Any:
-    """Anyio's, if the application uses it: Starlette and FastAPI run sync code through it."""
-    anyio = sys.modules.get("anyio.to_thread")
-    return anyio.current_default_thread_limiter() if anyio is not None else None
-
-
-def _add_threads(limiter: Any, more: int) -> None:
-    limiter.total_tokens = max(1, limiter.total_tokens + more)
-
-
-async def _all(bells: list[Bell]) -> None:
-    for bell in bells:
-        await bell.wait()
-
-
-async def current_async_connection(pool: AsyncConnectionPool | None = None) -> AsyncConnection:
-    """The connection of the request or websocket that this code runs in.
-
-    Raises:
-        NoRequestScopeError: it runs in none.
-    """
-    scope = current_scope()
-    if not isinstance(scope, AsyncRequestScope):
-        raise NoRequestScopeError(
-            "there is no ASGI request here: a task of its own borrows with `async with pool.get_connection()`"
-        )
-    return await scope.async_connection(pool)
-
-
-async def sync_connection() -> Connection:
-    """The same for a sync endpoint that is handed its connection, as by FastAPI: `Depends(sync_connection)`.
-
-    It waits on the event loop. A sync dependency, or the endpoint itself, waits in a thread.
-    """
-    return (await current_async_connection()).lease
 
 
 class PoolMiddleware:
@@ -329,7 +116,7 @@ class PoolMiddleware:
                 return
             # installed twice: one lease
         elif kind == "lifespan" and (self.owns_pool or self.eager or self._owns_threads):
-            await self._lifespan(scope, receive, send)
+            await live(self.app, scope, receive, send, self._start, self._end)
             return
         await self.app(scope, receive, send)
 
@@ -386,7 +173,7 @@ class PoolMiddleware:
     ) -> None:
         self._refusals.note(request.label, error)
         retry_after = (b"retry-after", str(self.retry_after).encode())
-        await _answer(send, method, 503, b"text/plain; charset=utf-8", _BUSY, retry_after)
+        await answer(send, method, 503, b"text/plain; charset=utf-8", _BUSY, retry_after)
 
     async def _say_health(self, scope: Scope, send: Send) -> None:
         health = self._health.look()
@@ -396,7 +183,7 @@ class PoolMiddleware:
                 self._asking = asyncio.create_task(in_a_thread_of_its_own(self._health.ask, name))
             health = await asyncio.shield(self._asking)
         no_store = (b"cache-control", b"no-store")
-        await _answer(send, scope["method"], health.status, b"application/json", health.as_json(), no_store)
+        await answer(send, scope["method"], health.status, b"application/json", health.as_json(), no_store)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = AsyncRequestScope(self.pool, watch=self.watch, label=f"websocket {scope.get('path')}")
@@ -414,60 +201,13 @@ class PoolMiddleware:
             raise
         await request.async_close()
 
-    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Open and close the pool around the application's own lifespan; an application that has none gets one."""
-        begun = failed = False
-
-        async def receiving() -> Message:
-            nonlocal begun, failed
-            begun = True
-            message = await receive()
-            if message["type"] == "lifespan.startup" and self.eager:
-                try:
-                    async with self.pool.get_connection():
-                        pass
-                except Exception as error:
-                    failed = True
-                    await send({"type": "lifespan.startup.failed", "message": str(error)})
-                    raise
-            return message
-
-        async def sending(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            if message["type"] in _ENDS_OF_LIFE:
-                await self._end()
-            if not failed:
-                await send(message)
-
-        try:
-            try:
-                await self.app(scope, receiving, sending)
-            except Exception:
-                if begun:
-                    raise
-            if not begun:
-                await _live(receiving, sending)
-        except Exception:
-            if not failed:  # else the server has been told
-                raise
+    async def _start(self) -> None:
+        if self.eager:
+            async with self.pool.get_connection():
+                pass
 
     async def _end(self) -> None:
         if self.owns_pool:
             await self.pool.close()
         elif self._owns_threads:
             self.pool.end_threads(wait=False)
-
-
-async def _answer(send: Send, method: str, status: int, kind: bytes, body: bytes, header: tuple[bytes, bytes]) -> None:
-    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), header]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
-
-
-async def _live(receive: Receive, send: Send) -> None:
-    """The lifespan of an application that has none of its own."""
-    await receive()
-    await send({"type": "lifespan.startup.complete"})
-    await receive()
-    await send({"type": "lifespan.shutdown.complete"})

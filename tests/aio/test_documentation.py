@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pymysqlpool.aio import AsyncConnectionPool
-from tests.middleware.test_asgi import Exchange
+from tests.middleware.asgi.support import Exchange
 
 BLOCKS = re.findall(
     r"```python\n(.*?)```", (Path(__file__).parent.parent.parent / "docs" / "async.md").read_text(), re.S

@@ -25,7 +25,7 @@ from pymysqlpool import PoolTimeout, health, request_scope
 from pymysqlpool._async import worker as _errand
 from pymysqlpool.aio import AsyncConnectionPool
 from pymysqlpool.asgi import PoolMiddleware, current_async_connection
-from tests.middleware.test_asgi import Exchange
+from tests.middleware.asgi.support import Exchange
 
 from .conftest import Opened
 from .support import all_home

@@ -1,0 +1,226 @@
+"""One lease per ASGI request, borrowed by tasks and threads alike.
+
+A sync endpoint, which the framework runs in a thread, and a coroutine of the same request have the same lease.
+`_web/socket_scope` has the rule for websockets.
+
+Never: makes a round trip on the event loop, gives back twice, knows of messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from threading import get_ident
+from time import monotonic
+from typing import Any, Self
+
+from .. import transaction as _transaction
+from .._async.worker import Bell, Errand
+from .._driver.exchange import is_between_commands
+from .._pool.lease import Connection
+from ..aio import AsyncConnection, AsyncConnectionPool
+from ..errors import GetConnectionFromPoolError
+from ..pool import ConnectionPool
+from ..request_scope import NoRequestScopeError, RequestScope, TransactionMode, Use, Watch, _Place, current_scope
+
+_A_MOMENT = 0.005  # seconds
+
+
+class AsyncRequestScope(RequestScope):
+    """A `RequestScope` whose work is done by tasks and threads alike, all with the same lease."""
+
+    def __init__(
+        self,
+        pool: AsyncConnectionPool,
+        *,
+        transaction: TransactionMode = None,
+        watch: Watch | None = None,
+        label: str = "",
+        deadline: float | None = None,
+    ) -> None:
+        super().__init__(pool.pool, transaction=transaction, watch=watch, label=label, deadline=deadline)
+        self._awaited = pool
+        self._loop = asyncio._get_running_loop()
+        self._thread = get_ident()  # the event loop's
+        self._limiter = _limiter_of_threads() if self._loop is not None else None
+        self._turn = asyncio.Lock()  # held while a task borrows
+        self._connections: dict[ConnectionPool, AsyncConnection] = {}  # the leases, as tasks see them
+        self._units = 0  # blocks that keep the lease
+        self._commit: Errand | None = None
+
+    def connection(self, pool: ConnectionPool | None = None) -> Connection:
+        """The sync connection, for code that runs in a thread; see `RequestScope.connection`."""
+        if get_ident() == self._thread:
+            raise RuntimeError(
+                "a sync connection would block the event loop: use `await current_async_connection()` here, or make "
+                "the endpoint a sync function, which the framework runs in a thread"
+            )
+        return super().connection(pool)
+
+    def _borrow(self, pool: ConnectionPool, place: _Place) -> None:
+        """In a thread. While it waits there it does not count against the number of threads that anyio's limiter allows
+        for sync endpoints: else those who have their connection might never get a thread to use it in, or to go on
+        after it, as FastAPI does to validate an answer."""
+        self._allow_threads(1)
+        try:
+            super()._borrow(pool, place)
+        finally:
+            self._allow_threads(-1)
+
+    def _allow_threads(self, more: int) -> None:
+        if self._loop is not None and self._limiter is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(_add_threads, self._limiter, more)
+
+    async def async_connection(self, pool: AsyncConnectionPool | None = None) -> AsyncConnection:
+        """This request's connection from `pool`: the same one each time, borrowed at the first.
+
+        Raises:
+            NoRequestScopeError: the request has ended.
+            GetConnectionFromPoolError: see `ConnectionPool.get_connection`.
+        """
+        pool = pool or self._awaited
+        async with self._turn:
+            with self._lock:
+                self._refuse_closed()
+                place = self._places.setdefault(pool.pool, _Place())
+            while not place.lock.acquire(blocking=False):
+                await asyncio.sleep(_A_MOMENT)  # a thread of this request borrows it at this moment
+            try:
+                lent = self._lent(pool.pool, place, pool)
+                if lent is None or lent.closed:
+                    lent = await self._borrow_awaited(pool, place)
+                return lent
+            finally:
+                place.lock.release()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise NoRequestScopeError("the request has ended and its connections have gone back")
+
+    def _lent(self, pool: ConnectionPool, place: _Place, awaited: AsyncConnectionPool) -> AsyncConnection | None:
+        """The lease in `place`, whoever borrowed it, as tasks see it."""
+        lease = place.connection
+        if lease is None or lease._returned is not None:
+            return None
+        known = self._connections.get(pool)
+        if known is None or known.lease is not lease:
+            known = self._connections[pool] = AsyncConnection(awaited, lease)
+        return known
+
+    async def _borrow_awaited(self, pool: AsyncConnectionPool, place: _Place) -> AsyncConnection:
+        started = monotonic()
+        try:
+            connection = await pool.get_connection(timeout=self._patience(pool.pool, started))
+        except GetConnectionFromPoolError as error:
+            self.refused = error
+            self._note_what_is_held(pool.pool, error)
+            raise
+        self.refused = None
+        try:
+            self._refuse_closed()  # it may have ended while we waited
+            if self.transaction == "request" and not self._finished:
+                await connection.do(_transaction.begin, connection.lease)
+                self._refuse_closed()
+        except BaseException as error:
+            await connection.give_back(error)
+            raise
+        now = monotonic()
+        place.use = Use(pool.name, "", now - started, now, connection.lease)
+        place.connection = connection.lease
+        self._connections[pool.pool] = connection
+        self.uses.append(place.use)
+        return connection
+
+    def _note_what_is_held(self, wanted: ConnectionPool, error: BaseException) -> None:
+        held = [pool.name for pool, place in self._places.items() if pool is not wanted and place.connection]
+        if held:
+            error.add_note(f"This request holds a connection of pool({'), pool('.join(held)}) already.")
+
+    @asynccontextmanager
+    async def unit(self) -> AsyncIterator[Self]:
+        """Keep the lease for the block, though another task awaits the websocket's next message meanwhile."""
+        self._units += 1
+        try:
+            yield self
+        finally:
+            self._units -= 1
+            await self.release()
+
+    async def release(self) -> None:
+        """Give back now what the request holds; the next use borrows again. Not what is in use at this moment."""
+        if not self._units:
+            await _all(self._start_returns(None, also_busy=False))
+
+    async def async_finish(self, *, commit: bool) -> None:
+        """See `RequestScope.finish`. When cancelled, the thread that commits does it to the end."""
+        if self.transaction is None or not self._places:
+            self.finish(commit=commit)
+            return
+        self._commit = Errand(partial(self.finish, commit=commit), self._give_all_back)
+        await self._awaited.run(self._commit)
+
+    async def async_close(self, exception: BaseException | None = None) -> None:
+        """See `RequestScope.close`. All is under way before this first waits."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self.refused = None  # its traceback holds whatever the borrower had at hand
+        if self._commit is None or not self._commit.leave():
+            await _all(self._start_returns(exception, also_busy=True))
+
+    def _start_returns(self, exception: BaseException | None, also_busy: bool) -> list[Bell]:
+        bells = []
+        for pool, place in list(self._places.items()):
+            lent = self._lent(pool, place, self._awaited)
+            if lent is None or not (also_busy or is_between_commands(lent.lease)):
+                continue
+            bell = lent.start_return(partial(self._give_back, pool, place, exception))
+            if bell is not None:
+                bells.append(bell)
+        return bells
+
+    def _give_all_back(self) -> None:
+        for pool, place in list(self._places.items()):
+            self._give_back(pool, place, None)
+
+
+def _limiter_of_threads() -> Any:
+    """Anyio's, if the application uses it: Starlette and FastAPI run sync code through it."""
+    anyio = sys.modules.get("anyio.to_thread")
+    return anyio.current_default_thread_limiter() if anyio is not None else None
+
+
+def _add_threads(limiter: Any, more: int) -> None:
+    limiter.total_tokens = max(1, limiter.total_tokens + more)
+
+
+async def _all(bells: list[Bell]) -> None:
+    for bell in bells:
+        await bell.wait()
+
+
+async def current_async_connection(pool: AsyncConnectionPool | None = None) -> AsyncConnection:
+    """The connection of the request or websocket that this code runs in.
+
+    Raises:
+        NoRequestScopeError: it runs in none.
+    """
+    scope = current_scope()
+    if not isinstance(scope, AsyncRequestScope):
+        raise NoRequestScopeError(
+            "there is no ASGI request here: a task of its own borrows with `async with pool.get_connection()`"
+        )
+    return await scope.async_connection(pool)
+
+
+async def sync_connection() -> Connection:
+    """The same for a sync endpoint that is handed its connection, as by FastAPI: `Depends(sync_connection)`.
+
+    It waits on the event loop. A sync dependency, or the endpoint itself, waits in a thread.
+    """
+    return (await current_async_connection()).lease
