@@ -186,7 +186,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         lender = self._find_lender(conn_params)
         if lender is None:
-            return pymysql.connect(**conn_params)
+            return Connection(**conn_params)  # PyMySQL's, with mysqlclient's names
         # No patience before growing from `size` to `maxsize`: a request that waits helps nobody.
         connection = lender.pool.get_connection(retry_num=0)
         connection.note_place()

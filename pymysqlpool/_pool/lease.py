@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from pymysql.cursors import DictCursor, SSCursor
 
-from .._driver.exchange import WireConnection, can_go_on
+from .._driver.exchange import can_go_on
+from .._driver.mysqlclient_names import MysqlclientNames
 from .._driver.statements import TRANSACTION, WROTE
 from .._driver.wire import SESSION_DEFAULTS, Wire
 from .._util import callsite as _borrower
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from ..pool import ConnectionPool
 
 
-class Connection(WireConnection):
+class Connection(MysqlclientNames):
     """A `pymysql.connections.Connection`, lent by a pool or standing alone.
 
     Lent by a pool, `close()` gives it back. As a context manager it commits at the end of a good block, rolls back
