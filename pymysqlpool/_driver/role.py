@@ -1,0 +1,66 @@
+"""Which role does the server play at this moment? The question, and what its answer says.
+
+A server that takes logins can still be the wrong one: read-only after a switchover, a Galera node without quorum (which
+answers `@@read_only` with 0), a donor. The question is one more command of a new session's set-up, so it costs no
+round trip of its own where commands are sent in one go.
+
+Pure: makes commands and reads rows. Never: sends, waits, or decides what follows from a role.
+
+Sources: MariaDB Knowledge Base, "Galera Cluster Status Variables" (wsrep_ready, wsrep_local_state: 4 is Synced), and
+"read_only"; MySQL 9 Reference Manual, "super_read_only", "innodb_read_only" (Aurora's readers have it set).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+RoleWanted = Literal["any", "ready", "primary", "replica"]
+
+_SYNCED = "4"
+_OFF = frozenset({"OFF", "0", ""})  # MariaDB 12 has more than one way to be read-only
+_READ_ONLY = ("read_only", "super_read_only", "innodb_read_only")
+_GALERA = ("wsrep_ready", "wsrep_local_state", "wsrep_cluster_status")
+
+# The statements to send, each with one result, for `read`. A name that the server does not know is no row.
+QUESTIONS = tuple(
+    f"SHOW GLOBAL {kind} WHERE Variable_name IN ({', '.join(map(repr, names))})"
+    for kind, names in (("VARIABLES", (*_READ_ONLY, "wsrep_on")), ("STATUS", _GALERA))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a server said of itself.
+
+    Attributes:
+        ready: it does work at all.
+        writable: it takes writes; False on a replica.
+        galera: it is a node of a Galera cluster, in which every ready node takes writes.
+        said: the variables and their values that say so, for messages.
+    """
+
+    ready: bool
+    writable: bool
+    galera: bool
+    said: str
+
+    def fits(self, wanted: RoleWanted) -> bool:
+        """Whether a server of this role may serve a pool that wants `wanted`."""
+        if wanted == "any":
+            return True
+        return self.ready and (wanted == "ready" or self.writable == (wanted == "primary"))
+
+
+def read(results: Iterable[Iterable[Sequence[Any]]]) -> Role:
+    """The role that the results of `QUESTIONS`, rows of name and value, tell."""
+    values = {str(row[0]).lower(): str(row[1]) for rows in results for row in rows}
+    said = [f"{name}={values[name]}" for name in _READ_ONLY if values.get(name, "").upper() not in _OFF]
+    writable = not said
+    ready = True
+    galera = values.get("wsrep_on", "").upper() not in _OFF
+    if galera:
+        ready = values.get("wsrep_ready") == "ON" and values.get("wsrep_local_state") == _SYNCED
+        said += [f"{name}={values[name]}" for name in _GALERA if name in values]
+    return Role(ready, ready and writable, galera, ", ".join(said) or "read_only=OFF")
