@@ -22,7 +22,7 @@ FLOORS = (
     {"settings", "stats", "failures"},
     {"_driver"},
     {"reuse"},
-    {"_pool"},
+    {"_pool", "_routing"},
     {"connection", "pool"},
     {"transaction", "refusals"},
     {"request_scope"},

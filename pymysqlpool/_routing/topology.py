@@ -1,0 +1,257 @@
+"""Which endpoint serves the next borrow? The books of a cluster, and the decision.
+
+Pure: no I/O, no lock, no clock and no randomness of its own. The cluster calls every method with its lock held, tells
+it the time, and does what `decide` answers: lend from an endpoint, ask one what it is, wait, or fail.
+
+**One primary.** Outside Galera exactly one server may take writes. A server becomes the primary only when every other
+endpoint has been asked since the last one was lost, and no other says that it is one too; two claims are an error
+(`Ambiguous`), never a choice. In a Galera cluster every ready node takes writes: the first in the given order is the
+primary, and stays so until it is lost, or until a node before it has been well for `failback_after` seconds.
+
+Never: believes an answer older than the last change, uses a replica as the primary, sends two callers to ask one
+endpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from .endpoints import FOREVER, Ambiguous, Ask, Balance, Decision, Endpoint, State, Target, Use, Wait, spread
+
+FIRST_DELAY = 0.05  # seconds until an endpoint that could not be reached is asked again
+LONGEST_DELAY = 1.0  # seconds
+_UNKNOWN = frozenset({State.SUSPECT, State.DOWN})
+
+
+class Topology:
+    """The endpoints of one cluster.
+
+    Args:
+        endpoints: in order of preference.
+        balance: how readers are spread.
+        zone: the caller's own.
+        max_lag: seconds; a replica that is known to be further behind is not used. None: no bound.
+        failback_after: seconds for which a preferred Galera node must have been well before it is the primary again.
+        random: returns a number from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        *,
+        random: Callable[[], float],
+        balance: Balance = "least-used",
+        zone: str = "",
+        max_lag: float | None = None,
+        failback_after: float = 30.0,
+    ) -> None:
+        self.endpoints = list(endpoints)
+        self.primary: int | None = None
+        self._balance = balance
+        self._zone = zone
+        self._max_lag = max_lag
+        self._failback_after = failback_after
+        self._random = random
+        self._since = 0.0  # monotonic; answers from before do not count in the election of a primary
+
+    # -- news ----------------------------------------------------------------------------------------------
+
+    def answered(
+        self,
+        index: int,
+        now: float,
+        *,
+        ready: bool,
+        writable: bool,
+        galera: bool,
+        lag: float | None = None,
+        said: str = "",
+    ) -> None:
+        """The endpoint was asked and said what it is."""
+        endpoint = self.endpoints[index]
+        endpoint.asked = False
+        endpoint.told_at = now
+        if endpoint.state is State.DRAINING:
+            return
+        if not ready:
+            self._put_off(index, now, said or "not ready")
+            return
+        if endpoint.state is not State.UP:
+            endpoint.well_since = now
+        was_writable = endpoint.state is State.UP and endpoint.writable
+        endpoint.state = State.UP
+        endpoint.writable, endpoint.galera, endpoint.lag = writable, galera, lag
+        endpoint.problem, endpoint.delay = "", 0.0
+        if index == self.primary and not writable:
+            self._lose_primary(now)
+        elif writable and not was_writable and not galera and self.primary not in (None, index):
+            self._doubt_primary(now)
+
+    def failed(self, index: int, now: float, problem: str) -> None:
+        """The endpoint was asked and could not be reached, or not in time."""
+        endpoint = self.endpoints[index]
+        endpoint.asked = False
+        endpoint.told_at = now
+        if endpoint.state is not State.DRAINING:
+            self._put_off(index, now, problem)
+
+    def suspect(self, index: int, now: float, problem: str) -> None:
+        """A connection to it broke, or a statement found it in the wrong role: ask it before it is used again."""
+        endpoint = self.endpoints[index]
+        if endpoint.state is State.UP:
+            endpoint.state = State.SUSPECT
+            endpoint.ask_at = now
+            endpoint.problem = problem
+            if index == self.primary:
+                self._lose_primary(now)
+
+    def asking(self, index: int) -> None:
+        """A caller begins to ask it."""
+        self.endpoints[index].asked = True
+
+    def not_asked(self, index: int) -> None:
+        """The caller that was to ask it gave up for reasons of its own: no news."""
+        self.endpoints[index].asked = False
+
+    def drain(self, index: int, now: float) -> None:
+        """An operator takes the endpoint out."""
+        self.endpoints[index].state = State.DRAINING
+        if index == self.primary:
+            self._lose_primary(now)
+
+    def undrain(self, index: int, now: float) -> None:
+        endpoint = self.endpoints[index]
+        if endpoint.state is State.DRAINING:
+            endpoint.state = State.SUSPECT
+            endpoint.ask_at = now
+
+    def _put_off(self, index: int, now: float, problem: str) -> None:
+        endpoint = self.endpoints[index]
+        endpoint.state = State.DOWN
+        endpoint.delay = min(LONGEST_DELAY, endpoint.delay * 2 or FIRST_DELAY)
+        endpoint.ask_at = now + endpoint.delay * (0.8 + 0.4 * self._random())
+        endpoint.problem = problem
+        if index == self.primary:
+            self._lose_primary(now)
+
+    def _lose_primary(self, now: float) -> None:
+        self.primary = None
+        self._since = now
+
+    def _doubt_primary(self, now: float) -> None:
+        """Another says that it takes writes. What is known of the present one may be from before a switchover."""
+        assert self.primary is not None
+        self.suspect(self.primary, now, "another endpoint says that it is the primary")
+
+    # -- the decision --------------------------------------------------------------------------------------
+
+    def decide(self, target: Target, now: float, in_use: Callable[[int], int]) -> Decision:
+        """What a borrow that wants `target` does now.
+
+        Args:
+            in_use: how many connections of an endpoint are lent.
+        """
+        if target == "primary":
+            return self._primary(now)
+        if target == "prefer-primary":
+            decision = self._primary(now)
+            return decision if isinstance(decision, Use | Ask) else self._readers(in_use, self._up(), decision)
+        if target == "any":
+            return self._readers(in_use, self._up(), self._due(now))
+        replicas = [index for index in self._up() if self._is_replica(index)]
+        asks = self._due(now)
+        if not replicas and target == "prefer-replica" and not isinstance(asks, Ask):
+            return self._readers(in_use, self._up(), asks)
+        return self._readers(in_use, replicas, asks)
+
+    def _up(self) -> list[int]:
+        return [index for index, endpoint in enumerate(self.endpoints) if endpoint.state is State.UP]
+
+    def _is_replica(self, index: int) -> bool:
+        """In Galera, where all nodes are alike: every node but the one that takes the writes, if there is another."""
+        endpoint = self.endpoints[index]
+        if endpoint.galera:
+            return index != self._preferred_node(self._up())
+        if endpoint.writable:
+            return False
+        return self._max_lag is None or endpoint.lag is None or endpoint.lag <= self._max_lag
+
+    def _primary(self, now: float) -> Decision:
+        up = self._up()
+        writable = [index for index in up if self.endpoints[index].writable]
+        if any(self.endpoints[index].galera for index in writable):
+            return self._first_node(writable, now)
+        if self.primary is not None:
+            return Use((self.primary,))
+        asks = self._due(now)
+        if isinstance(asks, Ask) or any(self._is_unheard(endpoint, now) for endpoint in self.endpoints):
+            return self._ask_the_unheard() or asks
+        if len(writable) > 1:
+            return Ambiguous(tuple(writable))
+        if not writable:
+            return self._ask_again(now)
+        self.primary = writable[0]
+        return Use((self.primary,))
+
+    def _first_node(self, writable: list[int], now: float) -> Decision:
+        current = self.primary
+        if current in writable:
+            for index in writable:
+                if index == current:
+                    break
+                if now - self.endpoints[index].well_since >= self._failback_after:
+                    self.primary = index
+                    break
+        else:
+            self.primary = writable[0]
+        assert self.primary is not None
+        return Use((self.primary,))
+
+    def _preferred_node(self, up: list[int]) -> int | None:
+        if len(up) < 2:
+            return None
+        return self.primary if self.primary in up else up[0]
+
+    def _is_unheard(self, endpoint: Endpoint, now: float) -> bool:
+        """Whether it may be another primary, for all that was heard since the last one was lost."""
+        if endpoint.state is State.DRAINING or endpoint.told_at >= self._since:
+            return False
+        return endpoint.asked or endpoint.state is not State.DOWN or endpoint.ask_at <= now
+
+    def _ask_the_unheard(self) -> Ask | None:
+        """An endpoint that is up, and whose answer is from before the last primary was lost, is asked again."""
+        for index, endpoint in enumerate(self.endpoints):
+            if endpoint.state is State.UP and endpoint.told_at < self._since and not endpoint.asked:
+                return Ask(index)
+        return None
+
+    def _ask_again(self, now: float) -> Decision:
+        """No endpoint takes writes: one of them will be promoted. Ask those that are up, each with a delay."""
+        until = self._next_ask()
+        for index in self._up():
+            endpoint = self.endpoints[index]
+            due = endpoint.told_at + FIRST_DELAY
+            if endpoint.asked:
+                continue
+            if now >= due:
+                return Ask(index)
+            until = min(until, due)
+        return Wait(until)
+
+    def _due(self, now: float) -> Ask | Wait:
+        """The first endpoint that is to be asked now; else until when none is."""
+        for index, endpoint in enumerate(self.endpoints):
+            if endpoint.state in _UNKNOWN and not endpoint.asked and now >= endpoint.ask_at:
+                return Ask(index)
+        return Wait(self._next_ask())
+
+    def _next_ask(self) -> float:
+        return min(
+            (endpoint.ask_at for endpoint in self.endpoints if endpoint.state in _UNKNOWN and not endpoint.asked),
+            default=FOREVER,
+        )
+
+    def _readers(self, in_use: Callable[[int], int], fitting: list[int], otherwise: Decision) -> Decision:
+        if not fitting:
+            return otherwise
+        return Use(spread(self.endpoints, fitting, self._balance, self._zone, in_use, self._random))

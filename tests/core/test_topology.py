@@ -1,0 +1,237 @@
+"""The decision which host serves: a world of servers that hypothesis changes, and a cluster that only asks them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from pymysqlpool._routing.endpoints import Ambiguous, Ask, Endpoint, State, Target, Use, Wait
+from pymysqlpool._routing.topology import LONGEST_DELAY, Topology
+
+NUMBER = 3
+TARGETS: tuple[Target, ...] = ("any", "primary", "replica", "prefer-primary", "prefer-replica")
+
+
+@dataclass
+class Server:
+    """What is true of a server, whatever the cluster believes."""
+
+    alive: bool = True
+    ready: bool = True
+    writable: bool = False
+
+
+def nothing_lent(index: int) -> int:
+    return 0
+
+
+def tell(topology: Topology, index: int, server: Server, now: float, *, galera: bool = False) -> None:
+    """The server answers, or cannot."""
+    if server.alive:
+        topology.answered(index, now, ready=server.ready, writable=server.writable, galera=galera)
+    else:
+        topology.failed(index, now, "refused")
+
+
+def settle(topology: Topology, servers: list[Server], target: Target, now: float, galera: bool = False) -> Any:
+    """Decide, and ask as told, until the cluster has made up its mind."""
+    for _ in range(100):
+        decision = topology.decide(target, now, nothing_lent)
+        if isinstance(decision, Ask):
+            topology.asking(decision.endpoint)
+            tell(topology, decision.endpoint, servers[decision.endpoint], now, galera=galera)
+        elif isinstance(decision, Wait) and decision.until < now + 10 * LONGEST_DELAY:
+            now = max(now, decision.until)
+        else:
+            return decision, now
+    return decision, now
+
+
+class Cluster(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1.0
+        self.servers = [Server(), Server(), Server()]
+        self.asked: set[int] = set()
+        self.topology = Topology([Endpoint(f"db{i}") for i in range(NUMBER)], random=lambda: 0.5)
+
+    @initialize(primary=st.integers(0, NUMBER - 1))
+    def begin(self, primary: int) -> None:
+        self.servers[primary].writable = True
+
+    @rule(index=st.integers(0, NUMBER - 1), alive=st.booleans(), ready=st.booleans(), writable=st.booleans())
+    def the_world_changes(self, index: int, alive: bool, ready: bool, writable: bool) -> None:
+        self.servers[index] = Server(alive, ready, writable)
+
+    @rule(seconds=st.sampled_from([0.001, 0.04, 0.3, 2.0, 60.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(wanted=st.sampled_from(TARGETS))
+    def a_borrow_is_decided(self, wanted: Target) -> None:
+        decision = self.topology.decide(wanted, self.now, nothing_lent)
+        endpoints = self.topology.endpoints
+        if isinstance(decision, Ask):
+            assert decision.endpoint not in self.asked, "two callers ask one endpoint"
+            assert endpoints[decision.endpoint].state is not State.DRAINING
+            self.topology.asking(decision.endpoint)
+            self.asked.add(decision.endpoint)
+        elif isinstance(decision, Use):
+            for index in decision.endpoints:
+                assert endpoints[index].state is State.UP
+                if wanted == "primary":
+                    assert endpoints[index].writable
+                if wanted == "replica":
+                    assert not endpoints[index].writable
+        elif isinstance(decision, Ambiguous):
+            assert wanted == "primary"
+            assert all(endpoints[index].writable for index in decision.endpoints)
+            assert len(decision.endpoints) > 1
+
+    @rule(index=st.integers(0, NUMBER - 1), gives_up=st.booleans())
+    def who_was_sent_to_ask_comes_back(self, index: int, gives_up: bool) -> None:
+        if index not in self.asked:
+            return
+        self.asked.discard(index)
+        if gives_up:
+            self.topology.not_asked(index)
+        else:
+            tell(self.topology, index, self.servers[index], self.now)
+
+    @rule(index=st.integers(0, NUMBER - 1))
+    def a_statement_finds_it_lost(self, index: int) -> None:
+        self.topology.suspect(index, self.now, "2013")
+
+    @rule(index=st.integers(0, NUMBER - 1), back=st.booleans())
+    def an_operator_drains(self, index: int, back: bool) -> None:
+        (self.topology.undrain if back else self.topology.drain)(index, self.now)
+
+    @invariant()
+    def the_primary_is_up_and_takes_writes(self) -> None:
+        primary = self.topology.primary
+        if primary is not None:
+            endpoint = self.topology.endpoints[primary]
+            assert endpoint.state is State.UP
+            assert endpoint.writable
+
+    def teardown(self) -> None:
+        """When the world stands still the cluster finds the truth."""
+        for index in self.asked:
+            self.topology.not_asked(index)
+        for index in range(NUMBER):
+            self.topology.undrain(index, self.now)
+            self.topology.suspect(index, self.now, "look again")
+        fit = [i for i, server in enumerate(self.servers) if server.alive and server.ready and server.writable]
+        decision, _ = settle(self.topology, self.servers, "primary", self.now)
+        if len(fit) == 1:
+            assert decision == Use((fit[0],))
+        elif fit:
+            assert isinstance(decision, Ambiguous)
+            assert sorted(decision.endpoints) == fit
+        else:
+            assert isinstance(decision, Ask | Wait)
+
+
+TestCluster = Cluster.TestCase
+
+
+def new(number: int = NUMBER, **options: Any) -> Topology:
+    return Topology([Endpoint(f"db{i}") for i in range(number)], random=lambda: 0.5, **options)
+
+
+def test_a_server_is_the_primary_only_after_all_others_were_asked() -> None:
+    topology = new()
+    topology.answered(1, 1.0, ready=True, writable=True, galera=False)
+    assert topology.decide("primary", 1.0, nothing_lent) == Ask(0)
+    topology.asking(0)
+    topology.asking(2)
+    assert isinstance(topology.decide("primary", 1.0, nothing_lent), Wait)
+
+
+def test_a_switchover_is_followed_and_an_old_answer_does_not_make_two_primaries() -> None:
+    servers = [Server(writable=True), Server(), Server()]
+    topology = new()
+    assert settle(topology, servers, "primary", 1.0)[0] == Use((0,))
+    servers[0].writable, servers[1].writable = False, True
+    topology.answered(1, 5.0, ready=True, writable=True, galera=False)  # the news of the new one comes first
+    assert settle(topology, servers, "primary", 5.0)[0] == Use((1,))
+
+
+def test_two_servers_that_say_they_are_the_primary_are_an_error_and_never_a_choice() -> None:
+    servers = [Server(writable=True), Server(writable=True), Server()]
+    topology = new()
+    assert settle(topology, servers, "primary", 1.0)[0] == Ambiguous((0, 1))
+    servers[1].writable = False
+    topology.suspect(1, 2.0, "an operator has mended it")
+    assert settle(topology, servers, "primary", 2.0)[0] == Use((0,))
+
+
+def test_a_replica_is_never_lent_as_the_primary_because_none_is_up() -> None:
+    servers = [Server(alive=False, writable=True), Server(), Server()]
+    topology = new()
+    assert not isinstance(settle(topology, servers, "primary", 1.0)[0], Use)
+    assert settle(topology, servers, "replica", 2.0)[0] == Use((1, 2))
+    assert settle(topology, servers, "prefer-primary", 3.0)[0] == Use((1, 2))
+
+
+def test_a_galera_node_that_comes_back_is_the_primary_again_only_after_it_has_been_well_for_a_while() -> None:
+    servers = [Server(writable=True) for _ in range(NUMBER)]
+    topology = new(failback_after=30.0)
+    assert settle(topology, servers, "primary", 1.0, galera=True)[0] == Use((0,))
+    topology.failed(0, 2.0, "refused")
+    for index in (1, 2):
+        tell(topology, index, servers[index], 2.0, galera=True)
+    assert settle(topology, servers, "primary", 2.0, galera=True)[0] == Use((1,))
+    tell(topology, 0, servers[0], 10.0, galera=True)
+    assert settle(topology, servers, "primary", 39.0, galera=True)[0] == Use((1,))
+    assert settle(topology, servers, "primary", 40.1, galera=True)[0] == Use((0,))
+
+
+def test_a_replica_that_is_too_far_behind_is_not_read_from() -> None:
+    topology = new(2, max_lag=5.0)
+    topology.answered(0, 1.0, ready=True, writable=True, galera=False)
+    topology.answered(1, 1.0, ready=True, writable=False, galera=False, lag=7.0)
+    assert not isinstance(topology.decide("replica", 1.0, nothing_lent), Use)
+    assert topology.decide("prefer-replica", 1.0, nothing_lent) == Use((0, 1))
+
+
+def test_a_server_that_stays_down_is_asked_less_and_less_often() -> None:
+    topology = new(1)
+    now, asked = 1.0, 0
+    while now < 11.0:
+        decision = topology.decide("primary", now, nothing_lent)
+        if isinstance(decision, Ask):
+            topology.failed(0, now, "refused")
+            asked += 1
+        else:
+            assert isinstance(decision, Wait)
+            now = decision.until
+    assert asked <= 16
+
+
+@pytest.mark.parametrize(
+    ("balance", "order"),
+    [("order", (0, 1, 2)), ("least-used", (2, 0, 1)), ("zone", (1, 2, 0))],
+)
+def test_readers_are_spread_as_asked(balance: Any, order: tuple[int, ...]) -> None:
+    endpoints = [Endpoint("a", zone="x"), Endpoint("b", zone="y"), Endpoint("c", weight=2.0, zone="x")]
+    topology = Topology(endpoints, random=lambda: 0.5, balance=balance, zone="y")
+    for index in range(3):
+        topology.answered(index, 1.0, ready=True, writable=False, galera=False)
+    assert topology.decide("any", 1.0, [2, 3, 2].__getitem__) == Use(order)
+
+
+def test_a_weight_is_a_share_of_the_readers() -> None:
+    from random import Random
+
+    endpoints = [Endpoint("a", weight=1.0), Endpoint("b", weight=3.0)]
+    topology = Topology(endpoints, random=Random(7).random, balance="weighted")
+    for index in range(2):
+        topology.answered(index, 1.0, ready=True, writable=False, galera=False)
+    first = [topology.decide("any", 1.0, nothing_lent) for _ in range(2000)]
+    share = sum(isinstance(decision, Use) and decision.endpoints[0] == 1 for decision in first) / 2000
+    assert 0.70 < share < 0.80
