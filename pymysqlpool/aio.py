@@ -145,6 +145,7 @@ class AsyncConnectionPool:
             slot.place = _borrower.stack() if own.record_stacks else _borrower.place()
             slot.since = monotonic()
             slot.borrower = slot.user = waiter.borrower
+            pool._note_use(slot)
             if isinstance(lease, MortalConnection):
                 lease.live(slot.wire)
             if verbose:

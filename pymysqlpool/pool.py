@@ -57,7 +57,7 @@ from .errors import (
     ReturnConnectionToPoolError,
 )
 from .request_scope import RequestScope, request_scope
-from .reuse import Decision, Facts, Reason, Verdict
+from .reuse import Facts, Reason, Verdict
 from .stats import Counters, PoolStats
 
 # How often a waiter looks for leases that nobody will return: dropped ones, and those of dead threads.
@@ -88,7 +88,7 @@ def _say_goodbye() -> None:
     is waited for, and nobody is woken: daemon threads, all that are left, could only complain."""
     for pool in list(_open_pools):
         if pool._here[0]:
-            _maintenance.discard_idle(pool, Reason.POOL_CLOSED, lambda slot: True)
+            _maintenance.discard_idle(pool, lambda slot: Reason.POOL_CLOSED)
 
 
 class PoolState(Enum):
@@ -167,7 +167,7 @@ class ConnectionPool:
         self.endpoint = settings.endpoint_of(self._connect_args)
         self._policy = reuse_policy
         own = self._settings
-        self._checks_more = bool(own.pre_ping or own.on_checkout or own.record_stacks)
+        self._checks_more = bool(own.pre_ping or own.on_checkout or own.record_stacks or own.max_uses)
         self._records_stacks = own.record_stacks
         usual = own.reset != "always" and own.on_checkin is None and not own.record_stacks
         self._plain = usual and reuse_policy is reuse.decide and HAS_GIL
@@ -229,7 +229,7 @@ class ConnectionPool:
             self._books[pid] = fresh
             for slot in inherited.slots():
                 slot.holder = 0  # leases that came along with the fork own nothing here
-                slot.expires_at = 0.0
+                slot.expire(Reason.CLOSED)
                 if slot.wire is not None:
                     slot.wire.forget()
 
@@ -325,6 +325,7 @@ class ConnectionPool:
                 slot.offset = frame.f_lasti
             slot.since = monotonic()
             slot.borrower = slot.user = _thread.reference
+            self._note_use(slot)
             if isinstance(lease, MortalConnection):
                 lease.live(slot.wire)
             if verbose:
@@ -337,6 +338,11 @@ class ConnectionPool:
             self._withdraw(lease, waiter)
             raise
         return lease
+
+    def _note_use(self, slot: Slot) -> None:
+        most = self._settings.max_uses
+        if most is not None and slot.lent >= most:
+            slot.expire(Reason.WORN)
 
     def _obtain(self, lease: Connection, waiter: ThreadWaiter, wish: _Wish) -> Slot:
         """Wait for, or make, a connection; returns its slot, owned by `lease`."""
@@ -505,8 +511,8 @@ class ConnectionPool:
             return
         now = monotonic()
         with self._lock:
-            if slot.generation == self._ledger.generation:
-                slot.expires_at = now + self._lifetime * (1 - uniform(0, _LIFETIME_JITTER))
+            slot.live_until(now + self._lifetime * (1 - uniform(0, _LIFETIME_JITTER)))
+            if slot.expires_at > now:
                 slot.heard_until = now + TRUST
             slot.since = now
             self._ledger.connected(slot, wire)
@@ -582,21 +588,21 @@ class ConnectionPool:
     def _is_fit(self, lease: Connection, slot: Slot, pre_ping: bool | float, wish: _Wish) -> bool:
         """Whether the connection in `slot` can be lent; if not, it is discarded."""
         now = monotonic()
-        reason = None
-        if slot.generation != self._ledger.generation:
-            reason = Reason.GENERATION
-        elif now >= slot.expires_at:
-            reason = Reason.EXPIRED
-        elif slot.wire.exchange.locked() or (now >= slot.heard_until and slot.wire.readable(0)):
-            reason = Reason.DEAD
-        elif pre_ping and self._wants_ping(pre_ping, now - slot.since) and not self._answers(slot.wire, wish.deadline):
-            reason = Reason.DEAD
-            self.drain()
+        wire = slot.wire
+        expired = slot.why_expired(now)
+        dead = False
+        if expired is None:
+            dead = wire.exchange.locked() or bool(now >= slot.heard_until and wire.readable(0))
+            if not dead and pre_ping and self._wants_ping(pre_ping, now - slot.since):
+                dead = not self._answers(wire, wish.deadline)
+                if dead:
+                    self._expire_generation(slot.generation)
+        reason = reuse.unfit(expired, dead=dead)
         if reason is None:
             return True
         self._discard(lease, slot, reason)
-        if reason is Reason.DEAD:
-            _maintenance.discard_idle(self, Reason.DEAD, lambda other: other.wire.readable(0))
+        if dead:
+            _maintenance.discard_idle(self, lambda other: reuse.unfit(None, dead=bool(other.wire.readable(0))))
         return False
 
     @staticmethod
@@ -694,7 +700,7 @@ class ConnectionPool:
     def _discard_if_closed(self) -> None:
         """What became idle may have been judged before the pool began to close (Invariant 12)."""
         if self._closed:
-            _maintenance.discard_idle(self, Reason.POOL_CLOSED, lambda slot: True)
+            _maintenance.discard_idle(self, lambda slot: Reason.POOL_CLOSED)
 
     def give_back(self, connection: Connection, exception: BaseException | None = None) -> None:
         """Return `connection` after `exception`: what `connection.close()` does, for those who know what happened.
@@ -731,26 +737,17 @@ class ConnectionPool:
             quiet=quiet,
             open=_wire.is_open(attributes),
             reconnected=_wire.is_reconnected(attributes, wire),
-            surplus=self._ledger.total > self._ledger.maxsize,
-            expired=monotonic() >= slot.expires_at,
-            stale_generation=slot.generation != self._ledger.generation,
+            expired=slot.why_expired(monotonic()),
             cleanup=cleanup,
         )
-        decision = self._policy(facts)
+        decision = reuse.judge(facts, self._policy)
         self._tell_of_lost_changes(attributes["_marks"])
         if decision.expire_generation:
-            self.drain()
-        if self._closed:
-            decision = Decision(Verdict.DISCARD, Reason.POOL_CLOSED)
-        elif decision.verdict is not Verdict.DISCARD and not quiet:
-            decision = Decision(Verdict.DISCARD, Reason.INTERRUPTED)  # no policy may keep what is not quiet
+            self._expire_generation(slot.generation)
         if decision.verdict is Verdict.DISCARD:
             _wire.abandon(attributes, wire)
             self._discard(lease, slot, decision.reason or Reason.LOST, quiet)
             return False
-        if self._state is PoolState.OPEN and not facts.surplus and self._plain and not self._ledger.plain:
-            with self._lock:
-                self._ledger.set_plain(self._state is PoolState.OPEN)
         wire.exchange.release()
         return self._clean(lease, slot, attributes, cleanup)
 
@@ -802,7 +799,7 @@ class ConnectionPool:
         with self._lock:
             if slot.holder != id(owner):
                 return
-            wire: Wire | None = self._ledger.close(slot, owner)
+            wire: Wire | None = self._ledger.close(slot, owner, reason)
             self._counters.discard(reason.value)
         try:
             if wire is not None:
@@ -825,11 +822,20 @@ class ConnectionPool:
         """Renew all connections without refusing anybody: idle ones now, lent ones as they come home."""
         if not self._here[0]:
             self._enter_process()
+        self._expire_generation(self._ledger.generation)
+
+    def _expire_generation(self, generation: int) -> None:
+        """Renew the connections of `generation`, unless that has been said before: old news expires nothing new."""
         with self._lock:
-            self._ledger.expire_all()
-            generation = self._ledger.generation
+            if generation != self._ledger.generation:
+                return
+            self._ledger.expire_all(Reason.GENERATION)
         self._connector.forget_certificates()
-        _maintenance.discard_idle(self, Reason.GENERATION, lambda slot: slot.generation != generation)
+        self._discard_expired()
+
+    def _discard_expired(self) -> None:
+        now = monotonic()
+        _maintenance.discard_idle(self, lambda slot: slot.why_expired(now))
 
     def scope(self) -> AbstractContextManager[RequestScope]:
         """`with pool.scope() as scope:` for what is no request: a script, a thread, a job. `scope.connection()` borrows
@@ -846,12 +852,10 @@ class ConnectionPool:
         if not self._here[0]:
             self._enter_process()
         with self._lock:
-            self._ledger.size = size
-            self._ledger.maxsize = maxsize
-            self._ledger.set_plain(False)  # until what is too much has come home, see _settle
+            self._ledger.resize(size, maxsize)
             woken = self._grant_locked()
         self._wake(woken)
-        _maintenance.discard_idle(self, Reason.SURPLUS, lambda slot: self._ledger.total > maxsize)
+        self._discard_expired()
 
     def close(self, timeout: float = 10.0) -> None:
         """End the pool: it lends nothing more, and waiters fail at once. May be called again.
@@ -867,22 +871,23 @@ class ConnectionPool:
             self._state = PoolState.CLOSING
             self._closed = True
             self._ledger.set_plain(False)
+            self._ledger.expire_all(Reason.POOL_CLOSED)
             failed = self._ledger.fail_all()
         self._wake(failed)
         deadline = monotonic() + timeout
         if self._caretaker is not None:
             self._caretaker.stop()
-        _maintenance.discard_idle(self, Reason.POOL_CLOSED, lambda slot: True)
+        _maintenance.discard_idle(self, lambda slot: Reason.POOL_CLOSED)
         while self._ledger.total and monotonic() < deadline:
             _maintenance.reap(self, look_for_dead_borrowers=True)
-            _maintenance.discard_idle(self, Reason.POOL_CLOSED, lambda slot: True)  # what maintenance had in hand
+            _maintenance.discard_idle(self, lambda slot: Reason.POOL_CLOSED)  # what maintenance had in hand
             if self._ledger.total:
                 self._came_home.wait(min(_LOOK_AROUND, max(0.0, deadline - monotonic())))
         cut_off: list[tuple[_maintenance.Keeper, Slot]] = []
         with self._lock:
             for slot in self._ledger.borrowed():
                 keeper = _maintenance.Keeper()
-                self._ledger.close(slot, keeper)
+                self._ledger.close(slot, keeper, Reason.POOL_CLOSED)
                 cut_off.append((keeper, slot))
         for keeper, slot in cut_off:
             slot.wire.cut()

@@ -10,11 +10,13 @@ turn a KEEP into a DISCARD and never the other way round, and its absence proves
 | 2006, 2013, 2014, 2055, 1053, 1927, 4031, any InterfaceError, "Packet sequence number wrong" | DISCARD |
 | 1290, 1792, 1836, 1047: read-only after a failover, node not ready | DISCARD, expire the generation |
 | BaseException that is no Exception (KeyboardInterrupt, GreenletExit, CancelledError) | as the wire says |
-| too old, of an expired generation, or more than `maxsize` since `resize()` | DISCARD |
+| expired: too old, lent often enough, drained, surplus since `resize()`, the pool is closed | DISCARD |
 | session touched | RESET by the cheapest sufficient means, or DISCARD where the server has none |
 | anything else: no exception, IntegrityError, 1205, 1213, the application's own | KEEP |
 
-`decide` is public and replaceable (`ConnectionPool(reuse_policy=...)`); it performs nothing.
+`decide` is public and replaceable (`ConnectionPool(reuse_policy=...)`); it performs nothing. Rules about a connection's
+age, use or standing do not end here as facts of their own: whoever finds one broken calls `slot.expire(reason)`, and
+every way home, the shortcuts too, asks for the one number that this sets.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ class Reason(Enum):
     GENERATION = "generation"  # drain(), or the pool learned that all of its age are dead
     IDLE = "idle"  # max_idle
     SURPLUS = "surplus"  # more than maxsize since resize()
+    WORN = "worn"  # lent max_uses times
     DEAD = "dead"  # found dead when it was to be lent
     UNRESETTABLE = "unresettable"  # touched, and the server cannot reset it
     RESET_FAILED = "reset failed"
@@ -66,9 +69,7 @@ class Facts:
     quiet: bool  # at a command boundary
     open: bool
     reconnected: bool
-    expired: bool
-    stale_generation: bool
-    surplus: bool  # more than maxsize are connected, since resize()
+    expired: Reason | None  # why it must not be lent again, whatever its state
     cleanup: Cleanup  # what its session would need
 
 
@@ -95,17 +96,33 @@ def decide(facts: Facts) -> Decision:
         return Decision(Verdict.DISCARD, Reason.INTERRUPTED)
     if is_lost(error):
         return Decision(Verdict.DISCARD, Reason.LOST)
-    if facts.stale_generation:
-        return Decision(Verdict.DISCARD, Reason.GENERATION)
-    if facts.expired:
-        return Decision(Verdict.DISCARD, Reason.EXPIRED)
-    if facts.surplus:
-        return Decision(Verdict.DISCARD, Reason.SURPLUS)
+    if facts.expired is not None:
+        return Decision(Verdict.DISCARD, facts.expired)
     if facts.cleanup is Cleanup.CLOSE:
         return Decision(Verdict.DISCARD, Reason.UNRESETTABLE)
     if facts.cleanup is Cleanup.NOTHING:
         return Decision(Verdict.KEEP)
     return Decision(Verdict.RESET)
+
+
+def judge(facts: Facts, policy: Policy) -> Decision:
+    """The decision of `policy`, and what none may decide otherwise: a closed pool keeps nothing, and what is not quiet
+    is never kept (Invariants 6 and 12)."""
+    decision = policy(facts)
+    if facts.expired is Reason.POOL_CLOSED:
+        return Decision(Verdict.DISCARD, Reason.POOL_CLOSED, decision.expire_generation)
+    if decision.verdict is not Verdict.DISCARD and not facts.quiet:
+        return Decision(Verdict.DISCARD, Reason.INTERRUPTED, decision.expire_generation)
+    return decision
+
+
+def unfit(expired: Reason | None, *, dead: bool, idle_for_too_long: bool = False) -> Reason | None:
+    """Why a connection that is idle must be closed instead of lent; None when it may be lent."""
+    if expired is not None:
+        return expired
+    if dead:
+        return Reason.DEAD
+    return Reason.IDLE if idle_for_too_long else None
 
 
 def error_number(error: BaseException | None) -> int | None:

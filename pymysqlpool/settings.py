@@ -38,6 +38,8 @@ class Settings:
         pre_create_num: connections made by the constructor; from 0 to `maxsize`.
         con_lifetime: age at which a connection is replaced, shortened at random by up to 5 % so that not all go at
             once; 0, negative or None: no limit. Keep it below the server's `wait_timeout`.
+        max_uses: a connection is replaced after it was borrowed so often, against memory that a server's session
+            gathers; None: no limit.
         timeout: default for `get_connection(timeout=...)`; None means the old package's patience
             (`retry_num * retry_interval`).
         max_idle: an idle connection beyond `size` is closed after this time; None: kept for its lifetime.
@@ -72,6 +74,7 @@ class Settings:
     name: str | None = None
     pre_create_num: int = 0
     con_lifetime: float | None = 3600
+    max_uses: int | None = None
     timeout: float | None = None
     max_idle: float | None = None
     keepalive: float | None = None
@@ -98,6 +101,7 @@ class Settings:
         _whole("pre_create_num", self.pre_create_num, 0)
         if self.pre_create_num > self.maxsize:
             raise SettingsError(f"pre_create_num={self.pre_create_num} is larger than maxsize={self.maxsize}")
+        _optional(_whole, "max_uses", self.max_uses, 1)
         _optional(_whole, "max_waiting", self.max_waiting, 0)
         _optional(_seconds, "timeout", self.timeout, 0.0)
         _optional(_seconds, "max_idle", self.max_idle, 0.0)

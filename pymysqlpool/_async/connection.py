@@ -32,6 +32,7 @@ from .._driver.statements import TRANSACTION, WROTE
 from .._pool.lease import Connection
 from .._util import callsite as _borrower
 from ..errors import ConnectionInterruptedError, ReturnConnectionToPoolError
+from ..reuse import Reason
 from .worker import Bell, Errand
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ def cut(lease: Connection) -> None:
     wire = slot.wire
     # In this order: whoever begins to give it back after the question finds it expired, and so does not keep what is
     # being cut. Should it have been lent anew in this very instant, that one is replaced when it comes home.
-    slot.expires_at = slot.heard_until = 0.0
+    slot.expire(Reason.INTERRUPTED)
     if "_live" in lease.__dict__ and slot.holder == id(lease):
         wire.cut()
 

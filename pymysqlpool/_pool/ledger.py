@@ -31,6 +31,7 @@ from sys import getrefcount
 from typing import Any, Protocol
 
 from .._driver.usage import Usage
+from ..reuse import Reason
 from .waiter import GIVEN, WAITING, Waiter, WaiterState
 
 
@@ -65,6 +66,8 @@ class Slot(Usage):
     __slots__ = (
         "borrower",
         "dropped",
+        "ends_at",
+        "expired",
         "expires_at",
         "generation",
         "lent",
@@ -79,7 +82,9 @@ class Slot(Usage):
         self.dropped = dropped  # the ledger's
         self.wire: Any = None  # the established wire; None while FREE or CONNECTING
         self.generation = generation  # of the ledger, when the connection was made
-        self.expires_at = 0.0  # monotonic; not lent or kept from then on
+        self.expires_at = 0.0  # monotonic; not lent or kept from then on. The one number that every shortcut asks
+        self.ends_at = 0.0  # monotonic; `expires_at` by age alone
+        self.expired: Reason | None = None  # why it was made to expire before its time
         self.since = 0.0  # monotonic; when it was lent, or when it became idle
         self.borrower: Any = None  # the thread or task that borrowed it: a weak reference, see `_borrower`
         self.lent = 0  # how often
@@ -90,6 +95,28 @@ class Slot(Usage):
         if self.holder == id(lease):
             self.holder = DROPPED
             self.dropped.append(self)
+
+    def live_until(self, instant: float) -> None:
+        """The connection is made: it expires by age at `instant`, or has expired already while it was made."""
+        if self.expired is None:
+            self.ends_at = self.expires_at = instant
+
+    def expire(self, reason: Reason) -> None:
+        """The connection is not lent again: closed at once where it is idle, else at its return. The first reason
+        stands; whoever makes a rule about connections says it this way, and every way home obeys it."""
+        if self.expired is None:
+            self.expired = reason
+        self.expires_at = self.heard_until = 0.0
+
+    def pardon(self, reason: Reason) -> None:
+        """`reason`, if it was that, holds no more."""
+        if self.expired is reason:
+            self.expired = None
+            self.expires_at = self.ends_at
+
+    def why_expired(self, now: float) -> Reason | None:
+        """The reason for which the connection must be closed, None while it may live."""
+        return None if now < self.expires_at else self.expired or Reason.EXPIRED
 
     def is_of_the_dead(self) -> bool:
         """Whether who borrowed it has ended, and who used it last, too."""
@@ -204,11 +231,24 @@ class Ledger:
         self._hand_over(slot, waiter, IN_USE)
         return waiter
 
-    def expire_all(self) -> None:
+    def expire_all(self, reason: Reason) -> None:
         """Start a new generation: nothing that is connected now, or is being connected, will be lent again."""
         self.generation += 1
         for slot in self._living:
-            slot.expires_at = slot.heard_until = 0.0
+            slot.expire(reason)
+
+    def resize(self, size: int, maxsize: int) -> None:
+        """Change the bounds. While more than `maxsize` are connected, those that come home are surplus."""
+        self.size, self.maxsize = size, maxsize
+        self._pardon_surplus()
+        if len(self._living) > maxsize:
+            for slot in self._living:
+                slot.expire(Reason.SURPLUS)
+
+    def _pardon_surplus(self) -> None:
+        if len(self._living) <= self.maxsize:
+            for slot in self._living:
+                slot.pardon(Reason.SURPLUS)
 
     # -- ending --------------------------------------------------------------------------------------------
 
@@ -225,9 +265,9 @@ class Ledger:
         ready._slot = None
         return slot
 
-    def close(self, slot: Slot, lease: Lease) -> Any:
+    def close(self, slot: Slot, lease: Lease, reason: Reason) -> Any:
         """The connection is to be closed by `lease`, which owns the slot until `free`. Returns the wire to close."""
-        slot.expires_at = 0.0  # whoever had it cannot put it back
+        slot.expire(reason)  # whoever had it cannot put it back
         self._own(slot, lease, CLOSING)
         return slot.wire
 
@@ -239,6 +279,8 @@ class Ledger:
         self._living.pop(slot, None)
         self._lent_before += slot.lent
         slot.lent = 0
+        if slot.expired is Reason.SURPLUS:
+            self._pardon_surplus()
 
     def grant(self) -> Waiter | None:
         """Give the first waiter the right to connect, if there is capacity for it. Returns who is to be woken."""

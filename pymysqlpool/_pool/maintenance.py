@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from .._util import callsite as _borrower
 from .._util.log import logger
-from ..reuse import Reason
+from ..reuse import Reason, unfit
 from .ledger import IN_USE
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class Keeper:
             self._slot.drop(self)
 
 
-def discard_idle(pool: ConnectionPool, reason: Reason, which: Callable[[Slot], bool]) -> None:
-    """Close the idle connections for which `which` is true. One at a time is out of circulation meanwhile."""
+def discard_idle(pool: ConnectionPool, why: Callable[[Slot], Reason | None]) -> None:
+    """Close the idle connections for which `why` has a reason. One at a time is out of circulation meanwhile."""
     with pool._lock:
         candidates = pool._ledger.idle.copy()
     for ready in candidates:
@@ -50,7 +50,8 @@ def discard_idle(pool: ConnectionPool, reason: Reason, which: Callable[[Slot], b
             slot = pool._ledger.reserve(ready, keeper)
         if slot is None:
             continue
-        if which(slot):
+        reason = why(slot)
+        if reason is not None:
             pool._discard(keeper, slot, reason, quiet=True)
         else:
             with pool._lock:
@@ -67,7 +68,7 @@ def reap(pool: ConnectionPool, look_for_dead_borrowers: bool = False) -> None:
         for slot in pool._ledger.ownerless(look_for_dead_borrowers):
             keeper = Keeper()
             found.append((keeper, slot, slot.state is IN_USE))
-            pool._ledger.close(slot, keeper)
+            pool._ledger.close(slot, keeper, Reason.LEAKED)
     for keeper, slot, lent in found:
         if lent:
             with pool._lock:
@@ -85,27 +86,33 @@ def tend(pool: ConnectionPool) -> None:
     own = pool._settings
     now = monotonic()
     reap(pool)
-    discard_idle(pool, Reason.EXPIRED, lambda slot: now >= slot.expires_at)
-    discard_idle(pool, Reason.DEAD, lambda slot: slot.wire.readable(0))
-    if own.max_idle is not None:
-        longest = own.max_idle
-        discard_idle(
-            pool, Reason.IDLE, lambda slot: pool._ledger.total > pool._ledger.size and now - slot.since > longest
-        )
+    longest = own.max_idle
+
+    def is_idle_for_too_long(slot: Slot) -> bool:
+        return longest is not None and pool._ledger.total > pool._ledger.size and now - slot.since > longest
+
+    discard_idle(
+        pool,
+        lambda slot: unfit(
+            slot.why_expired(now),
+            dead=bool(slot.wire.readable(0)),
+            idle_for_too_long=is_idle_for_too_long(slot),
+        ),
+    )
     if own.keepalive is not None:
         _keep_alive(pool, now - own.keepalive)
 
 
 def _keep_alive(pool: ConnectionPool, before: float) -> None:
-    def is_silent(slot: Slot) -> bool:
+    def why(slot: Slot) -> Reason | None:
         if slot.since > before:
-            return False
-        if not pool._answers(slot.wire, monotonic() + _PING_TIMEOUT):
-            return True
-        slot.since = monotonic()
-        return False
+            return None
+        answers = pool._answers(slot.wire, monotonic() + _PING_TIMEOUT)
+        if answers:
+            slot.since = monotonic()
+        return unfit(None, dead=not answers)
 
-    discard_idle(pool, Reason.DEAD, is_silent)
+    discard_idle(pool, why)
 
 
 def hire(pool: ConnectionPool) -> None:

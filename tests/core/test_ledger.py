@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pymysqlpool._pool.ledger import CLOSING, CONNECTING, FREE, IDLE, IN_USE, RESERVED, Ledger, Slot
 from pymysqlpool._pool.waiter import Waiter, WaiterState
+from pymysqlpool.reuse import Reason
 
 
 class Lease:
@@ -100,7 +101,7 @@ class Books(RuleBasedStateMachine):
         assert self.ledger.dropped.pop() is slot
         assert self.ledger.ownerless() == [slot]
         keeper = Lease()
-        self.ledger.close(slot, keeper)
+        self.ledger.close(slot, keeper, Reason.CLOSED)
         self.closing.append(keeper)
         return slot
 
@@ -163,7 +164,7 @@ class Books(RuleBasedStateMachine):
             self.wake(self.ledger.give(slot))
             lease._slot = None
         else:
-            assert self.ledger.close(slot, lease) is not None
+            assert self.ledger.close(slot, lease, Reason.CLOSED) is not None
             self.closing.append(lease)
 
     @precondition(lambda self: self.closing)
@@ -201,7 +202,7 @@ class Books(RuleBasedStateMachine):
         self.lent.pop()._slot = None  # what is left of it, when Python has collected it
         [slot] = self.ledger.ownerless()
         keeper = Lease()
-        self.ledger.close(slot, keeper)
+        self.ledger.close(slot, keeper, Reason.CLOSED)
         self.closing.append(keeper)
 
     @precondition(lambda self: self.ledger.idle)
@@ -223,7 +224,7 @@ class Books(RuleBasedStateMachine):
             self.wake(self.ledger.give(slot))
             keeper._slot = None
         else:
-            self.ledger.close(slot, keeper)
+            self.ledger.close(slot, keeper, Reason.CLOSED)
             self.closing.append(keeper)
 
     @precondition(lambda self: not self.closed)
@@ -238,7 +239,7 @@ class Books(RuleBasedStateMachine):
             keeper = Lease()
             slot = self.ledger.reserve(ready, keeper)
             assert slot is not None
-            self.ledger.close(slot, keeper)
+            self.ledger.close(slot, keeper, Reason.CLOSED)
             self.closing.append(keeper)
         self.closed = True
 
