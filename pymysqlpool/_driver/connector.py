@@ -16,7 +16,7 @@ from pymysql.constants import ER
 from .._pool.lease import Connection, learn_attributes
 from .._util.log import logger
 from ..settings import Settings
-from . import dial
+from . import dial, instrumented
 from .exchange import CLIENT_SESSION_TRACK, is_between_commands
 from .reset import Baseline
 from .tls import SharedContext
@@ -80,6 +80,7 @@ class Connector:
                 self._settings.on_connect(connection)
                 if not is_between_commands(connection):
                     raise err.InterfaceError(0, "on_connect left the connection in the middle of an exchange")
+            instrumented.notice(connection)
             wire = Wire(connection, self._converters)
             learn_attributes(wire.attributes().keys())
             return wire

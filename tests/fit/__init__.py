@@ -1,0 +1,1 @@
+"""It fits where people come from: instrumentations, libraries, other pools."""
