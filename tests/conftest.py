@@ -1,24 +1,76 @@
-"""Fixtures for every suite: a private server, and the promise that no test leaves a lease or a thread behind."""
+"""Fixtures for every suite: a private server, and the promise that no test leaves a lease or a thread behind.
+
+A plain run is the quick one: every claim once, long sweeps by a sample. `--all` runs the tests marked `slow` as well,
+and every sweep as a whole.
+"""
 
 from __future__ import annotations
 
 import gc
 import os
+import random
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
+import hypothesis
 import pymysql
 import pytest
 
 from pymysqlpool import ConnectionPool
 from pymysqlpool.devserver import DevServer
 from tests.proxy import Proxy
+from tests.sweep import Sweep
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--server", default=os.environ.get("PYMYSQLPOOL_SERVER"), help="server binary to test against")
+    parser.addoption("--all", action="store_true", help="the tests marked `slow` too, and every sweep as a whole")
+    parser.addoption("--sweep-seed", metavar="N", help="repeat the samples of the run that named this seed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes long for what it adds; runs with --all only")
+    if config.getoption("--sweep-seed") is None:
+        config.option.sweep_seed = str(random.randrange(1_000_000))
+    # A test's own settings are made when it is imported, so the profile must be there before.
+    hypothesis.settings.register_profile("quick", max_examples=60, deadline=None)
+    hypothesis.settings.register_profile("all", max_examples=300, deadline=None)
+    hypothesis.settings.load_profile("all" if config.getoption("--all") else "quick")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--all"):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in slow]
+
+
+def pytest_collection_finish() -> None:
+    # Every test ends with a full collection. What the imports left behind takes most of it, and never goes away.
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return "sweeps: all" if config.getoption("--all") else f"sweeps: sampled, --sweep-seed {config.option.sweep_seed}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and "sweep" in getattr(item, "fixturenames", ()) and not item.config.getoption("--all"):
+        report.sections.append(("sweep", f"to repeat this sample: --sweep-seed {item.config.option.sweep_seed}"))
+    return report
+
+
+@pytest.fixture
+def sweep(request: pytest.FixtureRequest) -> Sweep:
+    """What this test goes through of a long sweep; its own sample for each test, the same again for the same seed."""
+    config = request.config
+    return Sweep(config.getoption("--all"), f"{config.option.sweep_seed} {request.node.nodeid}")
 
 
 @pytest.fixture(scope="session")

@@ -292,5 +292,5 @@ class Books(RuleBasedStateMachine):
             assert not self.ledger.waiters
 
 
-Books.TestCase.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+Books.TestCase.settings = settings(stateful_step_count=60)
 test_the_ledger_keeps_its_books = Books.TestCase
