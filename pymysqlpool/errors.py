@@ -82,3 +82,15 @@ class ConnectionInterruptedError(PoolError, err.InterfaceError):
 
 class ForkedConnectionError(PoolError, err.InterfaceError):
     """The connection was borrowed before a fork and belongs to the parent process (Invariant 13)."""
+
+
+class TransactionError(PoolError, err.ProgrammingError):
+    """The transaction cannot begin, or is not the one that the block began any more."""
+
+
+class TransactionLostError(TransactionError):
+    """Something inside the block ended its transaction, so it was not all or nothing.
+
+    DDL (CREATE, ALTER, DROP, TRUNCATE ...), LOCK TABLES and an explicit COMMIT commit what came before them; a
+    deadlock, or a new session in place of a lost one, undoes it. Nothing that came after was kept.
+    """

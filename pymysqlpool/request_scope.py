@@ -182,6 +182,7 @@ class RequestScope:
         self.refused = None
         now = monotonic()
         connection.note_place()
+        connection.has_owner = True
         spot = _borrower.describe_place(_borrower.place()) if self._watch else ""
         place.use = Use(pool.name, spot, now - started, now, connection)
         place.connection = connection

@@ -1,9 +1,12 @@
 """All of it or nothing: `with transaction(connection):`, nested by savepoints.
 
 The outermost block is a transaction: COMMIT at a good end, ROLLBACK at an exception. A block inside is a savepoint:
-its exception undoes the block and nothing else. A savepoint set right after BEGIN is the proof, asked for in the same
-round trip as COMMIT, that the transaction is still the one that the block began: MySQL commits by itself at DDL
-(CREATE, ALTER, TRUNCATE ...), and rolls back by itself after a deadlock.
+its exception undoes the block and nothing else. When the server ends the transaction inside the block (DDL commits, a
+deadlock rolls back), the block refuses all further statements and ends in ROLLBACK: see `_driver/block.py`. A savepoint
+set right after BEGIN is the proof, asked for with COMMIT, that the transaction is still the one that the block began,
+for the ways to end it that no reply shows.
+
+While a block is open, the with-blocks of its connection, and `execute_query()`, neither commit nor give it back.
 
 Never: borrows or returns a connection, repeats a statement (Invariant 18), changes autocommit.
 """
@@ -12,30 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from weakref import WeakKeyDictionary
 
 from pymysql import err
 from pymysql.constants import COMMAND, ER
 
-from ._driver.statements import WROTE
+from ._driver.block import Block
+from ._driver.statements import STATE, WROTE
 from ._pool.lease import Connection
-from .errors import PoolError
+from .errors import TransactionError, TransactionLostError
 from .reuse import error_number
 
-# How many blocks are open on a connection. Each lease is a new object, so nothing is inherited from the last one.
-_depths: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()
-
-
-class TransactionError(PoolError, err.ProgrammingError):
-    """The transaction cannot begin, or is not the one that the block began any more."""
-
-
-class TransactionLostError(TransactionError):
-    """Something inside the block ended its transaction, so it was not all or nothing.
-
-    DDL (CREATE, ALTER, DROP, TRUNCATE ...), LOCK TABLES and an explicit COMMIT commit what came before them;
-    a deadlock rolls it back. What came after was committed when the block ended well.
-    """
+__all__ = ["TransactionError", "TransactionLostError", "begin", "commit", "rollback", "transaction"]
 
 
 @contextmanager
@@ -44,47 +34,64 @@ def transaction(connection: Connection) -> Iterator[Connection]:
 
     Raises:
         TransactionError: there are uncommitted changes already, which BEGIN would commit.
-        TransactionLostError: at the end of the block, when something inside ended the transaction.
+        TransactionLostError: by the next statement, or at the end of the block, when something inside ended the
+            transaction.
     """
-    depth = _depths.get(connection, 0)
-    if depth == 0:
+    block = connection.block
+    if block is None:
         begin(connection)
+        depth = 0
     else:
-        connection.query(f"SAVEPOINT {_savepoint(depth)}")
-        _depths[connection] = depth + 1
+        depth = block.depth
+        _say(connection, f"SAVEPOINT {_savepoint(depth)}")
+        block.depth = depth + 1
     try:
         yield connection
     except BaseException as error:
-        _undo(connection, depth, error)
+        _undo(connection, block, depth, error)
         raise
-    if depth == 0:
+    if block is None:
         commit(connection)
     else:
-        _depths[connection] = depth
+        block.depth = depth
         _say(connection, f"RELEASE SAVEPOINT {_savepoint(depth)}")
 
 
 def begin(connection: Connection) -> None:
     """Open the outermost block; `commit` or `rollback` ends it."""
-    if _depths.get(connection):
+    if connection.block is not None:
         raise TransactionError("a transaction block is open on this connection already")
-    if connection._marks & WROTE:
+    if connection.marks & WROTE:
         raise TransactionError(
             "this connection has uncommitted changes, which BEGIN would commit: commit() or rollback() first, or "
             "make all changes inside the block"
         )
     _say(connection, "BEGIN", f"SAVEPOINT {_savepoint(0)}")
-    _depths[connection] = 1
+    connection.block = Block()
 
 
 def commit(connection: Connection) -> None:
     """End the outermost block well.
 
     Raises:
-        TransactionLostError: everything is committed now, but it was not one transaction.
+        TransactionLostError: something inside ended the transaction. What came after that was rolled back.
     """
-    _depths.pop(connection, None)
-    _say(connection, f"RELEASE SAVEPOINT {_savepoint(0)}", "COMMIT")
+    block, connection.block = connection.block, None
+    release = f"RELEASE SAVEPOINT {_savepoint(0)}"
+    if block is None or not (block.lost or block.in_doubt or connection.marks & STATE):
+        _say(connection, release, "COMMIT")
+        return
+    try:
+        if not block.lost:
+            _say(connection, release)
+    except BaseException:
+        if connection.open:
+            _say(connection, "ROLLBACK")
+        raise
+    if block.lost:
+        _say(connection, "ROLLBACK")
+        raise block.error() from block.cause
+    _say(connection, "COMMIT")
 
 
 def rollback(connection: Connection) -> None:
@@ -93,20 +100,27 @@ def rollback(connection: Connection) -> None:
     Raises:
         TransactionLostError: part of it had been committed by the server already.
     """
-    _depths.pop(connection, None)
-    _say(connection, f"RELEASE SAVEPOINT {_savepoint(0)}", "ROLLBACK")
+    block, connection.block = connection.block, None
+    if block is None or not (block.lost or (block.in_doubt and block.is_undone_if_lost)):
+        _say(connection, f"RELEASE SAVEPOINT {_savepoint(0)}", "ROLLBACK")
+        return
+    _say(connection, "ROLLBACK")
+    if block.committed:
+        raise block.error() from block.cause
 
 
-def _undo(connection: Connection, depth: int, error: BaseException) -> None:
+def _undo(connection: Connection, block: Block | None, depth: int, error: BaseException) -> None:
     """Undo the block at `depth`, which ended by `error`; that error matters more than any from here."""
     try:
-        if depth == 0:
+        if block is None:
             rollback(connection)
         else:
-            _depths[connection] = depth
-            _say(connection, f"ROLLBACK TO SAVEPOINT {_savepoint(depth)}")
+            block.depth = depth
+            if not block.lost:
+                _say(connection, f"ROLLBACK TO SAVEPOINT {_savepoint(depth)}")
     except TransactionLostError as lost:
-        error.add_note(f"Not all of the block was undone: {lost}")
+        if block is None and not isinstance(error, TransactionLostError):
+            error.add_note(f"Not all of the block was undone: {lost}")
     except err.MySQLError:
         pass  # the connection is lost or in mid-exchange: the server rolls back, and the pool will not keep it
 
@@ -117,9 +131,8 @@ def _savepoint(depth: int) -> str:
 
 def _say(connection: Connection, *statements: str) -> None:
     """Say all `statements`, in one round trip where the server is known to take it; then raise the first error."""
-    baseline = connection._pool._connector.baseline if connection._pool is not None else None
     failure: err.MySQLError | None = None
-    if baseline is not None and baseline.pipelines and connection.open:
+    if len(statements) > 1 and connection.can_pipeline:
         try:
             connection.pipeline([(COMMAND.COM_QUERY, statement.encode()) for statement in statements])
         except err.MySQLError as error:
@@ -132,8 +145,8 @@ def _say(connection: Connection, *statements: str) -> None:
                 failure = failure or error
     if error_number(failure) == ER.SP_DOES_NOT_EXIST:
         raise TransactionLostError(
-            "something inside the block ended its transaction: DDL and LOCK TABLES commit by themselves, an explicit "
-            "COMMIT or ROLLBACK ends it, and a deadlock rolls it back"
+            "something inside the transaction block ended its transaction: DDL and LOCK TABLES commit by themselves, "
+            "an explicit COMMIT or ROLLBACK ends it, and a deadlock rolls it back"
         ) from failure
     if failure is not None:
         raise failure

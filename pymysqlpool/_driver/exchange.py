@@ -29,12 +29,13 @@ from time import monotonic
 from typing import Any, NoReturn
 
 from pymysql import err, protocol
-from pymysql.constants import CR
+from pymysql.constants import COMMAND, CR
 
 from .._util import callsite as borrower
 from .._util.process import Mark, mark_process
 from ..errors import ConnectionInterruptedError, ForkedConnectionError, ReturnConnectionToPoolError
 from . import statements as _statements
+from .block import Block
 from .commands import COM_QUERY, LARGEST_STATEMENT, Command, pack_all, pack_header
 from .deadline import within
 from .pymysql_names import PyMySQLConnection
@@ -81,6 +82,7 @@ class WireConnection(PyMySQLConnection):
     _tracked = False  # the server reports session state changes
     _error_args: tuple[Any, ...] = ()  # of the last error packet
     _slot: Usage | None = None  # of the lease; None outside a pool
+    block: Block | None = None  # the transaction block that is open
     _establishing = False
     _owner_pid = 0
     _here: Mark = (1,)  # whether this is still that process
@@ -89,6 +91,11 @@ class WireConnection(PyMySQLConnection):
     _tls_contexts: dict[str, SharedContext] | None = None  # of a pool's connections
     decoders = _Fresh("_pristine_decoders")
     encoders = _Fresh("_pristine_encoders")
+
+    @property
+    def marks(self) -> int:
+        """What this lease may have done to the session, as `statements` marks it."""
+        return self._marks
 
     # -- an exchange: begin, replies, end ------------------------------------------------------------------
 
@@ -100,6 +107,8 @@ class WireConnection(PyMySQLConnection):
             raise ForkedConnectionError(
                 f"this connection belongs to process {self._owner_pid}, which forked this one; borrow another"
             )
+        if self.block is not None:
+            self.block.before(self, command, sql)
         if not exchange.acquire(False):
             self._finish_previous()
             if not exchange.acquire(False):
@@ -196,6 +205,8 @@ class WireConnection(PyMySQLConnection):
         if self._marks or status & TELLING or warning_count or insert_id:
             self._marks = marks_after(self._marks, self._effect, status, warning_count, insert_id, message)
         self.server_status = status
+        if self.block is not None:
+            self.block.note(status)
         slot = self._slot
         if slot is not None:
             slot.in_transaction = status & IN_TRANSACTION
@@ -205,9 +216,11 @@ class WireConnection(PyMySQLConnection):
             if exchange is not None and exchange.locked():
                 exchange.release()
 
-    def _reply_failed(self) -> None:
+    def _reply_failed(self, error: err.MySQLError) -> None:
         """The server refused with an error packet, which ends the exchange. Its status is not known."""
         self._marks |= STATE | TRANSACTION
+        if self.block is not None:
+            self.block.note_error(error)
         self._end_exchange()
 
     def _end_exchange(self) -> None:
@@ -225,7 +238,7 @@ class WireConnection(PyMySQLConnection):
             # With the socket still there only an error packet raises: PyMySQL closes it in every other case.
             if self._sock is not None and not self._establishing:
                 self._error_args = error.args
-                self._reply_failed()
+                self._reply_failed(error)
             raise
 
     def _read_ok_packet(self) -> Any:
@@ -269,6 +282,12 @@ class WireConnection(PyMySQLConnection):
         self._affected_rows = result.affected_rows
         return self._affected_rows
 
+    def ask_status(self) -> int:
+        """The server's status flags at this moment, by a ping."""
+        self._execute_command(COMMAND.COM_PING, b"")
+        status: int = self._read_ok_packet().server_status
+        return status
+
     def show_warnings(self) -> Any:
         rows = super().show_warnings()
         self._end_exchange()
@@ -288,6 +307,8 @@ class WireConnection(PyMySQLConnection):
         self._owner_pid = os.getpid()
         self._here = mark_process()
         self._marks = NOTHING
+        if self.block is not None:
+            self.block.note_new_session()
         super().connect(sock)
         if self._reads_fast and type(self._rfile) is not Source:
             self._rfile.close()

@@ -60,7 +60,7 @@ class WireResult(PyMySQLResult):
                 raise interrupt from None  # PyMySQL went on, to an error of its own
             # The local file could not be read: PyMySQL has sent the empty packet and read the server's reply to it.
             if error.args[0] == ER.FILE_NOT_FOUND and connection._sock is not None:
-                connection._reply_failed()
+                connection._reply_failed(error)
             raise
         finally:
             del connection.__dict__["_write_bytes"]

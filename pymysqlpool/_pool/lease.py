@@ -42,7 +42,13 @@ class Connection(MysqlclientNames):
     """A `pymysql.connections.Connection`, lent by a pool or standing alone.
 
     Lent by a pool, `close()` gives it back. As a context manager it commits at the end of a good block, rolls back
-    at an exception, and gives itself back either way.
+    at an exception, and gives itself back either way; inside another with-block or a transaction block of the same
+    connection it does neither, because the outer block ends the work.
+
+    Attributes:
+        block: the transaction block that is open on it, None for none.
+        has_owner: whether the scope of a request gives it back; its with-blocks then commit or roll back, and leave it
+            lent.
     """
 
     # Apart from the attributes of the session, which come and go in one step.
@@ -56,6 +62,7 @@ class Connection(MysqlclientNames):
     _returned_offset: int
     _untouched: Any  # there as long as the lease is neither used nor given back
 
+    has_owner = False
     _depth = 0  # with-blocks that are open
     _returned: _borrower.Place | None = None  # where it was given back
 
@@ -97,15 +104,25 @@ class Connection(MysqlclientNames):
                 self._refuse_closed()
             return  # the error in flight matters more
         self._depth -= 1
-        if self._depth:
-            return
-        if exception is None and self._marks & TRANSACTION:
-            try:
-                self._commit_at_the_end()
-            except BaseException as error:
-                self._pool._give_back(self, error, sys._getframe(1))
-                raise
-        self._pool._give_back(self, exception, sys._getframe(1))
+        if self._depth or self.block is not None:
+            return  # whoever opened the outer block ends the work
+        try:
+            if exception is None:
+                if self._marks & TRANSACTION:
+                    self._commit_at_the_end()
+            elif self.has_owner and self.open and can_go_on(self):
+                self.rollback()
+        except BaseException as error:
+            self._pool._give_back(self, error, sys._getframe(1))
+            raise
+        if not (self.has_owner and self.open and can_go_on(self)):
+            self._pool._give_back(self, exception, sys._getframe(1))
+
+    @property
+    def can_pipeline(self) -> bool:
+        """Whether its server is known to take several commands in one go."""
+        baseline = self._pool._connector.baseline if self._pool is not None else None
+        return baseline is not None and bool(baseline.pipelines) and self.open
 
     def take_out(self) -> dict[str, Any]:
         """The attributes of the session, whose lease has ended in this one step (Invariant 7).
