@@ -1,0 +1,60 @@
+"""Every Python block of README and docs/ does what it says: each runs here on a real server, or says why it does not.
+
+Pages about Flask, Django and ASGI are programs of their own; the tests beside those adapters run them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pymysqlpool.devserver import DevServer
+from tests.documentation import ROOT, Page, prepare_shop
+
+PAGES = [Path("README.md"), *sorted(path.relative_to(ROOT) for path in (ROOT / "docs").rglob("*.md"))]
+
+# Run by tests beside what they describe.
+ELSEWHERE = {
+    "docs/async.md": "tests/aio/test_documentation.py",
+    "docs/flask.md": "tests/flask",
+    "docs/wsgi.md": "tests/middleware",
+    "docs/django.md": "tests/django",
+}
+PROGRAMS = [
+    page for page in PAGES if str(page) not in ELSEWHERE and any(block.shown for block in Page(page).blocks("python"))
+]
+
+
+@pytest.mark.parametrize("page", PROGRAMS, ids=str)
+def test_the_code_on_the_page_runs(page: Path, server: DevServer, admin: Any) -> None:
+    prepare_shop(admin)
+    Page(page).run(server)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_a_block_that_is_not_run_says_why(page: Path) -> None:
+    for block in Page(page).blocks("python"):
+        assert block.not_run is None or len(block.not_run) > 10, f"{page}:{block.line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
+    text = re.sub(r"^(`{3,}).*?^\1", "", Page(page).text, flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, heading = target.partition("#")
+        file = (ROOT / page).parent / name if name else ROOT / page
+        assert file.exists(), f"{page}: {target}"
+        if heading:
+            assert heading in anchors(file.read_text()), f"{page}: {target}"
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a Markdown page's headings, as GitHub and MyST make them."""
+    titles = re.findall(r"^#+ +(.+?) *$", text, re.M)
+    explicit = re.findall(r"^\((\w[\w-]*)\)=$", text, re.M)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles} | set(explicit)
