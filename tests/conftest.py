@@ -135,5 +135,8 @@ def no_stray_threads() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     gc.collect()
-    stray = [thread for thread in threading.enumerate() if thread not in before and thread.is_alive()]
+    new = [thread for thread in threading.enumerate() if thread not in before]
+    for thread in new:
+        thread.join(1)  # an executor that was collected has told its threads to end, and waits for none
+    stray = [thread for thread in new if thread.is_alive()]
     assert not stray, f"threads left behind: {stray}"
