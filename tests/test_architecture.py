@@ -29,8 +29,9 @@ FLOORS = (
     {"_async"},
     {"aio"},
     {"health"},
+    {"_observe"},
     {"_web"},
-    {"wsgi", "asgi", "testing"},
+    {"wsgi", "asgi", "testing", "otel"},
     {"pytest_plugin"},
 )
 FLOOR_OF = {name: level for level, names in enumerate(FLOORS) for name in names}

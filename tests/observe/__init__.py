@@ -1,0 +1,1 @@
+"""What a team sees of its pools."""
