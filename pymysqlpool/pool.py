@@ -39,7 +39,15 @@ from ._pool import deadlock as _deadlock
 from ._pool import diagnostics as _report
 from ._pool import maintenance as _maintenance
 from ._pool.backoff import ConnectGate
-from ._pool.lease import HAS_GIL, Connection, MortalConnection, new_lease, ready_lease
+from ._pool.lease import (
+    HAS_GIL,
+    Connection,
+    MortalConnection,
+    learn_attributes,
+    new_lease,
+    ready_lease,
+    standalone,
+)
 from ._pool.ledger import CLOSING, CONNECTING, IDLE, IN_USE, RESERVED, Ledger, Slot
 from ._pool.waiter import GIVEN, ThreadWaiter, Waiter
 from ._util import callsite as _borrower
@@ -218,7 +226,7 @@ class ConnectionPool:
         )
         winner = self._books.setdefault(pid, fresh)
         self._lock, self._ledger, self._gate, self._counters, here = winner
-        self._connector = Connector(self.name, self._settings, self._connect_args)
+        self._connector = Connector(self.name, self._settings, self._connect_args, standalone)
         self._state = PoolState.CLOSED if self._closed else PoolState.NEW
         self._tend_at = monotonic() + _maintenance.INTERVAL
         self._caretaker = None
@@ -496,6 +504,7 @@ class ConnectionPool:
         began = monotonic()
         try:
             wire = self._connector.make_wire(wish.deadline)
+            learn_attributes(wire.attributes().keys())
         except BaseException as error:
             with self._lock:
                 self._ledger.free(slot)
@@ -730,8 +739,8 @@ class ConnectionPool:
             return False
         wire: Wire = slot.wire
         quiet = wire.is_quiet(attributes)
-        assert self._connector.baseline is not None  # there is a connection, so there was a first one
-        cleanup = _session.needed(attributes, self._connector.baseline, self._settings.reset)
+        assert self._connector.recipe is not None  # there is a connection, so there was a first one
+        cleanup = _session.needed(attributes, self._connector.recipe, self._settings.reset)
         facts = Facts(
             exception=exception if exception is not None else _wire.last_error(attributes),
             quiet=quiet,
@@ -757,40 +766,22 @@ class ConnectionPool:
 
     def _clean(self, lease: Connection, slot: Slot, attributes: dict[str, Any], cleanup: Cleanup) -> bool:
         """Undo what `lease` left behind in its session. False when that failed, and the connection was discarded."""
-        own, baseline = self._settings, self._connector.baseline
-        assert baseline is not None  # there is a connection, so there was a first one
+        own, recipe = self._settings, self._connector.recipe
+        assert recipe is not None  # there is a connection, so there was a first one
         deadline = monotonic() + own.reset_timeout
-        statement = _session.statement_for(cleanup, baseline)
         try:
-            if statement is not None and own.on_checkin is None:
-                slot.wire.run(statement, deadline)
-                self._counters.reset += 1
+            if own.on_checkin is None:
+                _session.clean(slot.wire, attributes, cleanup, recipe, deadline)
             else:
-                self._clean_thoroughly(slot.wire, attributes, cleanup, baseline, deadline)
+                cleanup = _session.clean_after(own.on_checkin, slot.wire, attributes, recipe, own.reset, deadline)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, the connection is in no known state
             logger.debug("Discard a connection that could not be reset in pool(%s): %s", self.name, error)
             self._discard(lease, slot, Reason.RESET_FAILED)
             return False
+        if cleanup is not Cleanup.NOTHING:
+            self._counters.reset += 1
         slot.in_transaction = False
         return True
-
-    def _clean_thoroughly(
-        self, wire: Wire, attributes: dict[str, Any], cleanup: Cleanup, baseline: _session.Baseline, deadline: float
-    ) -> None:
-        own = self._settings
-        private = wire.borrow_privately(attributes)
-        try:
-            with private.within(deadline):
-                if own.on_checkin is not None:
-                    own.on_checkin(private)
-                    cleanup = _session.needed(private.__dict__, baseline, own.reset)
-                if cleanup is Cleanup.CLOSE:
-                    raise err.NotSupportedError("the session cannot be reset")
-                if cleanup is not Cleanup.NOTHING:
-                    _session.clean(private, cleanup, baseline)
-                    self._counters.reset += 1
-        finally:
-            wire.take_back(private)
 
     def _discard(
         self, owner: Connection | _maintenance.Keeper, slot: Slot, reason: Reason, quiet: bool = False

@@ -65,8 +65,8 @@ class Settings:
             asyncio tasks are not.
         record_stacks: keep the whole stack of each borrow for reports (slow), not only the place.
         on_connect, on_checkout, on_checkin: called with the connection; on_discard: called with the reason.
-            None of them is called with the pool's lock held. An error in on_connect discards the connection and
-            reaches the borrower.
+            None of them is called with the pool's lock held. on_connect sets a session up: it is called again after a
+            reset. An error in it discards the connection and, if that is a new one, reaches the borrower.
     """
 
     size: int = DEFAULT_SIZE

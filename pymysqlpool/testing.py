@@ -263,7 +263,7 @@ class _Handle(Connection):
     def autocommit(self, value: Any) -> None:
         """Not changed: the transaction around the test would end."""
 
-    def pipeline(self, commands: Sequence[Command]) -> None:
+    def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         failure: err.MySQLError | None = None
         for _, statement in commands:
             try:
@@ -272,6 +272,7 @@ class _Handle(Connection):
                 failure = failure or error
         if failure is not None:
             raise failure
+        return []
 
     def __enter__(self) -> Self:
         self._refuse_dead()

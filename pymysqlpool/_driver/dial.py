@@ -1,7 +1,7 @@
 """The socket and the login: from an address to a session that answers.
 
 Owns: which of a host's addresses answers first, and PyMySQL's login over that socket, both before one deadline.
-Never: sets a session up (`reset.Baseline`), tries again.
+Never: sets a session up (`recipe`), tries again.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def open_socket(connection: Any, deadline: float) -> socket.socket:
 
 
 def establish(connection: WireConnection, deadline: float) -> None:
-    """Connect and log in, `within` the same `deadline`, without the set-up statements (`_session.Baseline` has them).
+    """Connect and log in, `within` the same `deadline`, without the set-up statements (`recipe` has them).
 
     Raises:
         pymysql.err.OperationalError: the server cannot be reached, refuses, or does not answer in time.

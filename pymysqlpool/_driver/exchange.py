@@ -23,7 +23,7 @@ import ssl
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, NoReturn
@@ -36,8 +36,9 @@ from .._util.process import Mark, mark_process
 from ..errors import ConnectionInterruptedError, ForkedConnectionError, ReturnConnectionToPoolError
 from . import statements as _statements
 from .block import Block
-from .commands import COM_QUERY, LARGEST_STATEMENT, Command, pack_all, pack_header
+from .commands import COM_QUERY, LARGEST_STATEMENT, pack_header
 from .deadline import within
+from .pipeline import outcomes, pipeline
 from .pymysql_names import PyMySQLConnection
 from .reader import Source, read_result
 from .results import WireResult
@@ -80,6 +81,7 @@ class WireConnection(PyMySQLConnection):
     _marks = NOTHING  # what this lease may have done to the session
     _reads_fast = True  # results come through `_reader`
     _tracked = False  # the server reports session state changes
+    _role: bytes | None = None  # what SET ROLE says to have the roles that the login gave; None: the server has none
     _error_args: tuple[Any, ...] = ()  # of the last error packet
     _slot: Usage | None = None  # of the lease; None outside a pool
     block: Block | None = None  # the transaction block that is open
@@ -324,40 +326,9 @@ class WireConnection(PyMySQLConnection):
             shared = contexts.setdefault(key, SharedContext(super()._create_ssl_ctx(sslp)))
         return shared
 
-    # -- what the pool itself says -------------------------------------------------------------------------
-
     within = within
-
-    def pipeline(self, commands: Sequence[Command]) -> None:
-        """Send `commands` in one go and read all their replies, in order. The first error packet is raised.
-
-        Every reply is read even when one is an error, so the wire is quiet afterwards.
-        """
-        exchange = self._exchange
-        if exchange is None or self._sock is None:
-            self._refuse_closed()
-        if not exchange.acquire(False):
-            self._refuse_interrupted()
-        self._exchange = None  # no single reply ends it
-        self._effect = STATE
-        self._result = None
-        self._write_bytes(pack_all(commands))
-        failure: err.MySQLError | None = None
-        for _ in commands:
-            self._next_seq_id = 1
-            try:
-                self._read_query_result()
-                while self._result.has_next:
-                    self._read_query_result()
-            except err.MySQLError as error:
-                if self._sock is None:
-                    raise
-                failure = failure or error
-        self._result = None
-        self._exchange = exchange
-        exchange.release()
-        if failure is not None:
-            raise failure
+    outcomes = outcomes
+    pipeline = pipeline
 
 
 def is_between_commands(connection: WireConnection) -> bool:

@@ -27,7 +27,7 @@ from .deadline import remaining
 from .exchange import WireConnection
 from .reader import Source
 from .results import AbandonedResult
-from .session_state import AUTOCOMMIT_STATUS
+from .session_state import AUTOCOMMIT_STATUS, IN_TRANSACTION
 from .statements import NOTHING, STATE
 
 _SHORT = 512  # bytes; more than an OK packet has
@@ -41,7 +41,17 @@ class Wire:
     reset. So a true answer means: dead.
     """
 
-    __slots__ = ("_attributes", "_timeout", "attributes", "autocommit_status", "exchange", "readable", "sock")
+    __slots__ = (
+        "_attributes",
+        "_beginning",
+        "_converters",
+        "_timeout",
+        "attributes",
+        "autocommit_status",
+        "exchange",
+        "readable",
+        "sock",
+    )
 
     def __init__(self, connection: WireConnection, converters: dict[str, Any]) -> None:
         """Take the session out of `connection`, which is left without one.
@@ -50,55 +60,75 @@ class Wire:
             converters: those that the pool's connections share, as far as they are the same; filled here.
         """
         attributes, connection.__dict__ = connection.__dict__, {}
+        self._converters = converters
         self.sock: Any = attributes["_sock"]
         self.exchange: threading.Lock = attributes["_exchange"]
+        self._timeout: float | None = attributes["_read_timeout"]
+        self.readable = _readable(self.sock)
+        self._keep(attributes)
+        self._beginning = attributes
+
+    def _keep(self, attributes: dict[str, Any]) -> None:
+        """These attributes are what a new handle shows."""
         for name in ("decoders", "encoders"):
-            own = attributes.pop(name)
-            shared = converters.setdefault(name, own)
-            attributes[f"_pristine_{name}"] = shared if shared == own else own
+            own = attributes.pop(name, None)
+            if own is not None:
+                shared = self._converters.setdefault(name, own)
+                attributes[f"_pristine_{name}"] = shared if shared == own else own
         attributes["_result"] = None
         attributes.pop("_error_args", None)
         attributes["_marks"] = NOTHING
         attributes["_effect"] = NOTHING
         attributes["_live"] = True  # the handle has not been given back
         attributes.setdefault("_tracked", False)
-        self._timeout: float | None = attributes["_read_timeout"]
+        attributes.setdefault("_role", None)
         self.sock.settimeout(self._timeout)
         attributes["_current_timeout"] = self._timeout
         self._attributes = attributes
         # The attributes of a new handle onto this session. Not a method, which would cost a call at every borrow.
         self.attributes: Callable[[], dict[str, Any]] = attributes.copy
         self.autocommit_status: int = attributes["server_status"] & AUTOCOMMIT_STATUS
-        self.readable = _readable(self.sock)
+
+    def lend_for_set_up(self, handle: WireConnection) -> WireConnection:
+        """Make `handle`, which is nothing yet, a handle with the attributes that the session had when it was new."""
+        handle.__dict__ = {**self._beginning, "server_status": self._attributes["server_status"], "_slot": None}
+        return handle
+
+    def adopt(self, handle: WireConnection) -> None:
+        """The set-up by `handle` is done: what its attributes are now, those of later handles will be."""
+        attributes, handle.__dict__ = handle.__dict__, {}
+        del attributes["_slot"]
+        self._keep(attributes)
 
     def is_quiet(self, attributes: Mapping[str, Any]) -> bool:
         """Whether the handle with these attributes is at a command boundary. If so, takes the exchange lock.
 
         With the lock taken no thread that still holds the handle can begin an exchange.
         """
-        source = attributes.get("_rfile")
-        if type(source) is Source and source.position != len(source.buffer):
-            return False  # something came that nobody asked for
+        if has_unread(attributes):
+            return False
         return attributes.get("_sock") is self.sock and self.exchange.acquire(False)
 
     def marks_left(self, attributes: Mapping[str, Any]) -> int:
         """The marks of a handle that is dead by now; STATE where they do not tell all that it did to the session."""
-        source = attributes["_rfile"]
         if (
             not self.exchange.locked()
             and attributes["_sock"] is self.sock
             and attributes["server_status"] & AUTOCOMMIT_STATUS == self.autocommit_status
             and attributes["_current_timeout"] == self._timeout
-            and (type(source) is not Source or source.position == len(source.buffer))
+            and not has_unread(attributes)
         ):
             marks: int = attributes["_marks"]
             if not marks or attributes["_tracked"]:
                 return marks
         return STATE
 
-    def run(self, statement: bytes, deadline: float) -> None:
+    def run(self, statement: bytes, deadline: float) -> bool:
         """Run a short statement that has no result, on a quiet session: as `pipeline` does within `deadline`, in a
         fifth of the steps. Where autocommit is off, most returns need it.
+
+        Returns:
+            Whether the reply tells of nothing that the statement left: no transaction, no warnings.
 
         Raises:
             Exception: it did not work; the session is in no known state.
@@ -122,6 +152,8 @@ class Wire:
         if missing or reply[3:5] != b"\1\0":  # the packet's number, OK
             raise err.InternalError(f"the reply to {statement!r} is {reply!r}")
         self.exchange.release()
+        # No affected rows, no insert id, the status flags (2 bytes), no warnings (2 bytes).
+        return reply[5:7] == b"\0\0" and not reply[7] & IN_TRANSACTION and reply[9:11] == b"\0\0"
 
     def borrow_privately(self, attributes: dict[str, Any] | None = None) -> WireConnection:
         """A handle for the pool's own exchanges; `take_back` ends it."""
@@ -183,6 +215,12 @@ def _readable(sock: Any) -> Callable[[float], Any]:
         poll.register(sock, select.POLLIN)
         return poll.poll
     return lambda timeout: select.select([sock], [], [], timeout / 1000)[0]
+
+
+def has_unread(attributes: Mapping[str, Any]) -> bool:
+    """Whether something came from the server that nobody asked for."""
+    source = attributes.get("_rfile")
+    return type(source) is Source and source.position != len(source.buffer)
 
 
 def is_open(attributes: Mapping[str, Any]) -> bool:

@@ -121,8 +121,8 @@ class Connection(MysqlclientNames):
     @property
     def can_pipeline(self) -> bool:
         """Whether its server is known to take several commands in one go."""
-        baseline = self._pool._connector.baseline if self._pool is not None else None
-        return baseline is not None and bool(baseline.pipelines) and self.open
+        recipe = self._pool._connector.recipe if self._pool is not None else None
+        return recipe is not None and recipe.pipelines and self.open
 
     def take_out(self) -> dict[str, Any]:
         """The attributes of the session, whose lease has ended in this one step (Invariant 7).
@@ -393,6 +393,14 @@ def new_lease(pool: ConnectionPool) -> Connection:
     if HAS_GIL:
         lease._untouched = None
     return lease
+
+
+def standalone() -> Connection:
+    """A connection of no pool that has no session yet: what `on_connect` is called with, once it has one."""
+    connection = Connection.__new__(Connection)
+    connection._pool = None
+    connection._slot = None
+    return connection
 
 
 def ready_lease(slot: Slot) -> UntouchedConnection:

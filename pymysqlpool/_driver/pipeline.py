@@ -1,0 +1,61 @@
+"""What the pool itself says to a session: several commands in one go, all their replies read.
+
+Never: says anything of its own accord, decides what follows from a reply, sends a local file: none of these commands
+asks for one.
+
+An error packet is one reply like any other here: all of them are read, so the wire is quiet afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pymysql import err
+
+from .commands import Command, pack_all
+from .statements import STATE
+
+
+def outcomes(connection: Any, commands: Sequence[Command]) -> list[Any]:
+    """Send `commands` and read all their replies, in order: for each its last result, or the error packet raised.
+
+    Raises:
+        pymysql.err.MySQLError: the connection was lost.
+    """
+    exchange = connection._exchange
+    if exchange is None or connection._sock is None:
+        connection._refuse_closed()
+    if not exchange.acquire(False):
+        connection._refuse_interrupted()
+    connection._exchange = None  # no single reply ends it
+    connection._effect = STATE
+    connection._result = None
+    serves_files, connection._local_infile = connection._local_infile, False  # PyMySQL then raises RuntimeError
+    connection._write_bytes(pack_all(commands))
+    replies: list[Any] = []
+    for _ in commands:
+        connection._next_seq_id = 1
+        try:
+            connection._read_query_result()
+            while connection._result.has_next:
+                connection._read_query_result()
+            replies.append(connection._result)
+        except err.MySQLError as error:
+            if connection._sock is None:
+                raise
+            replies.append(error)
+    connection._result = None
+    connection._local_infile = serves_files
+    connection._exchange = exchange
+    exchange.release()
+    return replies
+
+
+def pipeline(connection: Any, commands: Sequence[Command]) -> list[Any]:
+    """As `outcomes`; the first error packet is raised when all replies are read."""
+    replies = outcomes(connection, commands)
+    for reply in replies:
+        if isinstance(reply, err.MySQLError):
+            raise reply
+    return replies

@@ -1,0 +1,260 @@
+"""What makes a session one that this pool lends: the recipe.
+
+A list of steps, said by the same code to a session that is new and to one that was used (Invariant 21). The order is
+PyMySQL's, see `pymysql.connections.Connection.connect`:
+
+    1. of a used session only: ROLLBACK where a transaction may be open, COM_RESET_CONNECTION, the database, the role
+    2. SET NAMES, sql_mode, and the session trackers that this package reads
+    3. init_command
+    4. autocommit
+    5. on_connect
+    6. ROLLBACK, if any of these has left a transaction open: a session is lent at a clean boundary
+
+Owns: the steps, what a server can do of them, the role that a login gives. Never: decides when a session is reset,
+or what a statement may have done to it.
+
+What COM_RESET_CONNECTION keeps, measured on MariaDB 10.11 and MySQL 9 (`tests/core/test_what_a_reset_keeps.py`):
+
+* the current database: said again, and where the pool has none it is asked, since no statement takes it away;
+* the active roles: said again, as the login gave them;
+* a prepared XA branch of MariaDB, whose session is of no use after a reset (a later statement can crash the
+  server). Such a session says that a transaction is open, and refuses the ROLLBACK; so nothing that may touch a
+  table is sent before the reply to that ROLLBACK is known.
+
+Everything else that a session shows it forgets, so 2 to 5 follow.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pymysql import err
+from pymysql.constants import COMMAND
+
+from ..settings import Settings
+from .commands import COM_RESET_CONNECTION, Command
+from .exchange import WireConnection, is_between_commands
+from .session_state import IN_TRANSACTION
+from .statements import TRANSACTION
+from .wire import Wire, has_unread
+
+_TRACKING = "session_track_state_change = 1"
+_ROLLBACK: Command = (COMMAND.COM_QUERY, b"ROLLBACK")
+_WHICH_ROLE: Command = (COMMAND.COM_QUERY, b"SELECT CURRENT_ROLE()")
+_WHICH_DATABASE: Command = (COMMAND.COM_QUERY, b"SELECT DATABASE()")
+_WHICH_INSERT_ID: Command = (COMMAND.COM_QUERY, b"SELECT LAST_INSERT_ID()")
+
+
+class Recipe:
+    """How a pool's sessions are set up. Made with the first connection, which shows what the server can do.
+
+    Attributes:
+        can_reset: the server knows COM_RESET_CONNECTION.
+        tracks: it reports changes of the session state.
+        pipelines: it takes several commands in one go.
+        autocommit: whether it is on in a session that is lent; known when the first one is ready.
+        database: the pool's database, None if it has none.
+        small_undo: the statement that undoes a changed autocommit and LAST_INSERT_ID(), None where only a reset does.
+    """
+
+    __slots__ = (
+        "_can_combine",
+        "_handle",
+        "_has_roles",
+        "_init_command",
+        "_is_known",
+        "_names",
+        "_on_connect",
+        "_sql_mode",
+        "_wanted_autocommit",
+        "autocommit",
+        "can_reset",
+        "database",
+        "pipelines",
+        "small_undo",
+        "tracks",
+    )
+
+    def __init__(self, connection: WireConnection, settings: Settings, handle: Callable[[], WireConnection]) -> None:
+        """Read the server's abilities from the greeting in `connection`, which is logged in but not set up.
+
+        Args:
+            handle: makes the connection object that `on_connect` is called with.
+        """
+        version, is_mariadb = server_version(connection.server_version)
+        self.can_reset = version >= ((10, 2, 4) if is_mariadb else (5, 7, 3))
+        self.tracks = version >= ((10, 2, 2) if is_mariadb else (5, 7, 4))
+        pipelines = settings.pipeline_reset
+        self.pipelines = pipelines if pipelines is not None else (is_mariadb or version >= (8, 0))
+        self._has_roles = version >= ((10, 0, 5) if is_mariadb else (8, 0))
+        self._can_combine = True
+        self._is_known = False
+        self._handle = handle
+        self._on_connect = settings.on_connect
+        self._wanted_autocommit: bool | None = connection.autocommit_mode
+        self.autocommit = False
+        self.small_undo: bytes | None = None
+        database = connection.db
+        self.database: bytes | None = database.encode() if isinstance(database, str) else database
+        init_command = connection.init_command
+        self._init_command: bytes | None = init_command.encode(connection.encoding) if init_command else None
+        self._names = f"NAMES {connection.charset}"
+        if connection.collation:
+            self._names += f" COLLATE {connection.collation}"
+        self._sql_mode = None if connection.sql_mode is None else f"sql_mode = {connection.escape(connection.sql_mode)}"
+
+    # -- a new session -------------------------------------------------------------------------------------
+
+    def set_up(self, connection: WireConnection) -> None:
+        """Steps 2 to 4 of a session that is logged in: one round trip, three more for a pool's first.
+
+        Raises:
+            pymysql.err.MySQLError: a step was refused.
+        """
+        if not self._is_known:
+            self._learn(connection)
+        question = [_WHICH_ROLE] if self._has_roles else []
+        results = self._say(connection, [*question, *self._basics(), *self._rest()])
+        if self._has_roles:
+            connection._role = _role_in(results[0])
+        connection._tracked = self.tracks
+
+    def finish(self, wire: Wire, deadline: float, status: int) -> None:
+        """Steps 5 and 6, on a session whose last reply had this `status`; both are for few pools."""
+        if self._on_connect is not None:
+            connection = wire.lend_for_set_up(self._handle())
+            with connection.within(deadline):
+                self._on_connect(connection)
+                if connection._sock is not wire.sock or not is_between_commands(connection):
+                    raise err.InterfaceError(0, "on_connect left the connection in the middle of an exchange")
+                self._leave_no_transaction(connection)
+            status = connection.server_status
+            wire.adopt(connection)
+        elif status & IN_TRANSACTION:
+            connection = wire.borrow_privately()
+            with connection.within(deadline):
+                self._leave_no_transaction(connection)
+            wire.take_back(connection)
+        if not self._is_known:
+            self._know(wire, deadline)
+
+    def _learn(self, connection: WireConnection) -> None:
+        """Find out what the server, or a proxy in front of it, understands. What it refuses is not said again.
+
+        The error numbers differ (1193, 1064, 1105, 1227 ...), so the number is no part of the answer.
+        """
+        (tracking,) = connection.outcomes(self._basics()) if self.tracks else (None,)
+        if isinstance(tracking, Exception):
+            self.tracks = False
+        if not self.tracks:
+            (combined,) = connection.outcomes(self._basics())
+            self._can_combine = not isinstance(combined, Exception)
+        if self._has_roles:
+            (role,) = connection.outcomes([_WHICH_ROLE])
+            self._has_roles = not isinstance(role, Exception) and bool(role.rows)
+
+    def _know(self, wire: Wire, deadline: float) -> None:
+        """The first session is ready to be lent: note what all of them look like."""
+        self.autocommit = bool(wire.autocommit_status)
+        forget_id = "last_insert_id = 0"
+        if self._on_connect is not None or self._init_command is not None:
+            connection = wire.borrow_privately()
+            with connection.within(deadline):
+                (inserted,) = connection.outcomes([_WHICH_INSERT_ID])
+            wire.take_back(connection)
+            if isinstance(inserted, Exception) or inserted.rows != ((0,),):
+                forget_id = ""
+        if forget_id:
+            self.small_undo = f"SET {forget_id}, autocommit = {self.autocommit:d}".encode()
+        self._is_known = True
+
+    # -- a used session ------------------------------------------------------------------------------------
+
+    def renew(self, wire: Wire, attributes: dict[str, Any], deadline: float) -> None:
+        """All steps, on a session that was used; `attributes` are those of its last handle.
+
+        One round trip, and one more each for a transaction that may be open with an init_command, and for on_connect
+        what it says itself.
+
+        Raises:
+            pymysql.err.MySQLError: the session cannot be made as new, or is in no known state.
+        """
+        in_transaction = attributes["_marks"] & TRANSACTION
+        first: list[Command] = [_ROLLBACK] if in_transaction else []
+        first.append((COM_RESET_CONNECTION, b""))
+        first.append((COMMAND.COM_INIT_DB, self.database) if self.database is not None else _WHICH_DATABASE)
+        if attributes["_role"] is not None:
+            first.append((COMMAND.COM_QUERY, b"SET ROLE " + attributes["_role"]))
+        first += self._basics()
+        rest = self._rest()
+        connection = wire.lend_for_set_up(WireConnection.__new__(WireConnection))
+        with connection.within(deadline):
+            results = self._say(connection, first if in_transaction else [*first, *rest])
+            if in_transaction and rest:
+                self._say(connection, rest)
+            if self.database is None and results[1 + bool(in_transaction)].rows != ((None,),):
+                raise err.InternalError("the session is in a database, the pool's are in none")
+        if has_unread(connection.__dict__):
+            raise err.InternalError("the server sent more replies than there were commands")
+        status = connection.server_status
+        wire.take_back(connection)
+        self.finish(wire, deadline, status)
+
+    # -- the steps -----------------------------------------------------------------------------------------
+
+    def _basics(self) -> list[Command]:
+        """SET NAMES, sql_mode, trackers, and autocommit if no init_command comes before it. None touches a table."""
+        settings = [self._names]
+        if self._sql_mode is not None:
+            settings.append(self._sql_mode)
+        if self._init_command is None and self._wanted_autocommit is not None:
+            settings.append(f"autocommit = {self._wanted_autocommit:d}")
+        if self.tracks:
+            settings.append(_TRACKING)
+        if self._can_combine:
+            settings = [", ".join(settings)]  # each would cost a statement of its own
+        return [(COMMAND.COM_QUERY, f"SET {setting}".encode()) for setting in settings]
+
+    def _rest(self) -> list[Command]:
+        if self._init_command is None:
+            return []
+        commands: list[Command] = [(COMMAND.COM_QUERY, self._init_command)]
+        settings = [] if self._wanted_autocommit is None else [f"autocommit = {self._wanted_autocommit:d}"]
+        settings += [_TRACKING] if self.tracks else []  # which init_command may have switched off
+        if settings:
+            commands.append((COMMAND.COM_QUERY, f"SET {', '.join(settings)}".encode()))
+        return commands
+
+    def _say(self, connection: WireConnection, commands: Sequence[Command]) -> list[Any]:
+        if self.pipelines:
+            return connection.pipeline(commands)
+        return [result for command in commands for result in connection.pipeline([command])]
+
+    def _leave_no_transaction(self, connection: WireConnection) -> None:
+        if connection.server_status & IN_TRANSACTION or connection._marks & TRANSACTION:
+            connection.pipeline([_ROLLBACK])
+            if connection.server_status & IN_TRANSACTION:
+                raise err.InternalError("the set-up of the session leaves a transaction open, which no ROLLBACK ends")
+
+
+def _role_in(result: Any) -> bytes | None:
+    """What SET ROLE has to say, from the answer to CURRENT_ROLE(): MariaDB gives a name or NULL, MySQL gives NONE or a
+    list of quoted names."""
+    rows = result.rows
+    if not rows:
+        return None
+    role = rows[0][0]
+    if role is None or role == "NONE":
+        return b"NONE"
+    text: str = role if isinstance(role, str) else role.decode()
+    return text.encode() if text.startswith("`") else b"`" + text.encode().replace(b"`", b"``") + b"`"
+
+
+def server_version(text: str) -> tuple[tuple[int, ...], bool]:
+    """The numbers of a greeting's version, and whether it is MariaDB's (which may say "5.5.5-10.11.6-MariaDB")."""
+    is_mariadb = "mariadb" in text.lower()
+    if is_mariadb and text.startswith("5.5.5-"):
+        text = text.removeprefix("5.5.5-")
+    return tuple(int(number) for number in re.findall(r"\d+", text)[:3]), is_mariadb
