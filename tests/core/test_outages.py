@@ -357,7 +357,7 @@ def test_what_finishes_connecting_after_the_pool_was_closed_is_not_lent(make_poo
 def test_a_caller_whose_time_runs_out_while_it_connects_is_no_news_of_the_server(
     make_pool: MakePool, proxy: Proxy
 ) -> None:
-    """It had waited in the queue for most of its time; nobody else is held back for it."""
+    """Invariant 22. It had waited in the queue for most of its time; nobody else is held back for it."""
     pool = make_pool(port=proxy.port, size=1, maxsize=1, pre_create_num=1)
     held = pool.get_connection()
     began = time.monotonic()

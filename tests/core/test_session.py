@@ -1,4 +1,4 @@
-"""Nothing crosses from one borrower to the next (Invariant 8), shown by comparing with a brand-new connection."""
+"""Nothing crosses from one borrower to the next (Invariants 8 and 21): compared with a brand-new connection."""
 
 from __future__ import annotations
 

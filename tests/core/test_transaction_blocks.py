@@ -1,4 +1,4 @@
-"""All of a transaction block is kept or nothing, whatever ends its transaction, and whatever stands inside it."""
+"""All of a transaction block is kept or nothing, whatever ends it and whatever stands inside it (Invariant 23)."""
 
 from __future__ import annotations
 
