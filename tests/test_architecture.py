@@ -33,6 +33,8 @@ FLOORS = (
     {"_web"},
     {"wsgi", "asgi", "testing", "otel"},
     {"pytest_plugin"},
+    {"_cli"},
+    {"__main__"},
 )
 FLOOR_OF = {name: level for level, names in enumerate(FLOORS) for name in names}
 
