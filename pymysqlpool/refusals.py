@@ -14,7 +14,7 @@ from time import monotonic
 
 from ._util.lock import new_lock
 from ._util.log import logger
-from .errors import GetConnectionFromPoolError, PoolUnavailable
+from .errors import PoolUnavailable
 
 INTERVAL = 1.0  # seconds between two lines about the same pool
 
@@ -29,13 +29,13 @@ class RefusalLog:
     def note(
         self,
         request: str,
-        error: GetConnectionFromPoolError,
+        error: BaseException,
         *,
         log: logging.Logger = logger,
         level: int = logging.WARNING,
     ) -> None:
         """`request` has been answered 503 because of `error`: a line in `log`, or one more for the next line."""
-        about = error.pool, isinstance(error, PoolUnavailable)
+        about = getattr(error, "pool", ""), isinstance(error, PoolUnavailable)
         now = monotonic()
         with self._lock:
             last, untold = self._said.get(about, (None, 0))

@@ -16,12 +16,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, Warning
+from django.core.checks import CheckMessage, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from . import options, server
 from .base import DatabaseWrapper
+from .validation import pool_errors
 
 
 def check_options(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
@@ -46,20 +47,10 @@ def _of_alias(alias: str, wrapper: DatabaseWrapper) -> list[CheckMessage]:
         ]
     if not wanted:
         return []
-    found: list[CheckMessage] = []
-    try:
-        understood = options.read(alias, wanted, bool(wrapper.settings_dict["CONN_HEALTH_CHECKS"]))
-        options.check(alias, understood, wrapper.get_connection_params())
-    except ImproperlyConfigured as error:
-        return [Error(str(error), id="pymysqlpool.E001")]
-    if wrapper.settings_dict["CONN_MAX_AGE"] != 0:
-        found.append(
-            Error(
-                f"DATABASES[{alias!r}]: Pooling doesn't support persistent connections.",
-                hint="Remove CONN_MAX_AGE; the pool's max_lifetime says how long a connection lives.",
-                id="pymysqlpool.E002",
-            )
-        )
+    found = pool_errors(wrapper)
+    if found:
+        return found
+    understood = options.read(alias, wanted, bool(wrapper.settings_dict["CONN_HEALTH_CHECKS"]))
     if understood.core.get("max_waiting") == 0:
         found.append(
             Warning(
@@ -81,6 +72,8 @@ def check_server(app_configs: Any = None, databases: Sequence[str] | None = None
     except ImproperlyConfigured:
         return []  # E001 has said it
     for alias, understood in pooled.items():
+        if pool_errors(connections[alias]):
+            continue  # E001 and E002 are reported, and no connection can be had
         it = server.ask(alias)
         limits[it.identity] = it.max_connections
         wanted[it.identity] = wanted.get(it.identity, 0) + understood.core["maxsize"] * server.processes()

@@ -33,6 +33,7 @@ from pymysqlpool.settings import OPTION_NAMES, Settings, split
 
 # What Django documents for PostgreSQL, where the word is another. `timeout`, `max_waiting` and `max_idle` are the same.
 SYNONYMS = {"min_size": "size", "max_size": "maxsize", "max_lifetime": "con_lifetime"}
+MYSQLCLIENTS = frozenset({"ssl_mode", "multi_statements", "auth_plugin"})  # not PyMySQL's
 OWN_NAMES = frozenset({"release", "reuse_policy"})
 ALLOWED = OPTION_NAMES | SYNONYMS.keys() | OWN_NAMES
 
@@ -51,11 +52,12 @@ class PoolOptions:
 
     Attributes:
         core: arguments for `pymysqlpool.ConnectionPool`.
-        early: give a connection back after each query outside a transaction, not at the end of the request.
+        release_after_transaction: give a connection back after each query outside a transaction, not at the end of the
+            request.
     """
 
     core: Mapping[str, Any]
-    early: bool
+    release_after_transaction: bool
 
 
 def read(alias: str, given: Any, health_checks: bool) -> PoolOptions:
@@ -84,20 +86,46 @@ def read(alias: str, given: Any, health_checks: bool) -> PoolOptions:
     core.setdefault("name", alias)
     core.setdefault("timeout", TIMEOUT)
     core.setdefault("pre_ping", health_checks)
-    return PoolOptions(core, early=release == "transaction")
+    return PoolOptions(core, release_after_transaction=release == "transaction")
 
 
 def check(alias: str, options: PoolOptions, connect_args: Mapping[str, Any]) -> None:
     """Ask the core whether it would make a pool of this, without making one.
 
     Raises:
-        ImproperlyConfigured: it would not.
+        ImproperlyConfigured: it would not. The message says whether a value outside or inside of `pool` is the cause.
     """
+    misplaced = sorted((set(connect_args) & ALLOWED) - {"autocommit"})
+    if misplaced:
+        raise ImproperlyConfigured(
+            f"DATABASES[{alias!r}]['OPTIONS'] has {', '.join(misplaced)}: a pool's option belongs into OPTIONS['pool']."
+        )
+    try:
+        split(connect_args)
+    except SettingsError as error:
+        hint = ""
+        if any(name in MYSQLCLIENTS for name in connect_args):
+            hint = " OPTIONS are those of pymysql.connect(), not mysqlclient's: ssl={'ca': ...} instead of ssl_mode."
+        what = str(error).partition("; the pool's options are")[0]
+        raise ImproperlyConfigured(f"DATABASES[{alias!r}] cannot be used for a connection: {what}.{hint}") from error
     core = {name: value for name, value in options.core.items() if name not in OWN_NAMES}
     try:
         split({**connect_args, **core})
     except SettingsError as error:
         _refuse(alias, f"cannot be used: {error}", error)
+
+
+def refuse_persistent(alias: str, max_age: float | None) -> None:
+    """A pooled connection goes back at the end of a request, so CONN_MAX_AGE has no meaning.
+
+    Raises:
+        ImproperlyConfigured: `max_age`, CONN_MAX_AGE in seconds, is not 0.
+    """
+    if max_age != 0:
+        raise ImproperlyConfigured(
+            f"DATABASES[{alias!r}]: Pooling doesn't support persistent connections. CONN_MAX_AGE is {max_age!r} and "
+            "must be 0 with OPTIONS['pool'], whose max_lifetime says how long a connection lives."
+        )
 
 
 def _add_sizes(core: dict[str, Any]) -> None:

@@ -6,7 +6,8 @@ which it was made, and keeps none alive.
 Why the alias alone is not enough: Django's test runner changes `settings_dict["NAME"]` in place, and a pool opened
 before would go on serving the production database. So a pool is found by what it was made from, and when an alias
 comes with something new, the idle connections of its older pools are closed: nothing blocks a DROP DATABASE, and
-nobody keeps connections that were made with a password that is no longer good.
+nobody keeps connections that were made with a password that is no longer good. The pools of an alias that was taken out
+of DATABASES at run time end when the next pool is made, or at `del connections[alias]` (see `aliases`).
 
 A forked child starts with no pools (Invariant 13): the parent's lock may be held by a thread that is not here.
 """
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 
 from pymysqlpool import ConnectionPool, PoolStats, SettingsError
 
@@ -36,7 +38,7 @@ _SETS_VARIABLES = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class PoolKey:
     """What a pool is made from; two that are equal can share one. Holds the password, so it is never printed."""
 
     params: Mapping[str, Any]  # arguments for PyMySQL
@@ -44,18 +46,18 @@ class Wish:
     pool: Any  # OPTIONS["pool"] as written
 
     def __repr__(self) -> str:
-        return "<Wish>"
+        return "<PoolKey>"
 
 
-class Lender:
+class PooledDatabase:
     """One pool, with what Django wants to know about the server behind it."""
 
-    __slots__ = ("early", "pool", "server_data", "sets_up", "wish")
+    __slots__ = ("alias", "is_listed", "key", "pool", "release_after_transaction", "server_data", "sets_up")
 
-    def __init__(self, alias: str, wish: Wish, health_checks: bool) -> None:
-        understood = options.read(alias, wish.pool, health_checks)
-        params = dict(wish.params)
-        setup = session_setup(params.get("init_command"), wish.isolation_level)
+    def __init__(self, alias: str, key: PoolKey, health_checks: bool) -> None:
+        understood = options.read(alias, key.pool, health_checks)
+        params = dict(key.params)
+        setup = session_setup(params.get("init_command"), key.isolation_level)
         self.sets_up = setup is not None  # if not, the wrapper sets each session up at checkout
         if setup is not None:
             params["init_command"] = setup
@@ -64,9 +66,11 @@ class Lender:
             self.pool = ConnectionPool(**params, **understood.core)
         except SettingsError as error:
             raise ImproperlyConfigured(f"DATABASES[{alias!r}]: {error}") from error
-        self.early = understood.early
+        self.release_after_transaction = understood.release_after_transaction
         self.server_data: dict[str, Any] | None = None
-        self.wish = wish
+        self.alias = alias
+        self.is_listed = alias in connections.settings  # in DATABASES; not so for `connection.copy()` and the like
+        self.key = key
 
 
 def session_setup(init_command: str | None, isolation_level: str | None) -> str | None:
@@ -91,41 +95,52 @@ class _Registry:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._lenders: dict[str, tuple[Lender, ...]] = {}  # replaced, never changed; guarded by _lock for writing
+        self._databases: dict[
+            str, tuple[PooledDatabase, ...]
+        ] = {}  # replaced, never changed; guarded by _lock for writing
 
-    def find(self, alias: str, wish: Wish) -> Lender | None:
-        for lender in self._lenders.get(alias, ()):
-            if lender.wish == wish:
-                return lender
+    def find(self, alias: str, key: PoolKey) -> PooledDatabase | None:
+        for database in self._databases.get(alias, ()):
+            if database.key == key:
+                return database
         return None
 
-    def add(self, alias: str, wish: Wish, health_checks: bool) -> Lender:
-        """The lender for `wish`: a new one, unless another thread was faster."""
-        new = Lender(alias, wish, health_checks)
+    def add(self, alias: str, key: PoolKey, health_checks: bool) -> PooledDatabase:
+        """The database for `key`: a new one, unless another thread was faster."""
+        new = PooledDatabase(alias, key, health_checks)
         with self._lock:
-            found = self.find(alias, wish)
+            found = self.find(alias, key)
             if found is not None:
                 return found
-            older = self._lenders.get(alias, ())
-            self._lenders[alias] = (new, *(lender for lender in older if lender.pool.stats().total))
-        for lender in older:
-            lender.pool.drain()
+            forgotten = [
+                one
+                for name, several in list(self._databases.items())
+                if name != alias and name not in connections.settings
+                for one in several
+                if one.is_listed
+            ]
+            for one in forgotten:
+                self._databases.pop(one.alias, None)
+            older = self._databases.get(alias, ())
+            self._databases[alias] = (new, *(database for database in older if database.pool.stats().total))
+        for database in (*older, *forgotten):
+            database.pool.drain()
         return new
 
     def remove(self, alias: str) -> None:
         with self._lock:
-            removed = self._lenders.pop(alias, ())
-        for lender in removed:
-            lender.pool.drain()
+            removed = self._databases.pop(alias, ())
+        for database in removed:
+            database.pool.drain()
 
     def all(self) -> dict[str, list[ConnectionPool]]:
-        return {alias: [lender.pool for lender in lenders] for alias, lenders in list(self._lenders.items())}
+        return {alias: [database.pool for database in databases] for alias, databases in list(self._databases.items())}
 
 
 _registries: dict[int, _Registry] = {}  # by process id
 
 
-def _here() -> _Registry:
+def _registry() -> _Registry:
     pid = os.getpid()
     registry = _registries.get(pid)
     if registry is None:
@@ -137,35 +152,35 @@ def _here() -> _Registry:
     return registry
 
 
-def lender(alias: str, wish: Wish) -> Lender | None:
-    """The lender for exactly this `wish`, if there is one yet."""
-    return _here().find(alias, wish)
+def find(alias: str, key: PoolKey) -> PooledDatabase | None:
+    """The pooled database for exactly this `key`, if there is one yet."""
+    return _registry().find(alias, key)
 
 
-def make_lender(alias: str, wish: Wish, health_checks: bool) -> Lender:
+def make(alias: str, key: PoolKey, health_checks: bool) -> PooledDatabase:
     """Make it, or take the one that another thread has made meanwhile. Opens no connection.
 
     Raises:
         ImproperlyConfigured: the options are no good.
     """
-    return _here().add(alias, wish, health_checks)
+    return _registry().add(alias, key, health_checks)
 
 
 def close(alias: str) -> None:
     """Close the idle connections of an alias now, and lent ones as they come home. The next query makes a new pool."""
-    _here().remove(alias)
+    _registry().remove(alias)
 
 
 def stats() -> dict[str, list[PoolStats]]:
     """The numbers of this process's pools, by alias; more than one where an alias had several settings."""
-    return {alias: [pool.stats() for pool in pools] for alias, pools in _here().all().items()}
+    return {alias: [pool.stats() for pool in pools] for alias, pools in _registry().all().items()}
 
 
-def _say_goodbye() -> None:
+def _close_at_exit() -> None:
     """At the end of the process, end the idle connections as the server wants it: with COM_QUIT."""
     registry = _registries.get(os.getpid())
     for alias in list(registry.all()) if registry is not None else ():
         close(alias)
 
 
-atexit.register(_say_goodbye)
+atexit.register(_close_at_exit)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from . import _mysqldb
-
-if TYPE_CHECKING:
-    from .base import DatabaseWrapper
 
 
 class _Quoted(bytes):
@@ -21,7 +18,7 @@ class _Quoted(bytes):
 
 
 class DatabaseSchemaEditor(_mysqldb.schema.DatabaseSchemaEditor):
-    connection: DatabaseWrapper
+    connection: Any  # the wrapper of this package, with hold() and let_go()
 
     def __enter__(self) -> Self:
         self.connection.hold()

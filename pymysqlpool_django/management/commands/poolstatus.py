@@ -54,7 +54,7 @@ class Command(BaseCommand):
 
     def _show_pool(self, alias: str, understood: options.PoolOptions) -> None:
         core = understood.core
-        release = "after each transaction" if understood.early else "at the end of the request"
+        release = "after each transaction" if understood.release_after_transaction else "at the end of the request"
         self.stdout.write(self.style.MIGRATE_HEADING(alias))
         self.stdout.write(f"  connections  {core['size']} at once, {core['maxsize']} at most, per process")
         self.stdout.write(f"  timeout      {core['timeout']} s")

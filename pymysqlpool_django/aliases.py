@@ -1,0 +1,47 @@
+"""When Django forgets a database, its pool ends.
+
+Django has no signal for `del connections[alias]`, and the wrapper that it drops is kept alive by circles of its own. So
+its `__delitem__` is wrapped once, when the backend is loaded: the wrapper of the calling thread gives its connection
+back, and the alias's pools are closed: idle connections now, those in use when they are given back. An alias that is
+still in DATABASES, or comes back, gets a new pool at its next query.
+
+That an alias was only taken out of `connections.databases` is noticed when the process makes its next pool (see
+`pools`).
+
+Never: touches a wrapper of another backend, or one in a transaction; looks into another thread.
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import Any, Protocol
+
+from django.utils.connection import BaseConnectionHandler
+
+from . import pools
+
+
+class _Wrapper(Protocol):
+    in_atomic_block: bool
+
+    def close(self) -> None: ...
+
+
+_delete = BaseConnectionHandler.__delitem__
+
+
+def close_pools_of_forgotten_aliases(kind: type[Any]) -> None:
+    """Wrap `__delitem__` of Django's connection handlers for wrappers of `kind`; for the first call only."""
+    if BaseConnectionHandler.__delitem__ is not _delete:
+        return
+
+    @wraps(_delete)
+    def delete(self: Any, alias: str) -> None:
+        wrapper: _Wrapper | None = getattr(self._connections, alias, None)
+        _delete(self, alias)
+        if isinstance(wrapper, kind):
+            pools.close(alias)
+            if not wrapper.in_atomic_block:
+                wrapper.close()
+
+    BaseConnectionHandler.__delitem__ = delete  # type: ignore[method-assign]

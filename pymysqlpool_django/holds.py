@@ -1,0 +1,119 @@
+"""Why may a borrowed connection not go back yet?
+
+Owns what a wrapper knows of one lease, the reasons that hold it, and which statements a session remembers. A lease ends
+when Django closes the connection; in a thread of an executor at the end of the piece of work for which it was borrowed;
+with `"release": "transaction"` as soon as no reason is left.
+
+Never: gives anything back; the wrapper asks `reasons()` at each event that may have ended one.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Protocol
+from weakref import WeakSet
+
+from pymysql.constants import SERVER_STATUS
+
+from .pools import PooledDatabase
+
+# Statements whose effect the same borrower may count on later.
+_REMEMBERED = ("SET", "USE", "LOCK", "PREPARE", "HANDLER", "CALL", "XA")
+
+
+class Hold(Enum):
+    """A reason why a connection may not go back yet."""
+
+    CODE = "hold(), a schema editor, or connecting is in progress"
+    TRANSACTION = "a transaction is open"
+    AUTOCOMMIT = "autocommit is off"
+    CURSOR = "a cursor is open"
+    CONSTRAINTS = "constraint checks are disabled"
+    THREADS = "threads share the wrapper"
+    SESSION = "the session was told something that a later statement may count on"
+
+
+class Ends(Enum):
+    """When a lease ends, at the latest when Django closes the connection."""
+
+    CLOSE = "close"  # then and not earlier
+    WORK = "work"  # at the end of the piece of work of an executor for which it was borrowed
+    FREE = "free"  # as soon as nothing holds it
+
+
+class Lease:
+    """One checkout, as its wrapper sees it.
+
+    Attributes:
+        database: what it was borrowed from.
+        process: the id of the process that borrowed it.
+        ends: see `Ends`; `WORK` becomes `FREE` at the end of the work.
+        cursors: the open ones, where the lease does not wait for Django's close.
+        constraints_off: constraint checks are disabled in this session.
+        remembers: a statement told the session something, see `is_remembered`.
+        autocommit_is_set, is_set_up: Django's next request for it, while it connects, has been met by the pool.
+    """
+
+    __slots__ = (
+        "autocommit_is_set",
+        "constraints_off",
+        "cursors",
+        "database",
+        "ends",
+        "is_set_up",
+        "process",
+        "remembers",
+    )
+
+    def __init__(self, database: PooledDatabase, process: int, ends: Ends) -> None:
+        self.database = database
+        self.process = process
+        self.ends = ends
+        self.cursors: WeakSet[Any] | None = None if ends is Ends.CLOSE else WeakSet()
+        self.constraints_off = False
+        self.remembers = False
+        self.autocommit_is_set = True
+        self.is_set_up = database.sets_up
+
+
+class Holder(Protocol):
+    """What the reasons need to know of a wrapper."""
+
+    connection: Any
+    in_atomic_block: bool
+    autocommit: bool
+    hold_count: int
+
+    @property
+    def allow_thread_sharing(self) -> bool: ...
+
+
+def reasons(wrapper: Holder, lease: Lease) -> set[Hold]:
+    """Why `lease`, which `wrapper` has, may not go back now. What the session remembers is not counted: only the
+    caller knows whether that matters."""
+    found = set()
+    if wrapper.hold_count:
+        found.add(Hold.CODE)
+    if wrapper.in_atomic_block or in_transaction(wrapper):
+        found.add(Hold.TRANSACTION)
+    if not wrapper.autocommit:
+        found.add(Hold.AUTOCOMMIT)
+    if lease.cursors:
+        found.add(Hold.CURSOR)
+    if lease.constraints_off:
+        found.add(Hold.CONSTRAINTS)
+    if wrapper.allow_thread_sharing:
+        found.add(Hold.THREADS)
+    return found
+
+
+def in_transaction(wrapper: Holder) -> bool:
+    """What the last reply said."""
+    status: int = getattr(wrapper.connection, "server_status", 0)
+    return bool(status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
+
+
+def is_remembered(query: Any) -> bool:
+    """Whether the session may keep what this statement does. Its values are not in the text yet."""
+    text = query.upper() if isinstance(query, str) else "@"
+    return text.lstrip().startswith(_REMEMBERED) or "@" in text or "GET_LOCK" in text or "TEMPORARY" in text

@@ -1,0 +1,84 @@
+"""503 with Retry-After for a request that failed because no database could be had at that moment.
+
+    MIDDLEWARE = ["pymysqlpool_django.middleware.UnavailableMiddleware", ...]  # first, so that it sees all others
+
+The pool was exhausted, the server is lost, full or starting, or it is a replica where a primary should be: the visitor
+is asked to come back, where Django would answer 500. A response that the site has made itself, by a view, an exception
+handler of another middleware or a `handler500` with a status of its own, is left as it is. The page is the template
+"503.html" where there is one, rendered without context, else a plain sentence.
+
+Never: asks the database, retries, or says "come back soon" for what will fail again (a login, SQL, a statement that is
+too large).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from inspect import iscoroutinefunction
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+from asgiref.sync import markcoroutinefunction
+from django.core.signals import got_request_exception
+from django.http import HttpRequest, HttpResponse
+from django.template import TemplateDoesNotExist, loader
+
+from pymysqlpool.failures import is_temporary
+from pymysqlpool.refusals import RefusalLog
+
+TEMPLATE = "503.html"
+_failures: WeakKeyDictionary[HttpRequest, BaseException] = WeakKeyDictionary()
+
+
+def _note(sender: Any, request: HttpRequest | None = None, **kwargs: Any) -> None:
+    """Django makes a 500 of the exception that is being handled."""
+    error = sys.exception()
+    if request is not None and error is not None and is_temporary(error):
+        _failures[request] = error
+
+
+class UnavailableMiddleware:
+    """Answers 503 where the database was not available; for synchronous and asynchronous sites."""
+
+    sync_capable = True
+    async_capable = True
+    retry_after = 1  # seconds, of the header
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self.get_response = get_response
+        self.is_async = iscoroutinefunction(get_response)
+        self._log = RefusalLog()
+        if self.is_async:
+            markcoroutinefunction(self)
+        # For what other middlewares and the rendering of a response raise: Django has made a 500 of it.
+        got_request_exception.connect(_note, dispatch_uid="pymysqlpool_django.middleware")
+
+    def __call__(self, request: HttpRequest) -> HttpResponse | Awaitable[HttpResponse]:
+        if self.is_async:
+            return self._answer(request)
+        return self._in_place_of(cast(HttpResponse, self.get_response(request)), request)
+
+    async def _answer(self, request: HttpRequest) -> HttpResponse:
+        return self._in_place_of(await self.get_response(request), request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """What a view raised, and no middleware inside of this one has answered."""
+        return self.unavailable(request, exception) if is_temporary(exception) else None
+
+    def _in_place_of(self, response: HttpResponse, request: HttpRequest) -> HttpResponse:
+        error = _failures.pop(request, None)
+        if error is None or response.status_code != 500:
+            return response
+        return self.unavailable(request, error)
+
+    def unavailable(self, request: HttpRequest, error: BaseException) -> HttpResponse:
+        """The response; to be overridden for another one."""
+        self._log.note(f"{request.method} {request.path}", error)
+        try:
+            page = loader.get_template(TEMPLATE).render()
+        except TemplateDoesNotExist:
+            page = "<h1>Service unavailable</h1><p>The site is busy. Please try again in a moment.</p>"
+        response = HttpResponse(page, status=503)
+        response["Retry-After"] = str(self.retry_after)
+        return response

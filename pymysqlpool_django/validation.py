@@ -1,0 +1,43 @@
+"""What Django's database checks say of an alias: `manage.py check --database`.
+
+With a pool that cannot be made, no connection can be had to look at the server, so the reason is all that is reported.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import apps
+from django.core.checks import CheckMessage, Error
+from django.core.exceptions import ImproperlyConfigured
+
+from . import options
+from ._mysqldb import validation
+
+
+class DatabaseValidation(validation.DatabaseValidation):
+    connection: Any
+
+    def check(self, **kwargs: Any) -> list[CheckMessage]:
+        errors = pool_errors(self.connection)
+        if not errors:
+            return list(super().check(**kwargs))
+        return [] if apps.is_installed("pymysqlpool_django") else errors  # its check of the settings reports them
+
+
+def pool_errors(wrapper: Any) -> list[CheckMessage]:
+    """Why no pool can be made for the alias of `wrapper`: E001, E002. Asks no server."""
+    settings = wrapper.settings_dict
+    wanted = settings["OPTIONS"].get("pool")
+    if not wanted:
+        return []
+    try:
+        understood = options.read(wrapper.alias, wanted, bool(settings["CONN_HEALTH_CHECKS"]))
+        options.check(wrapper.alias, understood, wrapper.get_connection_params())
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="pymysqlpool.E001")]
+    try:
+        options.refuse_persistent(wrapper.alias, settings["CONN_MAX_AGE"])
+    except ImproperlyConfigured as error:
+        return [Error(str(error), hint="Remove CONN_MAX_AGE.", id="pymysqlpool.E002")]
+    return []
