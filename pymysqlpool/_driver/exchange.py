@@ -23,18 +23,17 @@ import ssl
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, NoReturn
 
 from pymysql import err, protocol
-from pymysql.constants import COMMAND, CR
+from pymysql.constants import COMMAND, CR, SERVER_STATUS
 
 from .._util import callsite as borrower
 from .._util.process import Mark, mark_process
 from ..errors import ConnectionInterruptedError, ForkedConnectionError, ReturnConnectionToPoolError
-from . import statements as _statements
 from .block import Block
 from .commands import COM_QUERY, LARGEST_STATEMENT, pack_header
 from .deadline import within
@@ -43,7 +42,7 @@ from .pymysql_names import PyMySQLConnection
 from .reader import Source, read_result
 from .results import WireResult
 from .session_state import EFFECT_OF_COMMAND, IN_TRANSACTION, TELLING, marks_after
-from .statements import AUTOCOMMIT, NOTHING, STATE, TRANSACTION, WROTE
+from .statements import AUTOCOMMIT, NOTHING, STATE, TRANSACTION, WROTE, reader_for
 from .tls import SharedContext
 from .usage import Usage
 
@@ -51,7 +50,7 @@ CLIENT_SESSION_TRACK = 1 << 23
 # For so long after the server was heard, a look at the socket tells nothing new: news of its end is still on its way.
 TRUST = 20e-6  # seconds
 
-_read_statement = _statements.read
+_NO_BACKSLASH_ESCAPES = SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
 _thread = borrower.local
 
 
@@ -77,6 +76,7 @@ class WireConnection(PyMySQLConnection):
 
     _exchange: threading.Lock | None = None  # taken = in the middle of an exchange
     _fetch: threading.Lock | None = None  # taken = a thread is reading an unbuffered row
+    _read_statement: Callable[[bytes, int], int] = reader_for("", "").read  # until it is connected
     _effect = NOTHING  # what the statement being answered may do, from its text
     _marks = NOTHING  # what this lease may have done to the session
     _reads_fast = True  # results come through `_reader`
@@ -127,7 +127,7 @@ class WireConnection(PyMySQLConnection):
         if isinstance(sql, str):
             sql = sql.encode(self.encoding)
         if command == COM_QUERY:
-            effect = _read_statement(sql)
+            effect = self._read_statement(sql, self.server_status & _NO_BACKSLASH_ESCAPES)
             if slot is not None:
                 slot.queries += 1
         else:
@@ -299,6 +299,7 @@ class WireConnection(PyMySQLConnection):
         if self._establishing:
             return  # the pool's own set-up statement says it, together with all else
         super().set_character_set(charset, collation)
+        self._read_statement = reader_for(self.charset, self.server_version).read
         self._end_exchange()
 
     # -- connecting ----------------------------------------------------------------------------------------
@@ -312,6 +313,7 @@ class WireConnection(PyMySQLConnection):
         if self.block is not None:
             self.block.note_new_session()
         super().connect(sock)
+        self._read_statement = reader_for(self.charset, self.server_version).read
         if self._reads_fast and type(self._rfile) is not Source:
             self._rfile.close()
             self._rfile = Source(self._sock)

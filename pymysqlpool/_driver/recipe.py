@@ -26,7 +26,6 @@ Everything else that a session shows it forgets, so 2 to 5 follow.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,6 +35,7 @@ from pymysql.constants import COMMAND
 from ..settings import Settings
 from .commands import COM_RESET_CONNECTION, Command
 from .exchange import WireConnection, is_between_commands
+from .server_version import server_version
 from .session_state import IN_TRANSACTION
 from .statements import TRANSACTION
 from .wire import Wire, has_unread
@@ -250,11 +250,3 @@ def _role_in(result: Any) -> bytes | None:
         return b"NONE"
     text: str = role if isinstance(role, str) else role.decode()
     return text.encode() if text.startswith("`") else b"`" + text.encode().replace(b"`", b"``") + b"`"
-
-
-def server_version(text: str) -> tuple[tuple[int, ...], bool]:
-    """The numbers of a greeting's version, and whether it is MariaDB's (which may say "5.5.5-10.11.6-MariaDB")."""
-    is_mariadb = "mariadb" in text.lower()
-    if is_mariadb and text.startswith("5.5.5-"):
-        text = text.removeprefix("5.5.5-")
-    return tuple(int(number) for number in re.findall(r"\d+", text)[:3]), is_mariadb

@@ -1,22 +1,30 @@
 """What a statement may do to its session, read from its text, conservatively.
 
-`read(sql)` answers with the marks below. `NOTHING` means: whatever it does to the session, the server says so in its
-reply (transaction and autocommit in the status flags, LAST_INSERT_ID in the OK packet, variables, temporary tables
-and prepared statements in the session tracker). Everything that the reply cannot show, or that this file does not
-know to be harmless, is `STATE`: the session must be reset before somebody else gets it. A false alarm costs a round
-trip, a miss would cost somebody's privacy; so unknown is always `STATE`.
+Owns: the marks, and the short list of shapes of statements that are known to be harmless. Never: knows a connection,
+or how a text is cut into tokens (`lexer`).
 
-What no reading of the text can see is stored code behind a harmless name: a view or a trigger that calls
-GET_LOCK(), or a view whose function sets a user variable. `reset="always"` is for databases that have such.
+`Reader.read` answers with the marks below. `NOTHING` means: the text was understood to its last byte, and whatever it
+does to the session, the server says so in its reply (transaction and autocommit in the status flags, LAST_INSERT_ID in
+the OK packet, variables and prepared statements in the session tracker). Everything that the reply cannot show, or
+that this file does not know to be harmless, is `STATE`: the session must be reset before another borrower gets it. A
+false alarm costs a round trip, a miss would cost privacy; so unknown is always `STATE`.
+
+What no reading of the text can see is stored code behind a harmless name: a view or a trigger that calls GET_LOCK(), a
+column whose default is the next value of a sequence. `reset="always"` is for databases that have such.
 
 Sources: MySQL 9 Reference Manual, "SQL Statements" (15) and "Functions and Operators" (14); MariaDB Knowledge Base,
-"SQL Statements". This file knows SQL words and nothing of connections.
+"SQL Statements".
 """
 
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Final
+
+from .lexer import OPEN, OPEN_APART, VARIABLE, Bytes, Lexer, bytes_of
+from .native_functions import KEYWORDS, TYPES, native_functions
+from .server_version import server_version
 
 # The marks. Plain integers, not an IntFlag: they are combined on every statement, and IntFlag's operators are slow.
 NOTHING: Final = 0
@@ -27,125 +35,166 @@ DATABASE: Final = 8  # the current database may be another
 WROTE: Final = 32  # rows were changed in the open transaction; nothing to undo beyond that
 STATE: Final = 16  # anything else: only COM_RESET_CONNECTION brings it back
 
-# Statements whose effects the reply shows, or that have none on the session.
-_HARMLESS = frozenset(
-    b"select insert update delete replace with values table show describe desc explain analyze"
-    b" begin start commit rollback savepoint release do truncate rename load optimize check grant revoke".split()
+_UNTOLD: Final = -1  # by the skeleton; the text itself tells
+
+_LONGEST_READ: Final = 64 * 1024  # bytes; a longer statement is not read: a reset is cheap beside sending it
+_LONGEST_CUT: Final = 8 * 1024  # bytes, without its literals
+_CACHED_STATEMENTS: Final = 1024
+_CACHED_LENGTH: Final = 512  # bytes
+
+# Statements that are read token by token: their effects show in the reply, unless a token hides another one.
+_QUERIES = frozenset(b"select with values table show describe desc explain update delete insert replace do".split())
+# Those of whole statements, as tokens with a blank between them.
+_NAME = rb"(?:`|[a-z_\x80-\xff][\w$\x80-\xff]*)"
+_KIND_OF_TRANSACTION = rb"(?: with consistent snapshot| read only| read write)"
+_TRANSACTION_CONTROL = re.compile(
+    rb"begin(?: work)?"
+    rb"|start transaction(?:" + _KIND_OF_TRANSACTION + rb"(?: ," + _KIND_OF_TRANSACTION + rb")*)?"
+    rb"|(?:commit|rollback)(?: work)?(?: and(?: no)? chain)?(?: no release)?"
+    rb"|rollback(?: work)? to(?: savepoint)? " + _NAME + rb"|(?:release )?savepoint " + _NAME
 )
-_DEFINING = frozenset(b"create alter drop".split())
-
-# Words that may stand before a parenthesis without being a call of stored code: keywords and built-in functions
-# that read nothing of the session but its clock, character set and time zone, and change nothing.
-_SAFE_BEFORE_PARENTHESIS = frozenset(
-    (
-        b"select from where and or not in exists values value on using join as by over partition all any some"
-        b" when then else case between like set having limit offset union except intersect is null distinct"
-        b" key index unique primary references interval with recursive into check default xor div mod return"
-        b" cross inner left right natural outer straight_join order group rollup window rows range for of"
-        b" int integer tinyint smallint mediumint bigint decimal numeric float double char varchar binary varbinary"
-        b" datetime timestamp time date year bit enum text blob signed unsigned json"
-        b" count sum avg min max std stddev stddev_pop stddev_samp variance var_pop var_samp bit_and bit_or bit_xor"
-        b" group_concat json_arrayagg json_objectagg any_value"
-        b" row_number rank dense_rank percent_rank cume_dist ntile lag lead first_value last_value nth_value"
-        b" coalesce ifnull nullif if isnull greatest least cast convert strcmp field elt make_set export_set"
-        b" abs ceil ceiling floor round truncate sign sqrt pow power exp ln log log2 log10 pi rand crc32 conv"
-        b" sin cos tan cot asin acos atan atan2 degrees radians"
-        b" concat concat_ws substr substring substring_index mid left right length char_length character_length"
-        b" octet_length bit_length lower lcase upper ucase trim ltrim rtrim lpad rpad repeat replace reverse insert"
-        b" instr locate position space ascii ord hex unhex bin oct format quote soundex to_base64 from_base64"
-        b" regexp_like regexp_replace regexp_instr regexp_substr find_in_set weight_string match against"
-        b" now current_timestamp curdate current_date curtime current_time localtime localtimestamp sysdate"
-        b" utc_date utc_time utc_timestamp unix_timestamp from_unixtime date_add date_sub adddate subdate addtime"
-        b" subtime datediff timediff timestampadd timestampdiff date_format time_format str_to_date get_format"
-        b" makedate maketime day dayofmonth dayname dayofweek dayofyear month monthname quarter week weekday"
-        b" weekofyear yearweek hour minute second microsecond extract last_day to_days from_days to_seconds"
-        b" time_to_sec sec_to_time period_add period_diff convert_tz"
-        b" md5 sha sha1 sha2 aes_encrypt aes_decrypt random_bytes compress uncompress uuid uuid_to_bin bin_to_uuid"
-        b" uuid_short is_uuid inet_aton inet_ntoa inet6_aton inet6_ntoa is_ipv4 is_ipv6"
-        b" json_extract json_unquote json_object json_array json_contains json_contains_path json_keys json_length"
-        b" json_set json_insert json_replace json_remove json_merge_patch json_merge_preserve json_search json_type"
-        b" json_valid json_value json_quote json_table json_overlaps json_array_append json_array_insert"
-        b" json_depth json_pretty"
-        b" version database schema user current_user session_user system_user connection_id row_count found_rows"
-        b" charset collation coercibility sleep benchmark grouping is_used_lock is_free_lock"
-        b" st_astext st_asbinary st_asgeojson st_geomfromtext st_geomfromwkb st_x st_y st_distance"
-        b" st_distance_sphere st_contains st_within st_intersects st_srid st_makeenvelope point mbrcontains"
-    ).split()
+_SET_AUTOCOMMIT = re.compile(
+    rb"set (?:(?:session |local )?autocommit|@@(?:session\.|local\.)?autocommit) :?= (?:\?|on|off|true|false)"
 )
-
-_LEADING = re.compile(rb"(?:\s+|\(|--[ \t][^\n]*(?:\n|$)|\#[^\n]*(?:\n|$)|/\*(?![!M]).*?\*/)*([a-z_]+)", re.I | re.S)
-_OPAQUE = re.compile(rb"'[^']*'|\"[^\"]*\"|`[^`]*`|/\*.*?\*/|--[ \t][^\n]*|\#[^\n]*", re.S)
-_CALL = re.compile(rb"([\w$]+|`)\s*\((?!(?<=last_insert_id\()\))", re.I)
-_TARGET_LIST = re.compile(rb"\binto\s+(?:[\w$]+|`)(?:\s*\.\s*(?:[\w$]+|`))?\s*\(", re.I)
-_SET_AUTOCOMMIT = re.compile(rb"\s*set\s+(?:session\s+|@@)?autocommit\s*=\s*(?:[01]|on|off|true|false)\s*;?\s*$", re.I)
-_HIDDEN = (b"@", b";", b"(", b"/*!", b"/*M!")
-
-_STANDS_FOR = {b"'": b"?", b'"': b"`", b"`": b"`"}
-_NEXT_VALUE = re.compile(rb"\bvalue\s+for\b", re.I)  # MariaDB sequences: PREVIOUS VALUE FOR is session state
-
-_LONGEST_READ = 64 * 1024  # a longer statement is not read: a reset is cheap beside sending it
-_cache: dict[bytes, int] = {}
-_CACHED_STATEMENTS = 1024
-_CACHED_LENGTH = 512
-
-
-def read(sql: bytes) -> int:
-    """What `sql`, one COM_QUERY, may do to the session beyond what its reply will show."""
-    sql = bytes(sql)  # a bytearray when it comes from executemany()
-    known = _cache.get(sql)
-    if known is not None:
-        return known
-    effect = _read(sql)
-    if len(sql) <= _CACHED_LENGTH:
-        if len(_cache) >= _CACHED_STATEMENTS:
-            _cache.clear()
-        _cache[sql] = effect
-    return effect
+_USE = re.compile(rb"use " + _NAME)
+_LONGEST_SHAPE = 16  # tokens
+# Definitions of what is no temporary table. One that selects may do all that a SELECT may, and more.
+_DEFINITION = re.compile(
+    rb"(?:create(?: or replace)?(?: unique| fulltext| spatial)? (?:table|index)|alter(?: ignore)? table|truncate"
+    rb"|drop (?:table|index)) "
+)
+_MAKES_ROWS = frozenset((b"select", b"values", b"with"))
+# In a definition a name, not a call, stands before the parenthesis after these.
+_NAMES_FOLLOW = frozenset(b"table exists key index unique references on".split())
+# A common table expression, or the type in a CAST.
+_ALIASES_FOLLOW = frozenset(b"with recursive as".split())
+_PUNCTUATION = frozenset((*(bytes([byte]) for byte in b"-+*/%<>=!&|^~,()"), OPEN_APART))
+# Sequences: NEXT VALUE FOR and PREVIOUS VALUE FOR, and `s.nextval` where sql_mode is ORACLE.
+_SEQUENCES = frozenset(b"nextval currval lastval".split())
 
 
-def _read(sql: bytes) -> int:
-    leading = _LEADING.match(sql)
-    if leading is None:
-        return STATE
-    word = leading.group(1).lower()
-    if word == b"set":
-        return AUTOCOMMIT if _SET_AUTOCOMMIT.match(sql) else STATE
-    if word == b"use":
-        return STATE if b";" in sql.rstrip(b"; \t\r\n") else DATABASE
-    if word in _DEFINING:
-        return STATE if _defines_session_state(sql) else _hidden(sql)
-    if word not in _HARMLESS:
-        return STATE
-    effect = _hidden(sql)
-    if word in (b"insert", b"replace") and b"returning" in sql.lower():
-        effect |= INSERT_ID  # MariaDB: the reply is a result set, which carries no insert id
-    return effect
+class Reader:
+    """Reads the statements of the sessions that have one kind of character set, with one kind of server."""
 
+    def __init__(self, kind: Bytes, functions: frozenset[bytes], *, escapes: bool = True) -> None:
+        self._lexer = Lexer(kind, escapes=escapes)
+        self._functions = functions
+        self._effects: dict[bytes, int] = {}  # of texts; dicts are shared by threads, each step on them is atomic
+        self._skeletons: dict[bytes, int] = {}  # the same, of texts without their literals
+        self._unescaping = Reader(kind, functions, escapes=False) if escapes else self
 
-def _defines_session_state(sql: bytes) -> bool:
-    text = sql[:4096].lower()
-    return b"temporary" in text or b"database" in text or b"schema" in text
+    def read(self, text: bytes, no_escapes: int = 0) -> int:
+        """What `text`, one COM_QUERY, may do to the session beyond what its reply will show.
 
+        `no_escapes`: true when the last reply's status said NO_BACKSLASH_ESCAPES.
+        """
+        if no_escapes:
+            return self._unescaping.read(text)
+        text = bytes(text)  # a bytearray when it comes from executemany()
+        effect = self._effects.get(text)
+        if effect is None:
+            effect = self._effect(text)
+            if len(text) <= _CACHED_LENGTH:
+                _keep(self._effects, text, effect)
+        return effect
 
-def _hidden(sql: bytes) -> int:
-    """STATE when something in the text of a harmless kind of statement is not known to be harmless."""
-    if not any(token in sql for token in _HIDDEN):
-        return NOTHING
-    if len(sql) > _LONGEST_READ or b"/*!" in sql or b"/*M!" in sql:
-        return STATE
-    if b"\\" in sql:
-        return STATE  # whether it escapes a quote depends on sql_mode and character set: trust no quote at all
-    text = _OPAQUE.sub(_opaque, sql)
-    if b"@" in text.replace(b"@@", b"") or b"'" in text or _NEXT_VALUE.search(text):
-        return STATE
-    if b";" in text.rstrip(b"; \t\r\n"):
-        return STATE
-    for call in _CALL.finditer(_TARGET_LIST.sub(b"into (", text)):
-        if call.group(1).lower() not in _SAFE_BEFORE_PARENTHESIS:
+    def _effect(self, text: bytes) -> int:
+        if len(text) > _LONGEST_READ:
             return STATE
-    return NOTHING
+        skeleton = self._lexer.skeleton(text)
+        if skeleton is not None:
+            effect = self._skeletons.get(skeleton)
+            if effect is None:
+                if len(skeleton) > _LONGEST_CUT:
+                    return STATE
+                tokens = self._lexer.tokens(skeleton, skeleton=True)
+                effect = _UNTOLD if tokens is None else self._judge(tokens)
+                _keep(self._skeletons, skeleton, effect)
+            if effect != _UNTOLD:
+                return effect
+        if len(text) > _LONGEST_CUT:
+            return STATE
+        tokens = self._lexer.tokens(text)
+        return STATE if tokens is None else self._judge(tokens)
+
+    def _judge(self, tokens: list[bytes]) -> int:
+        while tokens and tokens[-1] == b";":
+            tokens.pop()
+        start = 0
+        while start < len(tokens) and tokens[start] in (OPEN, OPEN_APART):
+            start += 1
+        if start == len(tokens):
+            return STATE
+        word = tokens[start]
+        if word in _QUERIES:
+            effect = self._hidden(tokens)
+            if word in (b"insert", b"replace") and b"returning" in tokens:
+                effect |= INSERT_ID  # MariaDB: the reply is a result set, which carries no insert id
+            return effect
+        if word == b"analyze" and tokens[1:2] == [b"table"]:
+            return self._hidden(tokens)
+        if start == 0:
+            begin = b" ".join(tokens[:_LONGEST_SHAPE])
+            if len(tokens) <= _LONGEST_SHAPE:
+                if _TRANSACTION_CONTROL.fullmatch(begin):
+                    return NOTHING
+                if _SET_AUTOCOMMIT.fullmatch(begin):
+                    return AUTOCOMMIT
+                if _USE.fullmatch(begin):
+                    return DATABASE
+            if _DEFINITION.match(begin + b" ") and not _MAKES_ROWS.intersection(tokens):
+                return self._hidden(tokens, definition=True)
+        return STATE
+
+    def _hidden(self, tokens: list[bytes], definition: bool = False) -> int:
+        """STATE when a token of a harmless kind of statement may hide an effect that the reply does not show."""
+        effect = NOTHING
+        before = b""
+        for at, token in enumerate(tokens):
+            if token in (OPEN, OPEN_APART):
+                if before == b"last_insert_id" and token == OPEN and tokens[at - 2] != b".":
+                    if tokens[at + 1 : at + 2] != [b")"]:
+                        effect = INSERT_ID
+                elif self._calls(tokens, at, definition):
+                    return STATE
+            elif token == VARIABLE or token == b";" or token in _SEQUENCES or (token == b"for" and before == b"value"):
+                return STATE
+            before = token
+        return effect
+
+    def _calls(self, tokens: list[bytes], at: int, definition: bool) -> bool:
+        """Whether what stands before the parenthesis at `at` may be a call of stored code."""
+        name = tokens[at - 1] if at else b"("
+        if name in _PUNCTUATION:
+            return False
+        first = at - 1
+        while first > 1 and tokens[first - 1] == b".":
+            first -= 2
+        named_by = tokens[first - 1] if first else b""
+        if named_by == b"into" or (definition and named_by in _NAMES_FOLLOW):
+            return False  # the columns of a table
+        if first < at - 1:
+            return True  # with its database's name, which no native function has
+        if name == b"against" and named_by == b")":
+            return False  # of MATCH (...) AGAINST (...); elsewhere it may be a function's name
+        if named_by in _ALIASES_FOLLOW or name in KEYWORDS or (definition and name in TYPES):
+            return False
+        return name not in self._functions or tokens[at] == OPEN_APART
 
 
-def _opaque(found: re.Match[bytes]) -> bytes:
-    """What stands for a string, a quoted name or a comment. A name in quotes may be called like any other."""
-    return _STANDS_FOR.get(found.group()[:1], b" ")
+@cache
+def reader_for(charset: str, greeting: str) -> Reader:
+    """The reader of the statements of a connection with this character set, to a server that says this version.
+
+    Of a character set or a server that is not known, few statements are harmless.
+    """
+    return _reader(bytes_of(charset), native_functions(*server_version(greeting)))
+
+
+_reader = cache(Reader)
+
+
+def _keep(cache: dict[bytes, int], key: bytes, effect: int) -> None:
+    if len(cache) >= _CACHED_STATEMENTS:
+        cache.clear()
+    cache[key] = effect
