@@ -1,7 +1,6 @@
 """A connection pool that makes PyMySQL safe and fast. See `ConnectionPool`."""
 
 from ._pool.lease import Connection
-from ._util import namesakes as _distribution
 from ._util.log import logger
 from .errors import (
     ConnectionInterruptedError,
@@ -36,5 +35,3 @@ __all__ = [
     "SettingsError",
     "logger",
 ]
-
-_distribution.warn_of_namesakes()

@@ -54,6 +54,7 @@ from ._util import callsite as _borrower
 from ._util import farewell as _farewell
 from ._util.lock import Lock, new_lock
 from ._util.log import logger
+from ._util.namesakes import warn_of_namesakes
 from ._util.process import Mark, mark_process
 from .errors import (
     GetConnectionFromPoolError,
@@ -187,6 +188,7 @@ class ConnectionPool:
         self._enter_process()
         _open_pools.add(self)
         _close_at_exit()
+        warn_of_namesakes()
         try:
             self._pre_create(self._settings.pre_create_num)
         except BaseException:

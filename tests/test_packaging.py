@@ -39,14 +39,20 @@ def test_the_wheel_has_the_three_packages_and_nothing_else(wheel: Path) -> None:
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
+NAMESAKES = ["pymysql_pool-0.3.7", "pymysql_pooling-1.0.6", "pymysqlpool_dd-0.1.4"]
+
+
 @pytest.mark.timeout(300)
-def test_the_installed_wheel_imports_and_says_when_the_old_package_is_there_too(wheel: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("namesake", NAMESAKES)
+def test_the_first_pool_warns_of_a_package_that_has_the_same_import_name(
+    wheel: Path, tmp_path: Path, namesake: str
+) -> None:
     target = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(target)
     script = "import warnings; warnings.simplefilter('error'); import pymysqlpool; print(pymysqlpool.__file__)"
 
-    def run() -> subprocess.CompletedProcess[str]:
+    def run(script: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(target)!r}); {script}"],
             capture_output=True,
@@ -55,13 +61,15 @@ def test_the_installed_wheel_imports_and_says_when_the_old_package_is_there_too(
             timeout=60,
         )
 
-    alone = run()
+    make = f"{script}; pymysqlpool.ConnectionPool()"
+    alone = run(make)
     assert alone.returncode == 0, alone.stderr
     assert str(target) in alone.stdout
-    old = target / "pymysql_pool-0.3.7.dist-info"
-    old.mkdir()
-    (old / "METADATA").write_text("Metadata-Version: 2.1\nName: pymysql-pool\nVersion: 0.3.7\n")
-    both = run()
+    (target / "PyMysqlPool-1.0.9.dist-info").mkdir()  # another spelling, so another name
+    (target / f"{namesake}.dist-info").mkdir()
+    assert run(script).returncode == 0, "an import asks nothing"
+    both = run(make)
     assert both.returncode != 0
-    assert "pymysql-pool 0.3.7" in both.stderr
-    assert "pip uninstall pymysql-pool" in both.stderr
+    name = namesake.replace("_", "-").replace("-1", " 1").replace("-0", " 0")
+    assert f"{name} is installed beside pymysqlpool-web" in both.stderr
+    assert f"pip uninstall {name.split()[0]}" in both.stderr
