@@ -16,6 +16,7 @@ from ._util.lock import new_lock
 from ._util.log import logger
 from .errors import PoolUnavailable
 
+BUSY = "The database is busy or out of reach at the moment. Please try again soon."  # what a visitor reads
 INTERVAL = 1.0  # seconds between two lines about the same pool
 
 

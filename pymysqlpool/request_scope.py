@@ -274,6 +274,13 @@ class RequestScope:
         if connection is None or use is None:
             return
         use.end()
+        if self.transaction == "request" and self._finished and connection.is_used and connection.marks & WROTE:
+            logger.warning(
+                "%s has written to pool(%s) after its commit point, which is the head of the response; that is rolled "
+                "back now. Write before, or commit() it",
+                self.label or "A request",
+                pool.name,
+            )
         try:
             pool.give_back(connection, exception)
         except ReturnConnectionToPoolError:

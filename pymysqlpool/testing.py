@@ -197,6 +197,7 @@ class _Around:
             handle.__dict__ = self.session.__dict__
             handle._pool, handle._slot = self._pool, None
             handle._around, handle._blocks, handle._cursor = self, 0, None
+            handle.block, handle.has_owner = None, False
             handle._savepoint, handle._in_transaction = f"pymysqlpool_test_{self._handles}", False
             handle._set_mark()
         return handle
@@ -219,7 +220,8 @@ class _Around:
 class _Handle(Connection):
     """What a borrower gets inside `rollback()`: the shared session, with a transaction of its own in a savepoint."""
 
-    __slots__ = ("_around", "_blocks", "_cursor", "_in_transaction", "_savepoint")  # apart from the shared dict
+    # Apart from the shared dict.
+    __slots__ = ("_around", "_blocks", "_cursor", "_in_transaction", "_savepoint", "block", "has_owner")
     _around: _Around
     _blocks: int
     _cursor: Any
@@ -281,10 +283,13 @@ class _Handle(Connection):
 
     def __exit__(self, *exc_info: Any) -> None:
         self._blocks -= 1
-        if self._returned is None and not self._blocks:
+        if self._returned is None and not self._blocks and self.block is None:
             if exc_info[0] is None:
                 self.commit()
-            self.close()
+            elif self.has_owner:
+                self.rollback()
+            if not self.has_owner:
+                self.close()
 
     def _kept_cursor(self) -> Any:
         if self._cursor is None:

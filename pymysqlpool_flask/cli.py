@@ -15,7 +15,7 @@ from flask.cli import AppGroup
 from pymysql import err
 
 if TYPE_CHECKING:
-    from .extension import AppState
+    from .state import AppState
 
 pool = AppGroup("pool", help="The connection pools of this application.")
 

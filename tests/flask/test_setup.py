@@ -258,7 +258,7 @@ def test_the_shell_knows_the_extension(site: Site) -> None:
 @pytest.fixture
 def long_shell(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
     """As if hours lay between any two lines that are typed."""
-    monkeypatch.setattr("pymysqlpool_flask.extension._REVALIDATE", 0.0)
+    monkeypatch.setattr("pymysqlpool_flask.state._REVALIDATE", 0.0)
     return site
 
 

@@ -1,0 +1,70 @@
+"""The commit point of a request, and the last word on its status: what is done when the head is about to go out.
+
+Never: decides for a scope that is not the extension's own, as where the WSGI middleware has opened it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, globals, has_app_context
+from flask.wrappers import Response
+
+from pymysqlpool.failures import is_temporary
+from pymysqlpool.request_scope import commits, server_timing
+
+from .holders import current_request, known_holder
+from .refusals import Refusals
+from .state import AppState
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
+
+
+class CommitPoint:
+    """Implements `head.AtTheHead` for one application."""
+
+    def __init__(self, app: Flask, state: AppState, refusals: Refusals) -> None:
+        self._app = weakref.ref(app)
+        self._options = state.options
+        self._refusals = refusals
+
+    def before(self, environ: WSGIEnvironment, status: int, headers: list[tuple[str, str]]) -> Response | None:
+        app = self._app()
+        its = known_holder() if has_app_context() else None
+        if app is None or its is None:
+            return None
+        refused = None
+        if status == 500 and its.exception is not None and is_temporary(its.exception):
+            # A framework over Flask has answered an error by itself; one that a handler took leaves no exception here.
+            refused = self._refusals.refuse_late(app, environ, its.exception)
+        if refused is not None:
+            status, headers = refused.status_code, list(refused.headers)
+        scope = its.scopes.get(current_request())
+        if scope is None:
+            return refused
+        try:
+            scope.finish(commit=commits(status, headers, its.exception, self._options.commit_veto))
+        except Exception as error:  # noqa: BLE001 - the application answers it, or lets it propagate
+            return _answer(app, error)
+        if self._options.server_timing and scope.uses:
+            headers.append(("Server-Timing", server_timing(scope)))
+            if refused is not None:
+                refused.headers.extend(headers[-1:])
+        return refused
+
+    def instead(self, environ: WSGIEnvironment, error: Exception) -> Response | None:
+        app = self._app()
+        return self._refusals.refuse_late(app, environ, error) if app is not None else None
+
+
+def _answer(app: Flask, error: Exception) -> Response:
+    """What Flask answers to an error that no view raised; it is raised instead where errors propagate."""
+    handle: Any = app.handle_exception
+    context: Any = globals.app_ctx
+    takes_context = len(inspect.signature(handle).parameters) > 1  # Flask 3.2
+    arguments = (context._get_current_object(), error) if takes_context else (error,)
+    response: Response = handle(*arguments)
+    return response

@@ -1,0 +1,131 @@
+"""What happens at the instant in which the head of a response is about to go out.
+
+It is the last instant in which the answer can still be another one, and the first in which nothing more is written by
+the session interface and the `after_request` functions. So here is the commit point of `transaction="request"`: a
+COMMIT that fails becomes a 500. Here a 500 that a framework over Flask has made of an exhausted pool or a lost server
+becomes a 503. And what makes a streamed body runs when the server asks for its first bytes, when no error handler of
+Flask's is there any more: so the head of a stream is kept back until its first chunk is there, as WSGI allows, and
+where that fails another response takes its place. The application's `wsgi_app` is wrapped for it, in the way that
+Flask documents for middleware.
+
+Never: touches a body that is not streamed, reads a chunk ahead, replaces a head that is out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from flask.wrappers import Response
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+STREAMED = "pymysqlpool.streamed"  # in environ: the response is one
+
+Headers = list[tuple[str, str]]
+
+
+class AtTheHead(Protocol):
+    """What the application wants done there."""
+
+    def before(self, environ: WSGIEnvironment, status: int, headers: Headers) -> Response | None:
+        """In the context of the request, if it has one. Returns another response to send, or adds to the headers."""
+
+    def instead(self, environ: WSGIEnvironment, error: Exception) -> Response | None:
+        """What to send for a stream that cannot begin because of `error`; None: it is raised."""
+
+
+class HeadKeeper:
+    """Args: the application's `wsgi_app`; what to do."""
+
+    def __init__(self, wsgi_app: WSGIApplication, at_the_head: AtTheHead) -> None:
+        self._wsgi_app = wsgi_app
+        self._at_the_head = at_the_head
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        head = _Head(environ, start_response, self._at_the_head)
+        body = self._wsgi_app(environ, head)
+        if head.other_body is not None:
+            _close(body)
+            head.go_out()
+            return head.other_body
+        if environ.get(STREAMED):
+            return _Stream(body, environ, head, self._at_the_head)
+        head.go_out()
+        return body
+
+
+class _Head:
+    """The application's `start_response`: what it says is kept until `go_out`."""
+
+    def __init__(self, environ: WSGIEnvironment, start_response: StartResponse, at_the_head: AtTheHead) -> None:
+        self.other_body: Iterable[bytes] | None = None  # of a response in the place of the application's
+        self._environ = environ
+        self._server_starts = start_response
+        self._at_the_head = at_the_head
+        self._asked = False
+        self._said: tuple[Any, ...] | None = None
+        self._server_writes: Callable[[bytes], object] | None = None
+        self._out = False  # from then on nothing is kept
+
+    def __call__(self, status: str, headers: Headers, *exc_info: Any) -> Callable[[bytes], object]:
+        if self._out:
+            return self._server_starts(status, headers, *exc_info)
+        headers = list(headers)
+        self._said = (status, headers, *exc_info)
+        if not self._asked:
+            self._asked = True
+            other = self._at_the_head.before(self._environ, int(status[:3]), headers)
+            if other is not None:
+                self.other_body = other(self._environ, self)
+        return self._write
+
+    def go_out(self) -> None:
+        if not self._out:
+            self._out = True
+            if self._said is not None:
+                self._server_writes = self._server_starts(*self._said)
+
+    def _write(self, data: bytes) -> object:
+        """PEP 3333's other way to send a body."""
+        self.go_out()
+        assert self._server_writes is not None
+        return self._server_writes(data)
+
+
+class _Stream:
+    def __init__(self, body: Iterable[bytes], environ: WSGIEnvironment, head: _Head, at_the_head: AtTheHead) -> None:
+        self._body = body
+        self._chunks = iter(body)
+        self._environ = environ
+        self._head = head
+        self._at_the_head = at_the_head
+        self._begun = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._begun:
+            return next(self._chunks)
+        self._begun = True
+        try:
+            chunk = next(self._chunks, b"")
+        except Exception as error:
+            response = self._at_the_head.instead(self._environ, error)
+            if response is None:
+                raise
+            self._chunks = iter(response(self._environ, self._head))
+            chunk = next(self._chunks, b"")
+        self._head.go_out()
+        return chunk
+
+    def close(self) -> None:
+        _close(self._body)
+
+
+def _close(body: Iterable[bytes]) -> None:
+    close = getattr(body, "close", None)
+    if close is not None:
+        close()

@@ -1,0 +1,112 @@
+"""An application's pools and options, and which scope the code that runs belongs to.
+
+It is in `app.extensions["pymysqlpool"]`, and nothing else holds it: what belongs to an application dies with it.
+
+Never: gives back, answers a request.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from time import monotonic
+from typing import Any
+
+from flask import Flask, current_app, request
+from flask.wrappers import Request
+
+from pymysqlpool import Connection, ConnectionPool
+from pymysqlpool.health import Health, HealthCheck
+from pymysqlpool.request_scope import SAFE_METHODS, NoRequestScopeError, RequestScope, Watch, current_scope
+from pymysqlpool.wsgi import DEADLINE, SCOPE
+
+from . import config
+from .config import AppOptions, BindOptions
+from .holders import Holder, Outer, current_request, holder
+from .nesting import Nesting
+
+EXTENSION = "pymysqlpool"
+NO_TRANSACTION = "_pymysqlpool_no_transaction"  # an attribute of views
+_REVALIDATE = 5.0  # seconds: outside of requests, as in a shell, a lease idle for longer is pinged before its next use
+
+
+class AppState:
+    """What the extension knows of one application."""
+
+    def __init__(self, extension: object, options: AppOptions, binds: dict[str | None, BindOptions]) -> None:
+        self.extension = extension
+        self.options = options
+        self.binds = binds
+        self.nesting: Nesting[Outer] = Nesting()
+        self._watch = Watch(options.slow_wait, options.long_hold)
+        self._lock = Lock()  # guards making a pool
+        self._pools: dict[str | None, ConnectionPool] = {}
+        self._health: dict[str | None, HealthCheck] = {}
+
+    def pool(self, bind: str | None) -> ConnectionPool:
+        """Made at the first use, since `pre_create_num` connects."""
+        pool = self._pools.get(bind)
+        if pool is None:
+            if bind not in self.binds:
+                known = ", ".join(repr(name) for name in self.binds)
+                raise KeyError(f"app.config knows no database {bind!r}, only {known}; see {config.BINDS_KEY}")
+            with self._lock:
+                pool = self._pools.get(bind)
+                if pool is None:
+                    pool = self._pools[bind] = ConnectionPool(**self.binds[bind].pool)
+        return pool
+
+    def health(self, bind: str | None) -> Health:
+        check = self._health.get(bind)
+        return (check or self._health.setdefault(bind, HealthCheck(self.pool(bind))))()
+
+    def connection(self, bind: str | None) -> Connection:
+        return self._scope().connection(self.pool(bind))
+
+    def _scope(self) -> RequestScope:
+        its, key = holder(), current_request()
+        if its.ended:
+            raise NoRequestScopeError(
+                "the request that this code belongs to has ended and its connections have gone back; a thread or "
+                "task that outlives it uses `with app.app_context():` or `with pool.scope():`"
+            )
+        outer = self.nesting.outer
+        if outer is not None and outer.lends:
+            its, key = outer.holder, outer.request
+        return self._scope_in(its, key)
+
+    def _scope_in(self, its: Holder, key: Request | None) -> RequestScope:
+        if key is not None:
+            around = current_scope()
+            announced: object = key.environ.get(SCOPE)
+            if around is not None and not around.closed and announced is around:
+                return around  # the WSGI middleware is there too: one lease, and it gives it back
+        scope = its.scopes.get(key)
+        if scope is None and key is None and its.scopes:
+            # The request's context is gone and the application's is torn down: one lease is enough for what is left.
+            scope = next(reversed(its.scopes.values()), None)
+        return scope or its.scopes.setdefault(key, self._new_scope(key))
+
+    def _new_scope(self, key: Request | None) -> RequestScope:
+        if key is None:
+            return RequestScope(watch=self._watch, label="an application context", revalidate=_REVALIDATE)
+        view = current_app.view_functions.get(key.endpoint or "")
+        left_out = getattr(view, NO_TRANSACTION, False) or (
+            key.method in SAFE_METHODS and not self.options.transaction_on_get
+        )
+        return RequestScope(
+            transaction=None if left_out else self.options.transaction,
+            watch=self._watch,
+            label=f"{key.method} {key.path} ({key.endpoint})",
+            deadline=key.environ.get(DEADLINE),
+        )
+
+    def note_start(self, sender: Flask, **_: Any) -> None:
+        """With `deadline`: a request begins."""
+        assert self.options.deadline is not None
+        request.environ.setdefault(DEADLINE, monotonic() + self.options.deadline)
+
+    def note_nesting(self, sender: Flask, **_: Any) -> None:
+        """With `share_nested_contexts`: a request begins."""
+        served = current_request()
+        assert served is not None
+        self.nesting.begin(Outer(holder(), served))
