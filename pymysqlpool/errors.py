@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from pymysql import err
 
+_READ_ONLY = 1290  # ER_OPTION_PREVENTS_STATEMENT, what the server would say to a write
+_NOT_READY = 1047  # what a Galera node that is not ready says to a statement
+
 
 class PoolError(Exception):
     """Base of everything this package raises by itself."""
@@ -66,6 +69,23 @@ class PoolOverloaded(GetConnectionFromPoolError):
 
 class PoolClosed(GetConnectionFromPoolError):
     """The pool has been closed: it lends nothing any more (Invariant 12)."""
+
+
+class WrongRole(PoolError, err.OperationalError):
+    """The server can be reached, and is not one that the pool wants (`role=`): it is read-only, or takes writes, or
+    does no work at this moment.
+
+    Attributes:
+        wanted: the pool's `role`.
+        said: the server's variables that say so.
+    """
+
+    def __init__(self, wanted: str, ready: bool, said: str) -> None:
+        number = _READ_ONLY if ready else _NOT_READY
+        is_it = "is not ready" if not ready else "takes writes" if wanted == "replica" else "is read-only"
+        super().__init__(number, f"the server {is_it} ({said}), and the pool wants role={wanted!r}")
+        self.wanted = wanted
+        self.said = said
 
 
 class ReturnConnectionToPoolError(PoolError, err.InterfaceError):

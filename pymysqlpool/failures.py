@@ -23,7 +23,7 @@ from enum import Enum
 
 from pymysql import err
 
-from .errors import PoolError, PoolOverloaded, PoolTimeout, PoolUnavailable
+from .errors import PoolError, PoolOverloaded, PoolTimeout, PoolUnavailable, WrongRole
 
 
 class Siblings(Enum):
@@ -127,6 +127,8 @@ def of_connect(error: BaseException, *, had: float) -> News:
         error: what connecting, logging in or setting up raised.
         had: the seconds that the attempt was given. One that its caller cut short says nothing of the server.
     """
+    if isinstance(error, WrongRole):
+        return WRONG_ROLE
     causes = list(_causes(error))
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return REFUSED
@@ -179,7 +181,7 @@ def is_temporary(error: BaseException | None) -> bool:
     """Whether a visitor should be told to come back soon: the pool is exhausted, or the server is lost, full, starting,
     or not the one that takes writes. Looks through the wrappers that SQLAlchemy and `raise ... from` put around."""
     for cause in _causes(error):
-        if isinstance(cause, PoolTimeout | PoolUnavailable | PoolOverloaded):
+        if isinstance(cause, PoolTimeout | PoolUnavailable | PoolOverloaded | WrongRole):
             return True
         if isinstance(cause, err.MySQLError) and not isinstance(cause, PoolError):
             number = number_of(cause)

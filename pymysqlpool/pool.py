@@ -77,7 +77,7 @@ _LIFETIME_JITTER = 0.05
 _NEVER = float("inf")  # monotonic
 
 # Errors of a connect that waiting may cure: the server is starting, stopping, full or out of reach.
-_TRANSIENT = frozenset({1040, 1203, 1053, 1047, 1158, 1159, 1160, 1161, 2002, 2003, 2006, 2013, 2055, 3032})
+_TRANSIENT = frozenset({1040, 1203, 1053, 1047, 1290, 1158, 1159, 1160, 1161, 2002, 2003, 2006, 2013, 2055, 3032})
 
 _getframe = sys._getframe
 _thread = _borrower.local

@@ -19,6 +19,7 @@ from .errors import SettingsError
 
 ResetMode = Literal["auto", "always", "never"]
 DeadlockMode = Literal["warn", "raise"]
+RoleWanted = Literal["any", "ready", "primary", "replica"]
 PrePing = bool | float
 Hook = Callable[..., None]
 
@@ -57,6 +58,10 @@ class Settings:
             (MariaDB, and MySQL from 8.0); False where a proxy in between is known to hang.
         fast_reader: read buffered results by the pool's own reader (`_reader.py`), which gives what PyMySQL's gives, in
             less time. False: by PyMySQL's.
+        role: which server may be lent. "any": whichever answers; "ready": one that does work (a Galera node in a
+            quorum); "primary": one that is ready and takes writes; "replica": one that is ready and read-only. Asked in
+            the set-up of each new session, at no round trip of its own. A server of another role is like one that
+            cannot be reached: callers wait for a right one within their time.
         fail_fast: while the server is down, refuse at once with the real cause instead of waiting for it.
         deadlock: what happens when every connection is held by a thread that itself waits for another one (nested
             borrowing). "warn": a warning in the log, and the waits go on, because a connection that was handed to
@@ -85,6 +90,7 @@ class Settings:
     reset_timeout: float = 5.0
     pipeline_reset: bool | None = None
     fast_reader: bool = True
+    role: RoleWanted = "any"
     fail_fast: bool = False
     deadlock: DeadlockMode = "warn"
     record_stacks: bool = False
@@ -114,6 +120,8 @@ class Settings:
             raise SettingsError(f"name={self.name!r} must be a string")
         if self.reset not in ("auto", "always", "never"):
             raise SettingsError(f"reset={self.reset!r} must be 'auto', 'always' or 'never'")
+        if self.role not in ("any", "ready", "primary", "replica"):
+            raise SettingsError(f"role={self.role!r} must be 'any', 'ready', 'primary' or 'replica'")
         if self.deadlock not in ("warn", "raise"):
             raise SettingsError(f"deadlock={self.deadlock!r} must be 'warn' or 'raise'")
         for flag in ("background", "fast_reader", "fail_fast", "record_stacks"):

@@ -41,6 +41,7 @@ from .pipeline import outcomes, pipeline
 from .pymysql_names import PyMySQLConnection
 from .reader import Source, read_result
 from .results import WireResult
+from .role import Role
 from .session_state import EFFECT_OF_COMMAND, IN_TRANSACTION, TELLING, marks_after
 from .statements import AUTOCOMMIT, NOTHING, STATE, TRANSACTION, WROTE, reader_for
 from .tls import SharedContext
@@ -81,6 +82,7 @@ class WireConnection(PyMySQLConnection):
     _marks = NOTHING  # what this lease may have done to the session
     _reads_fast = True  # results come through `_reader`
     _tracked = False  # the server reports session state changes
+    _server_role: Role | None = None  # as the server said when the session was made; None: it was not asked
     _role: bytes | None = None  # what SET ROLE says to have the roles that the login gave; None: the server has none
     _error_args: tuple[Any, ...] = ()  # of the last error packet
     _slot: Usage | None = None  # of the lease; None outside a pool

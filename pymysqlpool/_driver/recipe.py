@@ -32,9 +32,11 @@ from typing import Any
 from pymysql import err
 from pymysql.constants import COMMAND
 
+from ..errors import WrongRole
 from ..settings import Settings
 from .commands import COM_RESET_CONNECTION, Command
 from .exchange import WireConnection, is_between_commands
+from .role import QUESTIONS, read
 from .server_version import server_version
 from .session_state import IN_TRANSACTION
 from .statements import TRANSACTION
@@ -42,6 +44,7 @@ from .wire import Wire, has_unread
 
 _TRACKING = "session_track_state_change = 1"
 _ROLLBACK: Command = (COMMAND.COM_QUERY, b"ROLLBACK")
+_WHICH_SERVER: list[Command] = [(COMMAND.COM_QUERY, question.encode()) for question in QUESTIONS]
 _WHICH_ROLE: Command = (COMMAND.COM_QUERY, b"SELECT CURRENT_ROLE()")
 _WHICH_DATABASE: Command = (COMMAND.COM_QUERY, b"SELECT DATABASE()")
 _WHICH_INSERT_ID: Command = (COMMAND.COM_QUERY, b"SELECT LAST_INSERT_ID()")
@@ -69,6 +72,7 @@ class Recipe:
         "_on_connect",
         "_sql_mode",
         "_wanted_autocommit",
+        "_wanted_server",
         "autocommit",
         "can_reset",
         "database",
@@ -93,6 +97,7 @@ class Recipe:
         self._is_known = False
         self._handle = handle
         self._on_connect = settings.on_connect
+        self._wanted_server = settings.role
         self._wanted_autocommit: bool | None = connection.autocommit_mode
         self.autocommit = False
         self.small_undo: bytes | None = None
@@ -111,12 +116,16 @@ class Recipe:
         """Steps 2 to 4 of a session that is logged in: one round trip, three more for a pool's first.
 
         Raises:
+            WrongRole: the server is not one that the pool wants.
             pymysql.err.MySQLError: a step was refused.
         """
         if not self._is_known:
             self._learn(connection)
         question = [_WHICH_ROLE] if self._has_roles else []
-        results = self._say(connection, [*question, *self._basics(), *self._rest()])
+        asked = _WHICH_SERVER if self._wanted_server != "any" else []
+        results = self._say(connection, [*question, *asked, *self._basics(), *self._rest()])
+        if asked:
+            self._judge_server(connection, results[len(question) : len(question) + len(asked)])
         if self._has_roles:
             connection._role = _role_in(results[0])
         connection._tracked = self.tracks
@@ -139,6 +148,12 @@ class Recipe:
             wire.take_back(connection)
         if not self._is_known:
             self._know(wire, deadline)
+
+    def _judge_server(self, connection: WireConnection, results: Sequence[Any]) -> None:
+        role = read([result.rows for result in results])
+        connection._server_role = role
+        if not role.fits(self._wanted_server):
+            raise WrongRole(self._wanted_server, role.ready, role.said)
 
     def _learn(self, connection: WireConnection) -> None:
         """Find out what the server, or a proxy in front of it, understands. What it refuses is not said again.

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-RoleWanted = Literal["any", "ready", "primary", "replica"]
+from ..settings import RoleWanted
 
 _SYNCED = "4"
 _OFF = frozenset({"OFF", "0", ""})  # MariaDB 12 has more than one way to be read-only
