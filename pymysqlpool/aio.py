@@ -25,7 +25,7 @@ from contextlib import suppress
 from functools import partial
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from pymysql.constants import ER
 
@@ -46,6 +46,9 @@ from .stats import PoolStats
 
 __all__ = ["AsyncConnection", "AsyncConnectionPool", "AsyncCursor", "Borrowing"]
 
+_HOW_TO_BORROW = (
+    "Write `async with pool.get_connection() as connection:`, or `connection = await pool.get_connection()`"
+)
 _EARLY = 0.1  # seconds before the pool's idle connections are due to be looked after
 
 
@@ -310,9 +313,20 @@ class Borrowing:
     def __await__(self) -> Generator[Any, None, AsyncConnection]:
         return self._borrow().__await__()  # type: ignore[no-any-return]
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)  # what others ask any object for
+        raise AttributeError(f"{name!r}: there is no connection yet. {_HOW_TO_BORROW}")
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError(f"a plain `with` cannot wait for a connection. {_HOW_TO_BORROW}")
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Never reached; without it the interpreter's own message would come first."""
+
     async def __aenter__(self) -> AsyncConnection:
         self._connection: AsyncConnection = await self
-        return self._connection
+        return await self._connection.__aenter__()
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None

@@ -3,8 +3,8 @@
 Inside, `await current_async_connection()` in a coroutine, or `request_scope.current_connection()` in a sync endpoint
 (which the framework runs in a thread), is the request's connection: the same one for both, borrowed at first use, given
 back at the end. The end of an HTTP request is the end of the application's call, background tasks included, or with
-`release_on_response_start` the head of the response; of a websocket it is every `receive()`: one that is idle holds
-nothing, and what a message has not committed is rolled back.
+`release_on_response_start` the head of the response. Of a websocket each task has a connection of its own, as long as
+it has work under way on it: `_web/socket_scope`.
 
 Never: makes a round trip on the event loop, needs a thread of the framework's to give a connection back, answers for
 the application except 503 with Retry-After when no connection could be had and nothing has been sent: in place of the
@@ -21,6 +21,7 @@ from ._async.worker import in_a_thread_of_its_own, running_loop
 from ._web.async_scope import AsyncRequestScope, current_async_connection, sync_connection
 from ._web.lifespan import live
 from ._web.messages import Application, Message, Receive, Scope, Send, answer
+from ._web.socket_scope import SocketScope
 from .aio import AsyncConnectionPool
 from .errors import GetConnectionFromPoolError
 from .health import Health, HealthCheck
@@ -86,6 +87,10 @@ class PoolMiddleware:
         server_timing: bool = False,
         watch: Watch | None = None,
     ) -> None:
+        if not isinstance(pool, AsyncConnectionPool | ConnectionPool):
+            raise TypeError(
+                f"PoolMiddleware(app, pool) needs an AsyncConnectionPool or a ConnectionPool, not {type(pool).__name__}"
+            )
         self.app = app
         self.pool = pool if isinstance(pool, AsyncConnectionPool) else AsyncConnectionPool(pool=pool)
         self.owns_pool = owns_pool
@@ -186,16 +191,20 @@ class PoolMiddleware:
         await answer(send, scope["method"], health.status, b"application/json", health.as_json(), no_store)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = AsyncRequestScope(self.pool, watch=self.watch, label=f"websocket {scope.get('path')}")
+        request = SocketScope(self.pool, watch=self.watch, label=f"websocket {scope.get('path')}")
         scope[SCOPE] = request
 
         async def receiving() -> Message:
-            await request.release()
-            return await receive()
+            message: Message = await request.receive(receive)
+            return message
+
+        async def sending(message: Message) -> None:
+            await request.before_an_answer()
+            await send(message)
 
         try:
             with entered(request):
-                await self.app(scope, receiving, send)
+                await self.app(scope, receiving, sending)
         except BaseException as error:
             await request.async_close(error)
             raise

@@ -50,7 +50,7 @@ class AsyncConnection:
     def __init__(self, pool: AsyncConnectionPool, lease: Connection, token: _borrower.Token | None = None) -> None:
         self._pool = pool
         self.lease = lease
-        self._token = token  # of the task that borrowed, kept alive; None: whichever thread uses the lease
+        self.token = token  # of the task that borrowed, kept alive; None: whichever thread uses the lease
         self._turn = asyncio.Lock()
         self._errand: Errand | None = None  # what a thread is doing at this moment
         self._was_cut = False
@@ -59,6 +59,17 @@ class AsyncConnection:
         # Open transactions. One whose task was cancelled stays here until the lease is dead: collected before that, it
         # would roll back, and that on the loop.
         self._blocks: list[_GeneratorContextManager[Connection]] = []
+        self._depth = 0  # with-blocks of this connection that are open, transactions included
+        self.has_owner: Callable[[], bool] = _has_none
+
+    @property
+    def pool_name(self) -> str:
+        return self._pool.name
+
+    @property
+    def sent(self) -> int:
+        """How many statements were sent over this connection since it was made, whoever borrowed it."""
+        return self.lease.sent
 
     @property
     def closed(self) -> bool:
@@ -76,34 +87,39 @@ class AsyncConnection:
         return AsyncCursor(self, self.lease.cursor(cursor))
 
     async def begin(self) -> None:
-        await self.do(self.lease.begin)
+        await self.do(lambda: self.lease.begin())
 
     async def commit(self) -> None:
-        await self._end_transaction(self.lease.commit)
+        await self._end_transaction(lambda: self.lease.commit())
 
     async def rollback(self) -> None:
-        await self._end_transaction(self.lease.rollback)
+        await self._end_transaction(lambda: self.lease.rollback())
 
     async def _end_transaction(self, call: Callable[[], Any]) -> None:
         """Where no statement has left anything behind there is nothing to end, and nothing is said."""
         async with self._turn:
+            await self._prepare()
             self._refuse_closed()
             if self.lease._marks or not is_between_commands(self.lease):
                 await self._in_turn(call)
 
     async def ping(self) -> None:
         """Ask the server; raises when it does not answer."""
-        await self.do(self.lease.ping, reconnect=False)
+        await self.do(lambda: self.lease.ping(reconnect=False))
 
     async def run_sync(self, function: Callable[..., Any], *args: Any) -> Any:
         """`function(connection, *args)` in a worker thread, with the sync `Connection`, for what is missing here."""
-        return await self.do(function, self.lease, *args)
+        return await self.do(lambda: function(self.lease, *args))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Self]:
         """All of the block or nothing; nested by savepoints. See `pymysqlpool.transaction`."""
-        block = _transaction.transaction(self.lease)
-        self._blocks.append(block)
+        async with self._turn:
+            await self._prepare()
+            self._refuse_closed()
+            block = _transaction.transaction(self.lease)
+            self._blocks.append(block)
+        self._depth += 1
         try:
             await self.do(block.__enter__)
             yield self
@@ -118,17 +134,22 @@ class AsyncConnection:
         else:
             await self.do(block.__exit__, None, None, None)
         finally:
+            self._depth -= 1
             if getgeneratorstate(block.gen) == GEN_CLOSED:
                 self._blocks.remove(block)
 
     async def do(self, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """One exchange, in a worker thread, after those that came before."""
         async with self._turn:
+            await self._prepare()
             self._refuse_closed()
             return await self._in_turn(partial(call, *args, **options))
 
+    async def _prepare(self) -> None:
+        """Called in turn, before each exchange: see `_web.socket_scope`."""
+
     async def _in_turn(self, call: Callable[[], Any]) -> Any:
-        if self._token is not None:
+        if self.token is not None:
             call = partial(_on_behalf_of, weakref.ref(token_of_task()), call)
         errand = self._errand = Errand(call, self._hand_in_cut)
         try:
@@ -184,11 +205,15 @@ class AsyncConnection:
 
     async def __aenter__(self) -> Self:
         self._refuse_closed()
+        self._depth += 1
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._depth -= 1
+        if self._depth or self.has_owner():
+            return  # the outer block, or the request, ends its transaction and gives it back
         try:
             if exception is None and self._lost_changes:
                 raise ConnectionInterruptedError(f"changes were not committed: this connection {self._end()}")
@@ -205,11 +230,23 @@ class AsyncConnection:
             return "was cut off: a statement on it was cancelled"
         return f"has returned to the pool({self._pool.name}) at {_borrower.describe_place(self._given_back)}"
 
+    def note(self, query: str) -> None:
+        """A cursor is about to send `query`: see `_web.socket_scope`."""
+
+    def can_read_here(self) -> bool:
+        """Whether all results have been read, so that a cursor hands out rows without waiting for any."""
+        self._refuse_closed()
+        return is_between_commands(self.lease)
+
     def _refuse_closed(self) -> None:
         if self._was_cut or self._given_back is not None:
             raise ReturnConnectionToPoolError(f"this connection {self._end()}")
         if self.lease._returned is not None:
             self.lease._refuse_closed()
+
+
+def _has_none() -> bool:
+    return False
 
 
 def cut(lease: Connection) -> None:
@@ -257,12 +294,15 @@ class AsyncCursor:
         self._cursor = cursor
 
     async def execute(self, query: str, args: Any = None) -> int:
+        self.connection.note(query)
         return await self._do(self._cursor.execute, query, args)  # type: ignore[no-any-return]
 
     async def executemany(self, query: str, args: Any) -> int | None:
+        self.connection.note(query)
         return await self._do(self._cursor.executemany, query, args)  # type: ignore[no-any-return]
 
     async def callproc(self, procname: str, args: Sequence[Any] = ()) -> Any:
+        self.connection.note("CALL")
         return await self._do(self._cursor.callproc, procname, args)
 
     async def nextset(self) -> bool | None:
@@ -283,12 +323,17 @@ class AsyncCursor:
             await self._read(self._cursor.close)
 
     async def _do(self, call: Callable[..., Any], *args: Any) -> Any:
-        return await self.connection.do(call, *args)
+        return await self.connection.do(self._run, call, *args)
+
+    def _run(self, call: Callable[..., Any], *args: Any) -> Any:
+        """In a thread, on the lease that the connection has by now."""
+        if self._cursor.connection is not None:
+            self._cursor.connection = self.connection.lease
+        return call(*args)
 
     async def _read(self, call: Callable[..., Any], *args: Any) -> Any:
-        self.connection._refuse_closed()
-        if is_between_commands(self.connection.lease):
-            return call(*args)  # all results have been read: there is nothing to wait for
+        if self.connection.can_read_here():
+            return call(*args)
         return await self._do(call, *args)
 
     def mogrify(self, query: str, args: Any = None) -> str:

@@ -42,7 +42,8 @@ class AsyncRequestScope(RequestScope):
         deadline: float | None = None,
     ) -> None:
         super().__init__(pool.pool, transaction=transaction, watch=watch, label=label, deadline=deadline)
-        self._awaited = pool
+        self.pool = self._awaited = pool
+        self._awaited_pools = {pool.pool: pool}
         self._loop = asyncio._get_running_loop()
         self._thread = get_ident()  # the event loop's
         self._limiter = _limiter_of_threads() if self._loop is not None else None
@@ -83,6 +84,7 @@ class AsyncRequestScope(RequestScope):
             GetConnectionFromPoolError: see `ConnectionPool.get_connection`.
         """
         pool = pool or self._awaited
+        self._awaited_pools[pool.pool] = pool
         async with self._turn:
             with self._lock:
                 self._refuse_closed()
@@ -97,6 +99,10 @@ class AsyncRequestScope(RequestScope):
             finally:
                 place.lock.release()
 
+    async def lease_for_threads(self) -> Connection:
+        """The lease of `async_connection()`, which threads use from now on."""
+        return (await self.async_connection()).lease
+
     def _refuse_closed(self) -> None:
         if self._closed:
             raise NoRequestScopeError("the request has ended and its connections have gone back")
@@ -108,8 +114,17 @@ class AsyncRequestScope(RequestScope):
             return None
         known = self._connections.get(pool)
         if known is None or known.lease is not lease:
-            known = self._connections[pool] = AsyncConnection(awaited, lease)
+            known = self._connections[pool] = self._see(pool, AsyncConnection(awaited, lease))
         return known
+
+    def _see(self, pool: ConnectionPool, lent: AsyncConnection) -> AsyncConnection:
+        """What the request's tasks are shown of the lease in `lent`."""
+        lent.has_owner = self._ends_transaction
+        return lent
+
+    def _ends_transaction(self) -> bool:
+        """Whether the request's transaction is still open: `finish` ends it, and no with-block before."""
+        return self.transaction == "request" and not self._finished
 
     async def _borrow_awaited(self, pool: AsyncConnectionPool, place: _Place) -> AsyncConnection:
         started = monotonic()
@@ -131,7 +146,7 @@ class AsyncRequestScope(RequestScope):
         now = monotonic()
         place.use = Use(pool.name, "", now - started, now, connection.lease)
         place.connection = connection.lease
-        self._connections[pool.pool] = connection
+        connection = self._connections[pool.pool] = self._see(pool.pool, connection)
         self.uses.append(place.use)
         return connection
 
@@ -153,7 +168,7 @@ class AsyncRequestScope(RequestScope):
     async def release(self) -> None:
         """Give back now what the request holds; the next use borrows again. Not what is in use at this moment."""
         if not self._units:
-            await _all(self._start_returns(None, also_busy=False))
+            await all_rung(self._start_returns(None, also_busy=False))
 
     async def async_finish(self, *, commit: bool) -> None:
         """See `RequestScope.finish`. When cancelled, the thread that commits does it to the end."""
@@ -171,12 +186,12 @@ class AsyncRequestScope(RequestScope):
             self._closed = True
         self.refused = None  # its traceback holds whatever the borrower had at hand
         if self._commit is None or not self._commit.leave():
-            await _all(self._start_returns(exception, also_busy=True))
+            await all_rung(self._start_returns(exception, also_busy=True))
 
     def _start_returns(self, exception: BaseException | None, also_busy: bool) -> list[Bell]:
         bells = []
         for pool, place in list(self._places.items()):
-            lent = self._lent(pool, place, self._awaited)
+            lent = self._lent(pool, place, self._awaited_pools.get(pool, self._awaited))
             if lent is None or not (also_busy or is_between_commands(lent.lease)):
                 continue
             bell = lent.start_return(partial(self._give_back, pool, place, exception))
@@ -199,7 +214,8 @@ def _add_threads(limiter: Any, more: int) -> None:
     limiter.total_tokens = max(1, limiter.total_tokens + more)
 
 
-async def _all(bells: list[Bell]) -> None:
+async def all_rung(bells: list[Bell]) -> None:
+    """Until all of them have rung."""
     for bell in bells:
         await bell.wait()
 
@@ -223,4 +239,7 @@ async def sync_connection() -> Connection:
 
     It waits on the event loop. A sync dependency, or the endpoint itself, waits in a thread.
     """
-    return (await current_async_connection()).lease
+    scope = current_scope()
+    if isinstance(scope, AsyncRequestScope):
+        return await scope.lease_for_threads()
+    return (await current_async_connection()).lease  # which says why there is none

@@ -512,3 +512,35 @@ def test_a_hook_that_fails_costs_the_connection_and_no_capacity(opened: Opened) 
             assert (pool.stats().created, dict(pool.stats().discarded)) == (2, {"interrupted": 1})
 
     asyncio.run(main())
+
+
+def test_a_forgotten_await_is_named(opened: Opened) -> None:
+    async def main() -> None:
+        async with opened() as pool:
+            with pytest.raises(AttributeError, match=r"'cursor': there is no connection yet\. Write `async with pool"):
+                pool.get_connection().cursor()
+            plain = pytest.raises(TypeError, match=r"plain `with` cannot wait.*`async with pool\.get_connection\(\)")
+            with plain, pool.get_connection():
+                pass
+            assert not hasattr(pool.get_connection(), "_private")
+        assert pool.stats().borrowed == 0
+
+    asyncio.run(main())
+
+
+def test_only_the_outermost_block_commits_and_gives_back(opened: Opened, table: Any) -> None:
+    async def main() -> None:
+        async with opened() as pool:
+            async with pool.get_connection() as connection:
+                async with connection:
+                    await connection.cursor().execute("INSERT INTO note VALUES (1)")
+                await connection.rollback()
+                async with connection.transaction():
+                    async with connection:
+                        await connection.cursor().execute("INSERT INTO note VALUES (2)")
+                    assert not connection.closed
+            async with pool.get_connection() as connection, connection.cursor() as cursor:
+                await cursor.execute("SELECT id FROM note")
+                assert await cursor.fetchall() == ((2,),)
+
+    asyncio.run(main())

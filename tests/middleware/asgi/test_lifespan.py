@@ -78,3 +78,9 @@ def test_other_scopes_are_handed_on_untouched(make: Make) -> None:
             await PoolMiddleware(no_lifespan, make())({"type": "lifespan"}, *untouched[1:])
 
     run(main)
+
+
+@pytest.mark.parametrize("pool", [None, "mysql://localhost", 5])
+def test_what_is_no_pool_is_refused_when_the_application_is_made(pool: Any) -> None:
+    with pytest.raises(TypeError, match=f"needs an AsyncConnectionPool or a ConnectionPool, not {type(pool).__name__}"):
+        PoolMiddleware(no_lifespan, pool)

@@ -149,3 +149,26 @@ def test_a_request_cancelled_while_it_commits_is_committed_to_the_end(
 
     run(main)
     assert table() == [1]
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_block_of_the_connection_neither_commits_nor_gives_back_the_requests_transaction(
+    make: Make, table: Callable[[], list[int]], status: int
+) -> None:
+    pool = make()
+
+    async def nested(request: Request) -> PlainTextResponse:
+        async with await current_async_connection() as connection:
+            await connection.cursor().execute("INSERT INTO item VALUES (1)")
+        assert await asyncio.to_thread(table) == []
+        async with await current_async_connection() as again:
+            assert again is connection
+            await again.cursor().execute("INSERT INTO item VALUES (2)")
+        return PlainTextResponse("", status)
+
+    async def main() -> None:
+        assert (await Exchange(routes(pool, nested, transaction="request"), "/nested").run()).status == status
+
+    run(main)
+    assert table() == ([1, 2] if status == 200 else [])
+    assert pool.stats().borrowed == 1

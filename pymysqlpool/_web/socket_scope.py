@@ -1,0 +1,397 @@
+"""The connections of one websocket: each belongs to the task that borrowed it.
+
+A websocket lasts for hours, several tasks serve it, and which of them waits for the next message is the framework's
+affair. So a lease is not the socket's but its task's (`_Share`), and how long the task has it follows from its work:
+
+* **uncommitted changes, an open result, a `transaction()`, `unit()` or `async with connection` block**: it stays with
+  its task, whatever other tasks do, until the task commits, rolls back, leaves the block, or ends;
+* **nothing of that, and the socket waits for a message**: it goes back to the pool at once; the `AsyncConnection` that
+  the task may still have borrows anew at its next statement. Session state (variables, temporary tables, locks) that
+  no statement has needed for `_UNUSED` seconds goes with it;
+* **the task ends**: it goes back, also when the task outlives the socket. Uncommitted changes are rolled back, and a
+  warning says so.
+
+Tasks and threads that are started inside a block use the block's lease; other threads that of the task which started
+them, or of the socket's own task.
+
+Never: takes uncommitted work from its task, lets two tasks share a lease outside a block (Invariant 23).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, Self
+
+from .._async.worker import Bell
+from .._driver import statements as _statements
+from .._driver.exchange import is_between_commands, marks_of
+from .._driver.statements import AUTOCOMMIT, DATABASE, NOTHING, STATE, TRANSACTION, WROTE
+from .._pool.lease import Connection
+from .._util.log import logger
+from ..aio import AsyncConnection, AsyncConnectionPool, AsyncCursor
+from ..pool import ConnectionPool
+from ..request_scope import Watch, _Place
+from .async_scope import AsyncRequestScope, all_rung
+
+_UNUSED = 1.0  # seconds that session state is kept for a task which does something else
+_PLAIN = re.compile(r"\s*(?:select|show|describe|desc|explain|values|insert|update|delete|replace)\b", re.IGNORECASE)
+_LOCKS = re.compile(r"\b(?:for\s+update|for\s+share|in\s+share\s+mode|into)\b", re.IGNORECASE)
+
+
+class SocketConnection(AsyncConnection):
+    """A task's connection, which has a lease only while the task has work under way on it."""
+
+    def __init__(self, share: _Share, lent: AsyncConnection) -> None:
+        super().__init__(share.pool, lent.lease, lent.token)
+        self._share = share
+        self.parked = False  # its lease went back, and the next statement borrows another
+        self._keeps = False  # a transaction was begun, or locks were taken, that it would miss
+        self._cursor_class: Any = None
+
+    def adopt(self, lent: AsyncConnection) -> None:
+        """Go on with another lease."""
+        self.lease, self.parked, self._keeps = lent.lease, False, False
+
+    def park(self, give_back: Callable[[], object]) -> Bell | None:
+        """Give the lease back; see `AsyncConnection.start_return`."""
+        self._cursor_class = self.lease.cursorclass
+        self.parked = True
+        return self._pool.hand_in(self.lease, give_back)
+
+    @property
+    def is_busy(self) -> bool:
+        return self._turn.locked() or not is_between_commands(self.lease)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a block keeps the lease."""
+        return self._depth > 0
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether giving it back would lose something: changes, or a transaction that was begun to read under locks."""
+        marks = marks_of(self.lease)
+        return bool(marks & WROTE or (marks & TRANSACTION and self._keeps))
+
+    @property
+    def has_state(self) -> bool:
+        """Whether the session is not as it was lent."""
+        return bool(marks_of(self.lease) & (STATE | DATABASE | AUTOCOMMIT))
+
+    @property
+    def closed(self) -> bool:
+        return super().closed and not (self.parked and self._given_back is None)
+
+    async def do(self, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        try:
+            return await super().do(call, *args, **options)
+        finally:
+            self._done()
+
+    async def _end_transaction(self, call: Callable[[], Any]) -> None:
+        if not self.parked:
+            try:
+                await super()._end_transaction(call)
+            finally:
+                self._done()
+
+    def _done(self) -> None:
+        if not self.parked and not marks_of(self.lease) & TRANSACTION:
+            self._keeps = False
+        self._share.used(self)
+
+    async def begin(self) -> None:
+        self._keeps = True
+        await super().begin()
+
+    async def run_sync(self, function: Callable[..., Any], *args: Any) -> Any:
+        self._keeps = True
+        return await super().run_sync(function, *args)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Self]:
+        with self._share.block():
+            async with super().transaction():
+                yield self
+
+    async def _prepare(self) -> None:
+        if self.parked and self._given_back is None:
+            await self._share.borrow_again(self)
+
+    def cursor(self, cursor: type[Any] | None = None) -> AsyncCursor:
+        if self.parked and self._given_back is None:
+            return AsyncCursor(self, (cursor or self._cursor_class)(self.lease))
+        return super().cursor(cursor)
+
+    def note(self, query: str) -> None:
+        self._keeps = self._keeps or _needs_its_transaction(query)
+
+    def can_read_here(self) -> bool:
+        return self.parked or super().can_read_here()
+
+    def start_return(self, give_back: Callable[[], object]) -> Bell | None:
+        if self.parked:
+            self.parked = False
+            return None
+        return super().start_return(give_back)
+
+    def _refuse_closed(self) -> None:
+        if not self.parked or self._given_back is not None:
+            super()._refuse_closed()
+
+
+def _needs_its_transaction(query: Any) -> bool:
+    """Whether something may be lost when its transaction ends, though no row was changed: locks, what was begun by
+    name, what unknown code did. (Changed rows show in the reply.)"""
+    text = query.decode("latin-1") if isinstance(query, bytes | bytearray) else str(query)
+    if not _PLAIN.match(text) or _LOCKS.search(text):
+        return True
+    return _statements.read(text.encode("utf-8", "replace")) != NOTHING
+
+
+class _Share(AsyncRequestScope):
+    """What one task of a websocket has borrowed."""
+
+    def __init__(self, socket: SocketScope, name: str) -> None:
+        super().__init__(socket.pool, watch=socket.watch, label=socket.label if not name else f"{socket.label}, {name}")
+        self.socket = socket
+        self._of_threads = False  # a thread has been given the lease, and may use it at any moment
+        self._told = False
+        self._later: asyncio.TimerHandle | None = None
+
+    async def async_connection(self, pool: AsyncConnectionPool | None = None) -> AsyncConnection:
+        connection = await super().async_connection(pool)
+        assert isinstance(connection, SocketConnection)
+        self.used(connection)
+        return connection
+
+    async def borrow_again(self, connection: SocketConnection) -> None:
+        """For a statement on `connection`, whose lease went back."""
+        for pool, known in self._connections.items():
+            if known is connection:
+                await super().async_connection(self._awaited_pools[pool])
+                return
+
+    def connection(self, pool: ConnectionPool | None = None) -> Connection:
+        self.keep_for_threads()
+        return super().connection(pool)
+
+    def keep_for_threads(self) -> None:
+        """A thread may use the lease at any moment from now on: it stays until the task asks for a message, or ends."""
+        self._of_threads = True
+
+    def _see(self, pool: ConnectionPool, lent: AsyncConnection) -> AsyncConnection:
+        known = self._connections.get(pool)
+        if isinstance(known, SocketConnection) and not known.closed:
+            known.adopt(lent)
+            return known
+        return SocketConnection(self, lent)
+
+    def block(self) -> Any:
+        """A context manager: tasks and threads that are started inside use this share."""
+        return _inside(self)
+
+    # -- when it goes back ---------------------------------------------------------------------------------
+
+    def used(self, connection: SocketConnection) -> None:
+        """A statement has ended, so there may be nothing to keep the lease for."""
+        self._told = False
+        if self.socket.waits and not self._of_threads and not connection.parked:
+            assert self._loop is not None
+            self._loop.call_soon(self.look)
+
+    def look(self, unused: bool = False) -> None:
+        """Start to give back what is not needed; nobody waits for that.
+
+        Args:
+            unused: no statement has needed it for a while, so session state is no reason to keep it.
+        """
+        if self._units or self._of_threads or not self.socket.waits:
+            return
+        for pool, place, lent in self._idle():
+            if lent.has_changes:
+                self._warn(lent) if unused else self._look_later()
+            elif lent.has_state and not unused:
+                self._look_later()
+            else:
+                lent.park(partial(self._give_back, pool, place, None))
+
+    def _look_later(self) -> None:
+        if self._later is None and self._loop is not None:
+            self._later = self._loop.call_later(_UNUSED, self._look_again, [lent.sent for _, _, lent in self._idle()])
+
+    def _look_again(self, before: list[int]) -> None:
+        self._later = None
+        if [lent.sent for _, _, lent in self._idle()] == before:
+            self.look(unused=True)
+        else:
+            self.look()
+
+    async def end_of_message(self) -> None:
+        """The task itself asks for the next message: it needs nothing until then, but for what it has not committed."""
+        if self._units:
+            return
+        bells = []
+        for pool, place, lent in self._idle():
+            if lent.has_changes:
+                self._warn(lent)
+            else:
+                bells.append(lent.park(partial(self._give_back, pool, place, None)))
+        self._of_threads = False
+        await all_rung([bell for bell in bells if bell is not None])
+
+    async def before_an_answer(self) -> None:
+        """A message goes out while another task waits for the next one: what is not needed goes back first."""
+        if not self._units and not self._of_threads and self.socket.waits:
+            bells = [
+                lent.park(partial(self._give_back, pool, place, None))
+                for pool, place, lent in self._idle()
+                if not lent.has_changes and not lent.has_state
+            ]
+            await all_rung([bell for bell in bells if bell is not None])
+
+    def make_way(self) -> None:
+        """Another task of the socket borrows: what is not needed must not keep it waiting."""
+        if not self._units and not self._of_threads:
+            for pool, place, lent in self._idle():
+                if not lent.has_changes and not lent.has_state:
+                    lent.park(partial(self._give_back, pool, place, None))
+
+    def _idle(self) -> list[tuple[ConnectionPool, _Place, SocketConnection]]:
+        """The leases that nothing uses and no block keeps."""
+        found = []
+        for pool, place in self._places.items():
+            lent = self._lent(pool, place, self._awaited_pools.get(pool, self._awaited))
+            if isinstance(lent, SocketConnection) and not (lent.closed or lent.parked or lent.is_busy or lent.is_held):
+                found.append((pool, place, lent))
+        return found
+
+    def _warn(self, lent: SocketConnection) -> None:
+        if not self._told:
+            self._told = True
+            logger.warning(
+                "%s waits for the next message with uncommitted changes, so it keeps its connection of pool(%s) and "
+                "its locks: commit() or rollback() when a message is done",
+                self.label,
+                lent.pool_name,
+            )
+
+    def end(self) -> list[Bell]:
+        """The task has ended: everything goes back."""
+        if self._later is not None:
+            self._later.cancel()
+        for _, _, lent in self._idle():
+            if marks_of(lent.lease) & WROTE:
+                logger.warning("%s ended with uncommitted changes in pool(%s); rolled back", self.label, lent.pool_name)
+        self._closed = True
+        return self._start_returns(None, also_busy=True)
+
+
+_block: ContextVar[_Share | None] = ContextVar("pymysqlpool_socket_block", default=None)
+_nearest: ContextVar[_Share | None] = ContextVar("pymysqlpool_socket_share", default=None)
+
+
+class _inside:
+    __slots__ = ("_share", "_token")
+
+    def __init__(self, share: _Share) -> None:
+        self._share = share
+
+    def __enter__(self) -> None:
+        self._token = _block.set(self._share)
+
+    def __exit__(self, *exc_info: object) -> None:
+        with suppress(ValueError):  # left in another context, by a generator that was collected
+            _block.reset(self._token)
+
+
+class SocketScope(AsyncRequestScope):
+    """A scope whose leases are those of its tasks. Made in the socket's own task, whose call of the application it is
+    closed at the end of."""
+
+    def __init__(self, pool: AsyncConnectionPool, *, watch: Watch | None = None, label: str = "") -> None:
+        super().__init__(pool, watch=watch, label=label)
+        self.pool = pool
+        self.watch = watch
+        self.waits = 0  # calls of the server's `receive` that are under way
+        self._task = asyncio._get_running_loop() and asyncio.current_task()
+        self._own = _Share(self, "")
+        self._shares: dict[asyncio.Task[Any], _Share] = {}
+
+    def _share(self) -> _Share:
+        """That of the current task, or of the block that it was started in."""
+        share = _block.get()
+        if share is not None and share.socket is self and not share.closed:
+            return share
+        task = asyncio.current_task()
+        if task is None or task is self._task:
+            return self._own
+        share = self._shares.get(task)
+        if share is None:
+            share = self._shares[task] = _Share(self, f"task {task.get_name()!r}")
+            task.add_done_callback(self._ended)
+        return share
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        share = self._shares.pop(task, None)
+        if share is not None:
+            share.end()
+
+    def connection(self, pool: ConnectionPool | None = None) -> Connection:
+        share = _block.get() or _nearest.get()
+        if share is None or share.socket is not self or share.closed:
+            share = self._own
+        return share.connection(pool)
+
+    async def async_connection(self, pool: AsyncConnectionPool | None = None) -> AsyncConnection:
+        share = self._share()
+        if _nearest.get() is not share:
+            _nearest.set(share)
+        for other in (self._own, *self._shares.values()):
+            if other is not share:
+                other.make_way()
+        return await share.async_connection(pool)
+
+    async def lease_for_threads(self) -> Connection:
+        lease = (await self.async_connection()).lease
+        self._share().keep_for_threads()
+        return lease
+
+    @asynccontextmanager
+    async def unit(self) -> AsyncIterator[Self]:
+        """Keep the current task's lease for the block; tasks and threads that are started inside use the same."""
+        share = self._share()
+        with share.block():
+            async with share.unit():
+                yield self
+
+    async def release(self) -> None:
+        """Give back now what the current task holds; its next use borrows again."""
+        await self._share().release()
+
+    async def receive(self, receive: Callable[[], Any]) -> Any:
+        """The next message of the server's `receive`."""
+        task = asyncio.current_task()
+        own = self._own if task is self._task else self._shares.get(task) if task is not None else None
+        if own is not None:
+            await own.end_of_message()
+        self.waits += 1
+        try:
+            for share in (self._own, *self._shares.values()):
+                if share is not own:
+                    share.look()
+            return await receive()
+        finally:
+            self.waits -= 1
+
+    async def before_an_answer(self) -> None:
+        await self._share().before_an_answer()
+
+    async def async_close(self, exception: BaseException | None = None) -> None:
+        self._closed = True
+        await all_rung(self._own.end())
