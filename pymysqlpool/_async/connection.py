@@ -27,7 +27,7 @@ from pymysql import err
 from pymysql.constants import CR
 
 from .. import transaction as _transaction
-from .._driver.exchange import is_between_commands
+from .._driver.exchange import can_go_on, is_between_commands
 from .._driver.statements import TRANSACTION, WROTE
 from .._pool.lease import Connection
 from .._util import callsite as _borrower
@@ -60,7 +60,7 @@ class AsyncConnection:
         # would roll back, and that on the loop.
         self._blocks: list[_GeneratorContextManager[Connection]] = []
         self._depth = 0  # with-blocks of this connection that are open, transactions included
-        self.has_owner: Callable[[], bool] = _has_none
+        self.has_owner = False  # a scope gives it back; its with-blocks commit or roll back, and leave it lent
 
     @property
     def pool_name(self) -> str:
@@ -100,7 +100,7 @@ class AsyncConnection:
         async with self._turn:
             await self._prepare()
             self._refuse_closed()
-            if self.lease._marks or not is_between_commands(self.lease):
+            if self.lease.marks or not is_between_commands(self.lease):
                 await self._in_turn(call)
 
     async def ping(self) -> None:
@@ -164,7 +164,7 @@ class AsyncConnection:
     def _cut(self) -> None:
         """A thread that waits for the server is woken with an error; what was not committed is rolled back."""
         with suppress(ReturnConnectionToPoolError):  # another thread gives it back in this very instant
-            self._lost_changes = bool(self.lease._marks & WROTE)
+            self._lost_changes = bool(self.lease.marks & WROTE)
             cut(self.lease)
 
     def _hand_in_cut(self) -> None:
@@ -212,18 +212,27 @@ class AsyncConnection:
         self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._depth -= 1
-        if self._depth or self.has_owner():
-            return  # the outer block, or the request, ends its transaction and gives it back
+        if self._depth or (self.has_owner and not self.closed and self.lease.block is not None):
+            return  # the outer block, or the request's transaction, ends the work
         try:
             if exception is None and self._lost_changes:
                 raise ConnectionInterruptedError(f"changes were not committed: this connection {self._end()}")
-            if exception is None and not self.closed and self.lease._marks & TRANSACTION:
-                await self.do(self.lease._commit_at_the_end)
+            if not self.closed and self.lease.marks & TRANSACTION:
+                if exception is None:
+                    await self.do(lambda: self.lease.commit_at_the_end())
+                elif self.has_owner and can_go_on(self.lease):
+                    await self.rollback()
         except BaseException as error:
             exception = error
             raise
         finally:
-            await self.give_back(exception)
+            if self.has_owner and not self.closed and can_go_on(self.lease):
+                await self.leave()
+            else:
+                await self.give_back(exception)
+
+    async def leave(self) -> None:
+        """Its outermost with-block has ended, and its owner gives it back: see `_web.socket_scope`."""
 
     def _end(self) -> str:
         if self._was_cut:
@@ -243,10 +252,6 @@ class AsyncConnection:
             raise ReturnConnectionToPoolError(f"this connection {self._end()}")
         if self.lease._returned is not None:
             self.lease._refuse_closed()
-
-
-def _has_none() -> bool:
-    return False
 
 
 def cut(lease: Connection) -> None:

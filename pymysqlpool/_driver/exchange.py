@@ -340,11 +340,6 @@ def is_between_commands(connection: WireConnection) -> bool:
     return exchange is not None and not exchange.locked()
 
 
-def marks_of(connection: WireConnection) -> int:
-    """What the lease may have done to its session: see `statements`."""
-    return connection._marks
-
-
 def can_go_on(connection: WireConnection) -> bool:
     """At a command boundary, or in a result whose cursor was closed: its rest is read before the next command."""
     return is_between_commands(connection) or getattr(connection._result, "deferred", False)

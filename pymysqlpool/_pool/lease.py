@@ -109,7 +109,7 @@ class Connection(MysqlclientNames):
         try:
             if exception is None:
                 if self._marks & TRANSACTION:
-                    self._commit_at_the_end()
+                    self.commit_at_the_end()
             elif self.has_owner and self.open and can_go_on(self):
                 self.rollback()
         except BaseException as error:
@@ -140,7 +140,7 @@ class Connection(MysqlclientNames):
         """Whether it has a session that may have been touched."""
         return "_live" in self.__dict__
 
-    def _commit_at_the_end(self) -> None:
+    def commit_at_the_end(self) -> None:
         if can_go_on(self):
             self.commit()
         elif self._marks & WROTE:

@@ -119,12 +119,8 @@ class AsyncRequestScope(RequestScope):
 
     def _see(self, pool: ConnectionPool, lent: AsyncConnection) -> AsyncConnection:
         """What the request's tasks are shown of the lease in `lent`."""
-        lent.has_owner = self._ends_transaction
+        lent.has_owner = lent.lease.has_owner = True
         return lent
-
-    def _ends_transaction(self) -> bool:
-        """Whether the request's transaction is still open: `finish` ends it, and no with-block before."""
-        return self.transaction == "request" and not self._finished
 
     async def _borrow_awaited(self, pool: AsyncConnectionPool, place: _Place) -> AsyncConnection:
         started = monotonic()

@@ -28,9 +28,8 @@ from functools import partial
 from typing import Any, Self
 
 from .._async.worker import Bell
-from .._driver import statements as _statements
-from .._driver.exchange import is_between_commands, marks_of
-from .._driver.statements import AUTOCOMMIT, DATABASE, NOTHING, STATE, TRANSACTION, WROTE
+from .._driver.exchange import is_between_commands
+from .._driver.statements import AUTOCOMMIT, DATABASE, STATE, TRANSACTION, WROTE
 from .._pool.lease import Connection
 from .._util.log import logger
 from ..aio import AsyncConnection, AsyncConnectionPool, AsyncCursor
@@ -48,6 +47,7 @@ class SocketConnection(AsyncConnection):
 
     def __init__(self, share: _Share, lent: AsyncConnection) -> None:
         super().__init__(share.pool, lent.lease, lent.token)
+        self.has_owner = lent.lease.has_owner = True
         self._share = share
         self.parked = False  # its lease went back, and the next statement borrows another
         self._keeps = False  # a transaction was begun, or locks were taken, that it would miss
@@ -56,6 +56,7 @@ class SocketConnection(AsyncConnection):
     def adopt(self, lent: AsyncConnection) -> None:
         """Go on with another lease."""
         self.lease, self.parked, self._keeps = lent.lease, False, False
+        self.lease.has_owner = True
 
     def park(self, give_back: Callable[[], object]) -> Bell | None:
         """Give the lease back; see `AsyncConnection.start_return`."""
@@ -75,13 +76,13 @@ class SocketConnection(AsyncConnection):
     @property
     def has_changes(self) -> bool:
         """Whether giving it back would lose something: changes, or a transaction that was begun to read under locks."""
-        marks = marks_of(self.lease)
+        marks = self.lease.marks
         return bool(marks & WROTE or (marks & TRANSACTION and self._keeps))
 
     @property
     def has_state(self) -> bool:
         """Whether the session is not as it was lent."""
-        return bool(marks_of(self.lease) & (STATE | DATABASE | AUTOCOMMIT))
+        return bool(self.lease.marks & (STATE | DATABASE | AUTOCOMMIT))
 
     @property
     def closed(self) -> bool:
@@ -101,7 +102,7 @@ class SocketConnection(AsyncConnection):
                 self._done()
 
     def _done(self) -> None:
-        if not self.parked and not marks_of(self.lease) & TRANSACTION:
+        if not self.parked and not self.lease.marks & TRANSACTION:
             self._keeps = False
         self._share.used(self)
 
@@ -118,6 +119,9 @@ class SocketConnection(AsyncConnection):
         with self._share.block():
             async with super().transaction():
                 yield self
+
+    async def leave(self) -> None:
+        await self._share.release()
 
     async def _prepare(self) -> None:
         if self.parked and self._given_back is None:
@@ -146,12 +150,10 @@ class SocketConnection(AsyncConnection):
 
 
 def _needs_its_transaction(query: Any) -> bool:
-    """Whether something may be lost when its transaction ends, though no row was changed: locks, what was begun by
-    name, what unknown code did. (Changed rows show in the reply.)"""
+    """Whether something may be lost when its transaction ends, though no row was changed: locks, or what was begun by
+    name. (Changed rows show in the reply.)"""
     text = query.decode("latin-1") if isinstance(query, bytes | bytearray) else str(query)
-    if not _PLAIN.match(text) or _LOCKS.search(text):
-        return True
-    return _statements.read(text.encode("utf-8", "replace")) != NOTHING
+    return not _PLAIN.match(text) or _LOCKS.search(text) is not None
 
 
 class _Share(AsyncRequestScope):
@@ -219,6 +221,8 @@ class _Share(AsyncRequestScope):
             elif lent.has_state and not unused:
                 self._look_later()
             else:
+                if unused and lent.lease.marks & TRANSACTION:
+                    logger.warning("%s did not end its transaction, so it is rolled back", self.label)
                 lent.park(partial(self._give_back, pool, place, None))
 
     def _look_later(self) -> None:
@@ -255,6 +259,11 @@ class _Share(AsyncRequestScope):
             ]
             await all_rung([bell for bell in bells if bell is not None])
 
+    async def release(self) -> None:
+        if not self._units:
+            bells = [lent.park(partial(self._give_back, pool, place, None)) for pool, place, lent in self._idle()]
+            await all_rung([bell for bell in bells if bell is not None])
+
     def make_way(self) -> None:
         """Another task of the socket borrows: what is not needed must not keep it waiting."""
         if not self._units and not self._of_threads:
@@ -286,7 +295,7 @@ class _Share(AsyncRequestScope):
         if self._later is not None:
             self._later.cancel()
         for _, _, lent in self._idle():
-            if marks_of(lent.lease) & WROTE:
+            if lent.lease.marks & WROTE:
                 logger.warning("%s ended with uncommitted changes in pool(%s); rolled back", self.label, lent.pool_name)
         self._closed = True
         return self._start_returns(None, also_busy=True)
