@@ -42,7 +42,7 @@ from .pymysql_names import PyMySQLConnection
 from .reader import Source, read_result
 from .results import WireResult
 from .role import Role
-from .session_state import EFFECT_OF_COMMAND, IN_TRANSACTION, TELLING, marks_after
+from .session_state import EFFECT_OF_COMMAND, IN_TRANSACTION, SAME, TELLING, marks_after
 from .statements import AUTOCOMMIT, NOTHING, STATE, TRANSACTION, WROTE, reader_for
 from .tls import SharedContext
 from .usage import Usage
@@ -83,6 +83,7 @@ class WireConnection(PyMySQLConnection):
     _reads_fast = True  # results come through `_reader`
     _tracked = False  # the server reports session state changes
     _server_role: Role | None = None  # as the server said when the session was made; None: it was not asked
+    _recipe: Any = None  # of its pool
     _role: bytes | None = None  # what SET ROLE says to have the roles that the login gave; None: the server has none
     _error_args: tuple[Any, ...] = ()  # of the last error packet
     _slot: Usage | None = None  # of the lease; None outside a pool
@@ -130,13 +131,15 @@ class WireConnection(PyMySQLConnection):
             sql = sql.encode(self.encoding)
         if command == COM_QUERY:
             effect = self._read_statement(sql, self.server_status & _NO_BACKSLASH_ESCAPES)
+            if effect == STATE and self._recipe is not None and self._recipe.holds_after(sql):
+                effect = SAME
             if slot is not None:
                 slot.queries += 1
         else:
             effect = EFFECT_OF_COMMAND.get(command, STATE)
         self._effect = effect
         if effect:
-            self._marks |= effect & ~AUTOCOMMIT
+            self._marks |= effect & ~(AUTOCOMMIT | SAME)
         try:
             if len(sql) < LARGEST_STATEMENT:
                 self._result = None
@@ -296,6 +299,12 @@ class WireConnection(PyMySQLConnection):
         rows = super().show_warnings()
         self._end_exchange()
         return rows
+
+    def rollback(self) -> None:
+        """Roll the transaction back; without a round trip where none is open, as the server's last reply has it."""
+        if self._tracked and not self._marks & TRANSACTION and is_between_commands(self) and self._sock is not None:
+            return
+        super().rollback()
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
         if self._establishing:

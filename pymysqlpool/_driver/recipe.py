@@ -37,9 +37,10 @@ from ..settings import Settings
 from .commands import COM_RESET_CONNECTION, Command
 from .exchange import WireConnection, is_between_commands
 from .role import QUESTIONS, read
+from .sameness import QUESTION, Sameness, values_in
 from .server_version import server_version
 from .session_state import IN_TRANSACTION
-from .statements import TRANSACTION
+from .statements import NOTHING, TRANSACTION
 from .wire import Wire, has_unread
 
 _TRACKING = "session_track_state_change = 1"
@@ -70,6 +71,7 @@ class Recipe:
         "_is_known",
         "_names",
         "_on_connect",
+        "_sameness",
         "_sql_mode",
         "_wanted_autocommit",
         "_wanted_server",
@@ -95,6 +97,7 @@ class Recipe:
         self._has_roles = version >= ((10, 0, 5) if is_mariadb else (8, 0))
         self._can_combine = True
         self._is_known = False
+        self._sameness = Sameness()
         self._handle = handle
         self._on_connect = settings.on_connect
         self._wanted_server = settings.role
@@ -113,22 +116,26 @@ class Recipe:
     # -- a new session -------------------------------------------------------------------------------------
 
     def set_up(self, connection: WireConnection) -> None:
-        """Steps 2 to 4 of a session that is logged in: one round trip, three more for a pool's first.
+        """Steps 2 to 4 of a session that is logged in, in one round trip; a pool's first with an init_command takes two.
 
         Raises:
             WrongRole: the server is not one that the pool wants.
             pymysql.err.MySQLError: a step was refused.
         """
-        if not self._is_known:
-            self._learn(connection)
-        question = [_WHICH_ROLE] if self._has_roles else []
+        question = self._role_question()
         asked = _WHICH_SERVER if self._wanted_server != "any" else []
-        results = self._say(connection, [*question, *asked, *self._basics(), *self._rest()])
+        if self._is_known:
+            results = self._say(connection, [*question, *asked, *self._basics(), *self._rest()])
+            server = results[len(question) : len(question) + len(asked)]
+        else:
+            results = self._learn(connection)
+            server = self._say(connection, [*asked, *self._rest()])[: len(asked)]
         if asked:
-            self._judge_server(connection, results[len(question) : len(question) + len(asked)])
+            self._judge_server(connection, server)
         if self._has_roles:
             connection._role = _role_in(results[0])
         connection._tracked = self.tracks
+        connection._recipe = self
 
     def finish(self, wire: Wire, deadline: float, status: int) -> None:
         """Steps 5 and 6, on a session whose last reply had this `status`; both are for few pools."""
@@ -155,20 +162,26 @@ class Recipe:
         if not role.fits(self._wanted_server):
             raise WrongRole(self._wanted_server, role.ready, role.said)
 
-    def _learn(self, connection: WireConnection) -> None:
-        """Find out what the server, or a proxy in front of it, understands. What it refuses is not said again.
+    def _learn(self, connection: WireConnection) -> list[Any]:
+        """Step 2 of a pool's first session, and its role: find out what the server, or a proxy in front of it,
+        understands. What it refuses is not said again.
 
         The error numbers differ (1193, 1064, 1105, 1227 ...), so the number is no part of the answer.
         """
-        (tracking,) = connection.outcomes(self._basics()) if self.tracks else (None,)
-        if isinstance(tracking, Exception):
+        commands = [*self._role_question(), *self._basics()]
+        batches = [commands] if self.pipelines else [[command] for command in commands]
+        results = [result for batch in batches for result in connection.outcomes(batch)]
+        if isinstance(results[-1], Exception):
             self.tracks = False
-        if not self.tracks:
-            (combined,) = connection.outcomes(self._basics())
-            self._can_combine = not isinstance(combined, Exception)
-        if self._has_roles:
-            (role,) = connection.outcomes([_WHICH_ROLE])
-            self._has_roles = not isinstance(role, Exception) and bool(role.rows)
+            (again,) = connection.outcomes(self._basics())
+            if isinstance(again, Exception):
+                self._can_combine = False
+                self._say(connection, self._basics())
+        self._has_roles = self._has_roles and bool(getattr(results[0], "rows", None))
+        return results
+
+    def _role_question(self) -> list[Command]:
+        return [_WHICH_ROLE] if self._has_roles else []
 
     def _know(self, wire: Wire, deadline: float) -> None:
         """The first session is ready to be lent: note what all of them look like."""
@@ -216,6 +229,27 @@ class Recipe:
         status = connection.server_status
         wire.take_back(connection)
         self.finish(wire, deadline, status)
+        if self._sameness.is_asked_for and not self._compare(wire, deadline):
+            self.renew(wire, {**attributes, "_marks": NOTHING}, deadline)
+
+    def holds_after(self, statement: bytes) -> bool:
+        """Whether `statement` sets a session to what this recipe has set it to; nothing needs to be undone then."""
+        return self._sameness.holds_after(statement)
+
+    def _compare(self, wire: Wire, deadline: float) -> bool:
+        """Find out, on a session that is as new, what SET would change nothing. False when finding out changed it."""
+        connection = wire.borrow_privately()
+        names: Command = (COMMAND.COM_QUERY, f"SET {self._names}".encode())
+        with connection.within(deadline):
+            before, said, after = connection.outcomes(
+                [(COMMAND.COM_QUERY, QUESTION), names, (COMMAND.COM_QUERY, QUESTION)]
+            )
+        wire.take_back(connection)
+        values = values_in(getattr(before, "rows", None))
+        is_same = not isinstance(said, Exception) and values == values_in(getattr(after, "rows", None))
+        words = self._names.lower().split()
+        self._sameness = Sameness((words[1], words[3] if len(words) > 2 else None) if is_same else None, values)
+        return is_same and bool(values)
 
     # -- the steps -----------------------------------------------------------------------------------------
 

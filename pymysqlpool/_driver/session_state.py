@@ -23,6 +23,8 @@ IN_TRANSACTION: Final = SERVER_STATUS.SERVER_STATUS_IN_TRANS
 SESSION_STATE_CHANGED: Final = 0x4000
 # A reply whose status has none of these, no warning and no insert id leaves a session without marks as it was.
 TELLING: Final = IN_TRANSACTION | SESSION_STATE_CHANGED
+# An effect, never a mark: a SET to what the session is set to anyway, see `sameness`.
+SAME: Final = 64
 
 
 # Of commands that are not COM_QUERY; of all others: STATE.
@@ -40,8 +42,8 @@ def marks_after(marks: int, effect: int, status: int, warning_count: int, insert
         marks |= TRANSACTION
     else:
         marks &= ~(TRANSACTION | WROTE)
-    foreseen = effect & (AUTOCOMMIT | DATABASE)
-    if status & SESSION_STATE_CHANGED and not foreseen and not _tells_of_transactions_only(message):
+    foreseen = effect & (AUTOCOMMIT | DATABASE | SAME)
+    if status & SESSION_STATE_CHANGED and not foreseen and tells_of_state(message):
         marks |= STATE
     if insert_id:
         marks |= INSERT_ID
@@ -50,24 +52,41 @@ def marks_after(marks: int, effect: int, status: int, warning_count: int, insert
     return marks
 
 
-def _tells_of_transactions_only(message: bytes) -> bool:
-    """Whether the session state information in an OK packet is about transactions and GTIDs, which the status flags
-    tell as well. MySQL 9 sends it with every BEGIN and COMMIT.
+def tells_of_state(message: bytes) -> bool:
+    """Whether the session state information in an OK packet tells of a change that a new session would not show.
 
-    After the text (length-encoded) comes the length of all entries, then each: type, length, data.
+    After the text (length-encoded) comes the length of all entries, then each: type, length, data. What is not
+    understood to its last byte is such a change.
     """
     try:
-        at = 1 + message[0]
-        if message[0] >= 0xFB or message[at] >= 0xFB or at + 1 + message[at] != len(message):
-            return False
-        at += 1
+        length, at = _integer(message, 0)
+        length, at = _integer(message, at + length)
+        if at + length != len(message):
+            return True
         while at < len(message):
-            if message[at] not in _TRANSACTION_TRACKERS or message[at + 1] >= 0xFB:
-                return False
-            at += 2 + message[at + 1]
+            if message[at] not in _NO_STATE:
+                return True
+            length, at = _integer(message, at + 1)
+            at += length
     except IndexError:
-        return False
-    return True
+        return True
+    return at != len(message)
 
 
-_TRANSACTION_TRACKERS = frozenset({3, 4, 5})  # GTIDS, TRANSACTION_CHARACTERISTICS, TRANSACTION_STATE
+def _integer(data: bytes, at: int) -> tuple[int, int]:
+    """A length-encoded integer at `at`, and where it ends."""
+    first = data[at]
+    if first < 0xFB:
+        return first, at + 1
+    width = _WIDTHS[first - 0xFC]  # 0xFB and 0xFF begin none
+    if at + 1 + width > len(data):
+        raise IndexError(at)
+    return int.from_bytes(data[at + 1 : at + 1 + width], "little"), at + 1 + width
+
+
+_WIDTHS = (2, 3, 8)
+# GTIDS, TRANSACTION_CHARACTERISTICS and TRANSACTION_STATE are about transactions, which the status flags tell as well;
+# MySQL 9 sends them with every BEGIN and COMMIT. SYSTEM_VARIABLES alone, without STATE_CHANGE (2), are what the server
+# counts by itself, such as last_gtid and statement_id: a SET of one comes with a STATE_CHANGE (measured: see
+# `tests/core/test_what_replies_tell.py`).
+_NO_STATE = frozenset({0, 3, 4, 5})

@@ -111,12 +111,13 @@ class Wire:
 
     def marks_left(self, attributes: Mapping[str, Any]) -> int:
         """The marks of a handle that is dead by now; STATE where they do not tell all that it did to the session."""
+        source = attributes["_rfile"]
         if (
             not self.exchange.locked()
             and attributes["_sock"] is self.sock
             and attributes["server_status"] & AUTOCOMMIT_STATUS == self.autocommit_status
             and attributes["_current_timeout"] == self._timeout
-            and not has_unread(attributes)
+            and (type(source) is not Source or source.position == len(source.buffer))
         ):
             marks: int = attributes["_marks"]
             if not marks or attributes["_tracked"]:

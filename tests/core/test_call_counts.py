@@ -208,10 +208,10 @@ def test_a_transaction_left_open_costs_one_round_trip_more(make_pool: MakePool, 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
-    [({}, (2, 2)), ({"autocommit": True}, (2, 2)), ({"autocommit": None}, (2, 2))],
+    [({}, (2, 3)), ({"autocommit": True}, (2, 3)), ({"autocommit": None}, (2, 3))],
     ids=str,
 )
-def test_a_connect_is_a_login_and_one_set_up(
+def test_a_connect_is_a_login_the_question_for_its_role_and_one_set_up_in_two_round_trips(
     make_pool: MakePool, link: Link, options: dict[str, Any], expected: tuple[int, int]
 ) -> None:
     """From the second connection of a pool on: the first also asks what a fresh session looks like."""

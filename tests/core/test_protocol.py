@@ -395,10 +395,11 @@ class FakeServer:
                 peer.sendall(packet(0, GREETING))
                 self._receive(peer)
                 peer.sendall(packet(2, OK))
-                self._receive(peer)  # the set-up statement
-                peer.sendall(packet(1, OK))
-                if self._receive(peer):
-                    self._reply(peer)
+                while said := self._receive(peer):
+                    if not said.startswith((b"\x03SET ", b"\x03SELECT CURRENT_ROLE")):
+                        self._reply(peer)
+                        break
+                    peer.sendall(packet(1, OK))
 
     @staticmethod
     def _receive(peer: socket.socket) -> bytes:
