@@ -37,7 +37,7 @@ from ..errors import ConnectionInterruptedError, ForkedConnectionError, ReturnCo
 from .block import Block
 from .commands import COM_QUERY, LARGEST_STATEMENT, pack_header
 from .deadline import within
-from .pipeline import outcomes, pipeline
+from .pipeline import outcomes, pipeline, rollback
 from .pymysql_names import PyMySQLConnection
 from .reader import Source, read_result
 from .results import WireResult
@@ -300,12 +300,6 @@ class WireConnection(PyMySQLConnection):
         self._end_exchange()
         return rows
 
-    def rollback(self) -> None:
-        """Roll the transaction back; without a round trip where none is open, as the server's last reply has it."""
-        if self._tracked and not self._marks & TRANSACTION and is_between_commands(self) and self._sock is not None:
-            return
-        super().rollback()
-
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
         if self._establishing:
             return  # the pool's own set-up statement says it, together with all else
@@ -342,6 +336,7 @@ class WireConnection(PyMySQLConnection):
     within = within
     outcomes = outcomes
     pipeline = pipeline
+    rollback = rollback
 
 
 def is_between_commands(connection: WireConnection) -> bool:

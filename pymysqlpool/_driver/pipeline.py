@@ -1,4 +1,4 @@
-"""What the pool itself says to a session: several commands in one go, all their replies read.
+"""What the pool itself says to a session: several commands in one go, all their replies read, and no needless ROLLBACK.
 
 Never: says anything of its own accord, decides what follows from a reply, sends a local file: none of these commands
 asks for one.
@@ -14,7 +14,8 @@ from typing import Any
 from pymysql import err
 
 from .commands import Command, pack_all
-from .statements import STATE
+from .pymysql_names import PyMySQLConnection
+from .statements import STATE, TRANSACTION
 
 
 def outcomes(connection: Any, commands: Sequence[Command]) -> list[Any]:
@@ -59,3 +60,11 @@ def pipeline(connection: Any, commands: Sequence[Command]) -> list[Any]:
         if isinstance(reply, err.MySQLError):
             raise reply
     return replies
+
+
+def rollback(connection: Any) -> None:
+    """Roll the transaction back; without a round trip where none is open, as the last reply had it."""
+    exchange = connection._exchange
+    is_quiet = exchange is not None and not exchange.locked() and connection._sock is not None
+    if not (is_quiet and connection._tracked and not connection._marks & TRANSACTION):
+        PyMySQLConnection.rollback(connection)

@@ -116,7 +116,7 @@ class Recipe:
     # -- a new session -------------------------------------------------------------------------------------
 
     def set_up(self, connection: WireConnection) -> None:
-        """Steps 2 to 4 of a session that is logged in, in one round trip; a pool's first with an init_command takes two.
+        """Steps 2 to 4 of a session that is logged in: one round trip, two for a pool's first with an init_command.
 
         Raises:
             WrongRole: the server is not one that the pool wants.

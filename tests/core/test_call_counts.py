@@ -37,7 +37,7 @@ BOUNDS = {
     "borrow, SELECT 1, return: more than PyMySQL": -52,
     "borrow, UPDATE, commit, return: more than PyMySQL": -11,
     "borrow, SELECT in a transaction, return: more than PyMySQL with ROLLBACK": -54,
-    "connect: more than PyMySQL": 42,
+    "connect: more than PyMySQL": 72,
 }
 WARM_UP = 3
 

@@ -204,7 +204,7 @@ def conversation(seed: int, file: Path) -> Conversation:
 
 
 LOGIN = ((replies.packets([replies.GREETING], 0)[0],), (replies.packets([replies.OK], 2)[0],))
-SET_UP = (replies.packets([replies.OK])[0],) * 2  # the role, and SET
+SET_UP = (replies.packets([replies.OK])[0],)
 
 
 @dataclass
