@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Literal
 
@@ -25,7 +24,10 @@ from pymysql.constants import CR
 
 from . import transaction as _transaction
 from ._driver.exchange import can_go_on, is_between_commands
-from ._driver.statements import WROTE
+from ._driver.statements import STATE, TRANSACTION, WROTE
+from ._pool.cost import Use as Use
+from ._pool.cost import Watch as Watch
+from ._pool.cost import server_timing as _server_timing
 from ._pool.lease import Connection
 from ._util import callsite as _borrower
 from ._util.lock import new_lock
@@ -47,46 +49,6 @@ _current: ContextVar[RequestScope | None] = ContextVar("pymysqlpool_request_scop
 
 class NoRequestScopeError(PoolError, RuntimeError):
     """There is no request here to borrow for, or it has ended."""
-
-
-@dataclass(slots=True)
-class Use:
-    """What one lease cost the request: for logs and Server-Timing. Times are seconds."""
-
-    pool: str
-    place: str  # where it was borrowed; empty unless the scope is watched
-    waited: float  # until the pool lent it
-    since: float  # monotonic
-    connection: Connection | None  # until its return
-    held: float = 0.0  # known after its return
-    queries: int = 0  # known after its return
-    _before: int = field(init=False)  # statements that others had sent
-
-    def __post_init__(self) -> None:
-        assert self.connection is not None
-        self._before = self.connection.sent
-
-    def so_far(self, now: float) -> tuple[float, int]:
-        """Seconds held, and statements sent."""
-        if self.connection is None:
-            return self.held, self.queries
-        return now - self.since, max(0, self.connection.sent - self._before)
-
-    def end(self) -> None:
-        """The lease is about to be returned."""
-        self.held, self.queries = self.so_far(monotonic())
-        self.connection = None
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """Which waits and holds to log; seconds, None for none."""
-
-    slow_wait: float | None = None
-    long_hold: float | None = None
-
-    def __bool__(self) -> bool:
-        return self.slow_wait is not None or self.long_hold is not None
 
 
 class _Place:
@@ -164,7 +126,8 @@ class RequestScope:
         with place.lock:
             if self._revalidate_after is not None:
                 self._revalidate(pool, place, self._revalidate_after)
-            if place.connection is None or place.connection._returned is not None:
+            self._part_with_a_lost_one(pool, place)
+            if place.connection is None or place.connection.is_returned:
                 self._borrow(pool, place)
             assert place.connection is not None
             return place.connection
@@ -204,27 +167,41 @@ class RequestScope:
         left = max(0.0, self.deadline - now)
         return left if pool._settings.timeout is None else min(left, pool._settings.timeout)
 
+    def _part_with_a_lost_one(self, pool: ConnectionPool, place: _Place) -> None:
+        """End a lease whose session is gone, so that another one is borrowed; nobody goes on without knowing what went
+        with it.
+
+        Raises:
+            pymysql.err.OperationalError: 2006: a transaction or session state is lost. In a transaction block, again
+                each time until the block ends; else once.
+        """
+        connection = place.connection
+        if connection is None or connection.is_returned or not connection.is_lost:
+            return
+        lost = _what_is_lost(connection)
+        in_block = connection.block is not None
+        if not in_block:
+            self._give_back(pool, place, None)
+        if lost:
+            then = "leave the transaction" if in_block else "the next use begins a new session"
+            raise err.OperationalError(
+                CR.CR_SERVER_GONE_ERROR,
+                f"the connection of pool({pool.name}) to {pool.endpoint} was lost in {self.label or 'this scope'}, and "
+                f"with it {lost}; nothing uncommitted was kept. Run the work again from its beginning: {then}",
+            )
+
     def _revalidate(self, pool: ConnectionPool, place: _Place, after: float) -> None:
         """See that a lease which nobody has asked for in a while still has its session; else end it."""
         now = monotonic()
         idle, place.asked = now - place.asked, now
         connection = place.connection
-        if connection is None or connection._returned is not None:
+        if connection is None or connection.is_returned or connection.is_lost:
             return
-        if not connection.open:  # an error has said so already
-            self._give_back(pool, place, None)
-        elif idle >= after and is_between_commands(connection):
-            kept_something = connection._marks
+        if idle >= after and is_between_commands(connection):
             try:
                 connection.ping(reconnect=False)
-            except err.MySQLError as error:
-                self._give_back(pool, place, error)
-                if kept_something:
-                    raise err.OperationalError(
-                        CR.CR_SERVER_GONE_ERROR,
-                        "the server has ended this session while nobody used it, and with it its transaction and "
-                        "variables: nothing uncommitted was kept. The next use begins a new session",
-                    ) from error
+            except err.MySQLError:
+                return  # it is lost
 
     def finish(self, *, commit: bool) -> None:
         """The commit point of `transaction="request"`: before the head of the response goes out. Else nothing.
@@ -240,10 +217,10 @@ class RequestScope:
             self._finished = True
             connections = [place.connection for place in self._places.values()]
         for connection in connections:
-            if connection is None or connection._returned is not None:
+            if connection is None or connection.is_returned:
                 continue
             if connection.open and not can_go_on(connection):
-                if commit and connection._marks & WROTE:
+                if commit and connection.marks & WROTE:
                     raise ConnectionInterruptedError(
                         "the head of the response is due while a result is half read, so what the request has "
                         "written cannot be committed; read the result to its end, or stream from a scope of its own"
@@ -256,6 +233,18 @@ class RequestScope:
                     _transaction.rollback(connection)
                 except Exception as error:  # noqa: BLE001 - the pool will roll back or discard it
                     logger.debug("Rollback at the end of %s: %s", self.label or "the request", error)
+
+    @property
+    def trouble(self) -> err.MySQLError | None:
+        """Why an answer of 500, if that is what the request ends in, should be a 503: a connection that could not be
+        had, or was lost."""
+        if self.refused is not None:
+            return self.refused
+        for pool, place in list(self._places.items()):
+            connection = place.connection
+            if connection is not None and not connection.is_returned and connection.is_lost:
+                return err.OperationalError(CR.CR_SERVER_LOST, f"the connection of pool({pool.name}) was lost")
+        return None
 
     def close(self, exception: BaseException | None = None) -> None:
         """Give everything back, after `exception` if one is known. May be called again; never raises an Exception."""
@@ -287,30 +276,22 @@ class RequestScope:
             pass  # the user has closed it: what we wanted
         except Exception:  # noqa: BLE001 - nothing that ends a request may raise
             logger.warning("A connection of pool(%s) could not be given back", pool.name, exc_info=True)
-        self._report(use)
-
-    def _report(self, use: Use) -> None:
-        watch, label = self._watch, self.label or "a request"
-        if watch.slow_wait is not None and use.waited >= watch.slow_wait:
-            logger.warning(
-                "%s waited %.3f s for a connection of pool(%s) at %s", label, use.waited, use.pool, use.place
-            )
-        if watch.long_hold is not None and use.held >= watch.long_hold:
-            logger.warning(
-                "%s held a connection of pool(%s) for %.3f s, since %s", label, use.pool, use.held, use.place
-            )
+        self._watch.report(use, self.label or "a request")
 
 
 def server_timing(scope: RequestScope) -> str:
-    """The value of a `Server-Timing` header: how long the request waited and held, in milliseconds, and how many
-    statements it sent; or ''."""
-    if not scope.uses:
-        return ""
-    now = monotonic()
-    waited = sum(use.waited for use in scope.uses)
-    held, queries = (sum(numbers) for numbers in zip(*(use.so_far(now) for use in scope.uses), strict=True))
-    said = "1 query" if queries == 1 else f"{queries} queries"
-    return f'dbwait;dur={waited * 1000:.1f}, db;dur={held * 1000:.1f};desc="{said}"'
+    """The value of a `Server-Timing` header for the request of `scope`, or ''."""
+    return _server_timing(scope.uses)
+
+
+def _what_is_lost(connection: Connection) -> str:
+    """What a session that is gone has taken with it, in words; '' for nothing."""
+    marks = connection.marks
+    if marks & WROTE:
+        return "its uncommitted changes"
+    if connection.block is not None or marks & TRANSACTION:
+        return "its open transaction"
+    return "its session state (variables, temporary tables, locks)" if marks & STATE else ""
 
 
 def commits(status: int, headers: Headers, exception: BaseException | None, veto: CommitVeto | None = None) -> bool:

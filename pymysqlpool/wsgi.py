@@ -7,9 +7,9 @@ or is closed when it is made on the way out. One that nobody exhausts or closes 
 takes its connection back.
 
 PEP 3333 to the letter: `close()` is forwarded, `write` works, no chunk is read ahead, no header changed unless asked.
-Never: looks into a body, answers for the application except 503 with Retry-After when no connection could be had and
-nothing has been sent: in place of the exception, or of the 500 that a framework has made of it. An application that
-answers such a request by itself, with anything but a 500, is left alone.
+Never: looks into a body, answers for the application except 503 with Retry-After when no connection could be had, or
+one was lost, and nothing has been sent: in place of the exception, or of the 500 that a framework has made of it. An
+application that answers such a request by itself, with anything but a 500, is left alone.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from contextlib import ExitStack
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from .errors import GetConnectionFromPoolError
+from .failures import is_temporary
 from .pool import ConnectionPool
-from .refusals import RefusalLog
+from .refusals import BUSY, RefusalLog
 from .request_scope import (
     SAFE_METHODS,
     CommitVeto,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 SCOPE = "pymysqlpool.scope"  # its name in environ
 DEADLINE = "pymysqlpool.deadline"  # there too: a monotonic instant after which no borrow waits
-_BUSY = b"The database is busy or out of reach at the moment. Please try again soon.\n"
+_BUSY = BUSY.encode() + b"\n"
 
 
 class PoolMiddleware:
@@ -59,6 +59,9 @@ class PoolMiddleware:
         watch: which slow waits and long holds to log.
         deadline: seconds after its start at which a request stops waiting for connections; None: the pool's `timeout`
             bounds each wait, and nothing their sum. A monotonic instant in environ["pymysqlpool.deadline"] goes first.
+
+    Raises:
+        TypeError: `pool` is no pool, or one that is to be awaited; `application` cannot be called.
     """
 
     def __init__(
@@ -74,6 +77,11 @@ class PoolMiddleware:
         watch: Watch | None = None,
         deadline: float | None = None,
     ) -> None:
+        if not callable(application):
+            raise TypeError(f"PoolMiddleware(application, pool): {application!r} is no WSGI application")
+        if isinstance(pool, type) or not callable(getattr(pool, "give_back", None)):
+            hint = "; a WSGI application takes the pool that it awaits: its .pool" if hasattr(pool, "pool") else ""
+            raise TypeError(f"PoolMiddleware(application, pool) needs a ConnectionPool, not {pool!r}{hint}")
         self.application = application
         self.pool = pool
         self.transaction = transaction
@@ -113,6 +121,7 @@ class _Exchange:
         self._replaced = False  # by a 503, and what the application makes as its body is dropped
         self._head: tuple[int, list[tuple[str, str]], BaseException | None] | None = None
         self._sent = False  # a byte went out, and the head before it
+        self._committing = False  # still so after a COMMIT that failed: it may have been done, so 503 would be wrong
         self._body: Iterable[bytes] = ()
         self._chunks: Iterator[bytes] | None = None
 
@@ -129,7 +138,7 @@ class _Exchange:
             with ExitStack() as both:
                 both.callback(self._scope.close, error)
                 both.callback(self._close_body)
-            if not isinstance(error, GetConnectionFromPoolError) or self._sent:
+            if self._sent or self._committing or not is_temporary(error):
                 raise
             self._refuse(error, sys.exc_info())
             return [self._busy]
@@ -142,9 +151,10 @@ class _Exchange:
         """The application's `start_response`."""
         error = exc_info[0][1] if exc_info and exc_info[0] else None
         self._head = int(status[:3]), headers, error
-        if self._head[0] == 500 and self._scope.refused is not None and not self._sent:
+        trouble = self._scope.trouble if self._head[0] == 500 and not self._sent else None
+        if trouble is not None:
             self._replaced = True
-            self._refuse(self._scope.refused, *exc_info)
+            self._refuse(trouble, *exc_info)
             return lambda data: None
         self._replaced = False
         if self._middleware.server_timing and self._scope.uses:
@@ -161,9 +171,11 @@ class _Exchange:
     def _commit_point(self) -> None:
         """The head is known and about to go out: a COMMIT that fails now still becomes a 500."""
         if self._head is not None:
+            self._committing = True
             self._scope.finish(commit=commits(*self._head, self._middleware.commit_veto))
+            self._committing = False
 
-    def _refuse(self, error: GetConnectionFromPoolError, *exc_info: Any) -> None:
+    def _refuse(self, error: BaseException, *exc_info: Any) -> None:
         """The head of a 503, in place of one that has not been sent; where it has, the server raises `exc_info`."""
         self._middleware.refusals.note(self._scope.label, error)
         headers = [
@@ -189,7 +201,7 @@ class _Exchange:
                 self._sent = True
         except BaseException as error:
             self._scope.close(error)
-            if not isinstance(error, GetConnectionFromPoolError) or self._sent:
+            if self._sent or self._committing or not is_temporary(error):
                 raise
             self._chunks, self._sent = iter(()), True
             self._refuse(error, sys.exc_info())

@@ -47,6 +47,8 @@ from .statements import AUTOCOMMIT, NOTHING, STATE, TRANSACTION, WROTE, reader_f
 from .tls import SharedContext
 from .usage import Usage
 
+# Errors with which a server ends a session: shutdown, killed (MariaDB), idle for too long (MySQL 8.0.24).
+_FAREWELLS = frozenset({1053, 1927, 4031})
 CLIENT_SESSION_TRACK = 1 << 23
 # For so long after the server was heard, a look at the socket tells nothing new: news of its end is still on its way.
 TRUST = 20e-6  # seconds
@@ -88,6 +90,7 @@ class WireConnection(PyMySQLConnection):
     _error_args: tuple[Any, ...] = ()  # of the last error packet
     _slot: Usage | None = None  # of the lease; None outside a pool
     block: Block | None = None  # the transaction block that is open
+    said_farewell = False  # the server's last word was that it ends this session
     _establishing = False
     _owner_pid = 0
     _here: Mark = (1,)  # whether this is still that process
@@ -225,7 +228,10 @@ class WireConnection(PyMySQLConnection):
 
     def _reply_failed(self, error: err.MySQLError) -> None:
         """The server refused with an error packet, which ends the exchange. Its status is not known."""
-        self._marks |= STATE | TRANSACTION
+        if error.args[0] in _FAREWELLS:
+            self.said_farewell = True
+        else:
+            self._marks |= STATE | TRANSACTION
         if self.block is not None:
             self.block.note_error(error)
         self._end_exchange()

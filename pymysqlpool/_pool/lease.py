@@ -119,6 +119,16 @@ class Connection(MysqlclientNames):
             self._pool._give_back(self, exception, sys._getframe(1))
 
     @property
+    def is_returned(self) -> bool:
+        """Whether this lease has ended."""
+        return self._returned is not None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it was used, and its session is known to be gone."""
+        return self.is_used and (not self.open or self.said_farewell)
+
+    @property
     def can_pipeline(self) -> bool:
         """Whether its server is known to take several commands in one go."""
         recipe = self._pool._connector.recipe if self._pool is not None else None

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, g
-from pymysql.err import MySQLError, OperationalError
+from pymysql.err import OperationalError
 
 from pymysqlpool.testing import assert_nothing_borrowed, record, rollback
 from pymysqlpool.transaction import transaction
@@ -286,21 +286,6 @@ def test_a_statement_that_finds_its_session_dead_in_a_shell_costs_one_error(site
         with pytest.raises(OperationalError):
             ask(g.db, "SELECT 1")
         assert ask(g.db, "SELECT 2") == 2
-
-
-def test_in_a_request_a_session_that_died_is_never_replaced_behind_the_view(site: Site, admin: Any) -> None:
-    """52: what it had written before would be lost, and the rest committed."""
-
-    @site.app.get("/")
-    def index() -> str:
-        _end_session(admin, g.db.thread_id())
-        for _ in range(2):
-            with pytest.raises(MySQLError):
-                ask(g.db, "SELECT 1")
-        return "no other"
-
-    assert site.client.get("/").data == b"no other"
-    assert site.pool.stats().created == 1
 
 
 def _end_session(admin: Any, number: int) -> None:

@@ -12,12 +12,14 @@ from typing import Any
 from wsgiref.util import FileWrapper, setup_testing_defaults
 from wsgiref.validate import validator
 
+import pymysql
 import pytest
 from pymysql.cursors import SSCursor
 
 from pymysqlpool import ConnectionPool, GetConnectionFromPoolError
 from pymysqlpool.request_scope import NoRequestScopeError, current_connection
 from pymysqlpool.wsgi import PoolMiddleware
+from tests.conftest import MakePool
 
 Application = Callable[..., Iterable[bytes]]
 TEXT = [("Content-Type", "text/plain")]
@@ -522,3 +524,47 @@ def test_outside_of_a_request_the_error_names_the_way_out(pool: ConnectionPool) 
     """37"""
     with pytest.raises(NoRequestScopeError, match=r"pool\.scope"):
         current_connection(pool)
+
+
+@pytest.mark.parametrize("pool", [None, "mysql://db", ConnectionPool, object()], ids=repr)
+def test_what_is_no_pool_is_refused_when_the_middleware_is_made(pool: Any) -> None:
+    with pytest.raises(TypeError, match="needs a ConnectionPool, not"):
+        PoolMiddleware(lambda environ, start_response: [], pool)
+
+
+def test_an_application_and_a_pool_in_the_wrong_order_are_told(make_pool: MakePool) -> None:
+    with pytest.raises(TypeError, match="is no WSGI application"):
+        PoolMiddleware(make_pool(), lambda environ, start_response: [])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("framework", [False, True], ids=["raised", "made a 500"])
+def test_a_connection_that_is_lost_in_a_request_is_a_503(make_pool: MakePool, admin: Any, framework: bool) -> None:
+    pool = make_pool()
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        connection = current_connection(pool)
+        admin.kill(connection.thread_id())
+        try:
+            connection.execute("DO SLEEP(10)")
+        except pymysql.Error:
+            if not framework:
+                raise
+            start_response("500 Internal Server Error", [])
+        return [b"a page"]
+
+    served = Served(plain(application, pool), strict=False)
+    assert (served.status[:3], dict(served.headers)["Retry-After"]) == ("503", "1")
+    assert b"try again soon" in served.body
+    assert pool.stats().in_use == 0
+
+
+def test_an_error_that_waiting_does_not_cure_is_no_503(make_pool: MakePool) -> None:
+    pool = make_pool()
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        current_connection(pool).execute("SELECT nonsense FROM nowhere")
+        return []
+
+    served = Served(plain(application, pool))
+    assert isinstance(served.error, pymysql.err.ProgrammingError)
+    assert served.status == ""

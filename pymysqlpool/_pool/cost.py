@@ -1,0 +1,76 @@
+"""What a lease cost the request it was borrowed for: waiting, holding, statements.
+
+Owns: the numbers for logs and for `Server-Timing`. Never: borrows, gives back, keeps a lease after its return.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+
+from .._util.log import logger
+from .lease import Connection
+
+
+@dataclass(slots=True)
+class Use:
+    """What one lease cost the request: for logs and Server-Timing. Times are seconds."""
+
+    pool: str
+    place: str  # where it was borrowed; empty unless the scope is watched
+    waited: float  # until the pool lent it
+    since: float  # monotonic
+    connection: Connection | None  # until its return
+    held: float = 0.0  # known after its return
+    queries: int = 0  # known after its return
+    _before: int = field(init=False)  # statements that others had sent
+
+    def __post_init__(self) -> None:
+        assert self.connection is not None
+        self._before = self.connection.sent
+
+    def so_far(self, now: float) -> tuple[float, int]:
+        """Seconds held, and statements sent."""
+        if self.connection is None:
+            return self.held, self.queries
+        return now - self.since, max(0, self.connection.sent - self._before)
+
+    def end(self) -> None:
+        """The lease is about to be returned."""
+        self.held, self.queries = self.so_far(monotonic())
+        self.connection = None
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Which waits and holds to log; seconds, None for none."""
+
+    slow_wait: float | None = None
+    long_hold: float | None = None
+
+    def __bool__(self) -> bool:
+        return self.slow_wait is not None or self.long_hold is not None
+
+    def report(self, use: Use, label: str) -> None:
+        """Log what was slow or long about `use`, of the request `label`."""
+        if self.slow_wait is not None and use.waited >= self.slow_wait:
+            logger.warning(
+                "%s waited %.3f s for a connection of pool(%s) at %s", label, use.waited, use.pool, use.place
+            )
+        if self.long_hold is not None and use.held >= self.long_hold:
+            logger.warning(
+                "%s held a connection of pool(%s) for %.3f s, since %s", label, use.pool, use.held, use.place
+            )
+
+
+def server_timing(uses: Sequence[Use]) -> str:
+    """The value of a `Server-Timing` header: how long a request waited and held, in milliseconds, and how many
+    statements it sent; or ''."""
+    if not uses:
+        return ""
+    now = monotonic()
+    waited = sum(use.waited for use in uses)
+    held, queries = (sum(numbers) for numbers in zip(*(use.so_far(now) for use in uses), strict=True))
+    said = "1 query" if queries == 1 else f"{queries} queries"
+    return f'dbwait;dur={waited * 1000:.1f}, db;dur={held * 1000:.1f};desc="{said}"'
