@@ -57,7 +57,8 @@ COVERS = (
 BEGINNINGS = (
     ("select ", ""), ("select a, ", " from t"), ("select 1, ", " from t"), ("insert into t (b) values (concat(", "))"),
     ("update t set b = concat(", ")"), ("delete from t where a in (", ")"), ("do ", ""), ("(select ", ")"),
-    ("with c as (select ", ") select * from c"), ("explain select ", ""), ("\n select\t", "\n"), ("SELECT ALL ", " limit 1"),
+    ("with c as (select ", ") select * from c"), ("explain select ", ""), ("\n select\t", "\n"),
+    ("SELECT ALL ", " limit 1"),
     ("/* x */ select ", ";"), ("-- x\nselect ", " -- x"), ("#x\nselect ", " # x"), ("select 1 in (", ")"),
     ("replace into t (b) values (concat(", "))"), ("values (", ")"), ("select ", " from dual where 1=1"),
 )  # fmt: skip
