@@ -41,6 +41,7 @@ INSTALLED_APPS = [
     "example_apps.django_app",
 ]
 MIDDLEWARE = [
+    "pymysqlpool_django.middleware.UnavailableMiddleware",  # first: 503 with Retry-After where no database can be had
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -89,6 +89,8 @@ class Tour:
         visitor.post("/admin/login/", username=LIBRARIAN, password=LIBRARIAN, next="/admin/")
         status, page = visitor.get("/admin/library/loan/")
         yield "Django's admin", status == 200 and "Select loan to change" in page, "the librarian sees the loans"
+        status, page = visitor.get("/pool/")
+        yield "the pool has a page", status == 200 and "in use" in page, "GET /pool/ shows its numbers"
         (numbers,) = visitor.json("/pools.json")["pools"]["default"]
         yield (
             "nothing is left behind",

@@ -15,6 +15,7 @@ urlpatterns = [
     path("loan/<int:pk>/give-back/", views.give_back, name="give_back"),
     path("api/tools.json", views.tools_json, name="tools_json"),
     path("pulse.json", views.pulse, name="pulse"),
+    path("pool/", views.pool, name="pool"),
     path("pools.json", pool_status, name="pools"),
     path("admin/", admin.site.urls),
 ]

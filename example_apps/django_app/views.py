@@ -11,6 +11,9 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
+from pymysqlpool_django.pools import stats
+from pymysqlpool_django.views import as_dict
+
 from .forms import LoanForm
 from .models import Loan, Tool
 
@@ -77,6 +80,16 @@ async def pulse(request: HttpRequest) -> JsonResponse:
     }
     last = await Loan.objects.select_related("tool").order_by("-taken").afirst()
     return JsonResponse({**numbers, "last": str(last)})
+
+
+@transaction.non_atomic_requests  # it needs no transaction
+def pool(request: HttpRequest) -> HttpResponse:
+    """The numbers of the pool in the process that answers, as a page.
+
+    They are for everyone because this is a demo. `pool_status`, which gives them to programs, is for staff only.
+    """
+    numbers = [{**as_dict(one), "reasons": sorted(one.discarded.items())} for one in stats().get("default", [])]
+    return render(request, "library/pool.html", {"pools": numbers})
 
 
 def missing(request: HttpRequest, exception: Exception) -> HttpResponse:
