@@ -19,9 +19,11 @@ import ast
 import asyncio
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pymysqlpool.devserver import DevServer
@@ -89,19 +91,25 @@ class Page:
 
     def run(self, server: DevServer, **names: Any) -> dict[str, Any]:
         """Run the page's Python blocks from the first to the last; returns the names they leave."""
-        namespace: dict[str, Any] = {"__name__": "__docs__", **names}
+        namespace = self._module(names)
         with asyncio.Runner() as runner:
             for block in self.blocks():
                 if block.not_run is not None:
                     continue
                 if block.apart:
-                    namespace = {"__name__": "__docs__", **names}
+                    namespace = self._module(names)
                 source = "\n" * block.line + with_port(block.code, server.port)
-                code = compile(source, str(self.path), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+                code = compile(source, str(self.path), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
                 result = eval(code, namespace)
                 if inspect.iscoroutine(result):
                     runner.run(result)
         return namespace
+
+    def _module(self, names: dict[str, Any]) -> dict[str, Any]:
+        """The names of a new module, which libraries that evaluate annotations find by its name."""
+        module = sys.modules["__docs__"] = ModuleType("__docs__")
+        module.__dict__.update(names, __file__=str(self.path))
+        return module.__dict__
 
 
 def with_port(code: str, port: int) -> str:

@@ -5,11 +5,14 @@ Pages about Flask, Django and ASGI are programs of their own; the tests beside t
 
 from __future__ import annotations
 
+import importlib
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 
 from pymysqlpool.devserver import DevServer
 from tests.documentation import ROOT, Page, prepare_shop
@@ -58,3 +61,39 @@ def anchors(text: str) -> set[str]:
     titles = re.findall(r"^#+ +(.+?) *$", text, re.M)
     explicit = re.findall(r"^\((\w[\w-]*)\)=$", text, re.M)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles} | set(explicit)
+
+
+def errors_of_the_package() -> list[type[BaseException]]:
+    """Every public exception that the three packages define."""
+    found: dict[str, type[BaseException]] = {}
+    for package in ("pymysqlpool", "pymysqlpool_flask", "pymysqlpool_django"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            for name in re.findall(r"^class ([A-Z]\w*)\(", file.read_text(), re.M):
+                module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+                with suppress(ImportError, ImproperlyConfigured):
+                    one = getattr(importlib.import_module(module), name)
+                    if issubclass(one, BaseException):
+                        found[name] = one
+    return list(found.values())
+
+
+def test_every_error_is_on_the_error_page() -> None:
+    headings = set(re.findall(r"^#+ (\w+)$", (ROOT / "docs/errors.md").read_text(), re.M))
+    public = {error.__name__ for error in errors_of_the_package()} - {"PoolError"}
+    assert len(public) > 10
+    assert public <= headings
+
+
+def test_the_messages_on_the_error_page_are_the_codes() -> None:
+    """Each quoted message has a piece that stands in the code."""
+    code = "".join(
+        re.sub(r'["\']\s*\n\s*f?["\']', "", file.read_text())
+        for package in ("pymysqlpool", "pymysqlpool_flask", "pymysqlpool_django")
+        for file in (ROOT / package).rglob("*.py")
+    )
+    page = (ROOT / "docs/errors.md").read_text()
+    quoted = [re.sub(r"\n> ?", " ", quote) for quote in re.findall(r"^> (.+(?:\n> .+)*)", page, re.M)]
+    assert len(quoted) > 12
+    for message in quoted:
+        pieces = re.split(r"\(\w+\)|[\d.]+|'[^']*'|\.\.\.|\b\w+\.py\b|=", message)
+        assert any(len(piece) >= 14 and piece.strip() in code for piece in pieces), message

@@ -1,0 +1,97 @@
+"""Sphinx's configuration: scripts/docs builds the site from docs/*.md and the docstrings, offline."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+REPOSITORY = "https://github.com/pymysqlpool/pymysqlpool"
+VERSION = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.M)[1]
+
+project = "pymysqlpool"
+author = "The pymysqlpool developers"
+copyright = author
+release = version = VERSION
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"pymysqlpool {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#0b5c8a", "color-brand-content": "#0b5c8a"},
+    "dark_css_variables": {"color-brand-primary": "#6cb8e6", "color-brand-content": "#6cb8e6"},
+}
+suppress_warnings = ["config.cache"]
+
+# -- API reference from docstrings
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+python_use_unqualified_type_names = True
+
+# The build is offline, so names of other projects and types that are no part of the API lead nowhere.
+nitpicky = True
+nitpick_ignore_regex = [
+    (r"py:.*", r"(?!pymysqlpool).*"),
+    (r"py:.*", r".*\._.*"),
+]
+default_role = "code"
+
+
+def _to_the_repository(app, docname, source):  # type: ignore[no-untyped-def]
+    """A link to a file that is no page leads to the file in the repository."""
+    folder = Path(app.srcdir, docname).parent
+
+    def absolute(link):  # type: ignore[no-untyped-def]
+        target = (folder / link[1]).resolve()
+        if target.is_relative_to(app.srcdir) or not target.is_relative_to(ROOT):
+            return link[0]
+        return f"]({REPOSITORY}/{'tree' if target.is_dir() else 'blob'}/main/{target.relative_to(ROOT)})"
+
+    source[0] = re.sub(r"\]\((\.\./[^)\s#]+)\)", absolute, source[0])
+
+
+def _to_restructured_text(app, what, name, obj, options, lines):  # type: ignore[no-untyped-def]
+    """Docstrings are plain text: indented blocks are code, and lines of pipes are tables."""
+    text = [line.replace("*", r"\*") if line.lstrip().startswith("*args") else line for line in lines]
+    lines[:] = []
+    table: list[str] = []
+    in_block = False
+    for line in [*text, ""]:
+        if line.startswith("|") and line.endswith("|"):
+            table.append(line)
+            continue
+        if table:
+            lines += ["", *_list_table(table), ""]
+            table = []
+        indented = line.startswith("    ") or (in_block and line.startswith("  "))
+        if what == "module" and indented and not in_block:
+            lines += ["", "::", ""]
+            in_block = True
+        elif line and not indented:
+            in_block = False
+        if line.startswith("- ") and lines and lines[-1] and not lines[-1].startswith(("- ", "  ")):
+            lines.append("")  # a list begins
+        lines.append(line)
+
+
+def _list_table(rows: list[str]) -> list[str]:
+    cells = [
+        [cell.strip() for cell in row.strip("| ").split(" | ")] for row in rows if not re.match(r"\|[- |]+\|$", row)
+    ]
+    out = [".. list-table::", "   :header-rows: 1", ""]
+    for row in cells:
+        out += [f"   {'* -' if number == 0 else '  -'} {cell}" for number, cell in enumerate(row)]
+    return out
+
+
+def setup(app):  # type: ignore[no-untyped-def]
+    app.connect("source-read", _to_the_repository)
+    app.connect("autodoc-process-docstring", _to_restructured_text, priority=400)
