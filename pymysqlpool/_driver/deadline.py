@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 from pymysql import err
 from pymysql.constants import CR
 
-from .reader import Source
-
 if TYPE_CHECKING:
     from .pymysql_names import PyMySQLConnection
 
@@ -27,11 +25,13 @@ UNKNOWN_TIMEOUT = -1.0  # makes PyMySQL set the socket's timeout anew
 def within(connection: PyMySQLConnection, deadline: float) -> Iterator[None]:
     """Bound every send and every receive in the block by `deadline`, a monotonic instant."""
     timeouts = connection._read_timeout, connection._write_timeout
+    connection._deadline = deadline  # of each receive of the protocol core; PyMySQL's login reads by itself
     connection.__dict__["_read_bytes"] = partial(_read_bytes_until, connection, deadline)
     connection.__dict__["_write_bytes"] = partial(_write_bytes_until, connection, deadline)
     try:
         yield
     finally:
+        connection.__dict__.pop("_deadline", None)
         connection.__dict__.pop("_read_bytes", None)
         connection.__dict__.pop("_write_bytes", None)
         connection._read_timeout, connection._write_timeout = timeouts
@@ -53,8 +53,9 @@ def remaining(deadline: float) -> float:
 def _read_bytes_until(connection: Any, deadline: float, num_bytes: int) -> bytes:
     """PyMySQL's `_read_bytes`, at most one receive at a time, each within what is left of the deadline."""
     source = connection._rfile
-    if type(source) is Source and len(source.buffer) - source.position >= num_bytes:
-        return source.read(num_bytes)
+    received = getattr(source, "buffer", None)  # of a `SocketSource`
+    if received is not None and len(received) - source.position >= num_bytes:
+        return bytes(source.read(num_bytes))
     data = b""
     try:
         while len(data) < num_bytes:

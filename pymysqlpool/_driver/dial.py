@@ -16,14 +16,14 @@ from pymysql.constants import CR
 
 from .deadline import remaining
 from .exchange import WireConnection
-from .reader import Source
+from .receive import SocketSource
 from .tls import SharedContext
 
 
 @cache
 def _source_socket(base: type[socket.socket]) -> type[socket.socket]:
-    """A `base` that is read through a `Source` from its first byte; asked for late, as gevent may have put its own."""
-    return type(base.__name__, (base,), {"makefile": lambda sock, *mode, **options: Source(sock)})
+    """A `base` that is read through a `SocketSource` from its first byte; asked for late: gevent may have its own."""
+    return type(base.__name__, (base,), {"makefile": lambda sock, *mode, **options: SocketSource(sock)})
 
 
 def open_socket(connection: Any, deadline: float) -> socket.socket:

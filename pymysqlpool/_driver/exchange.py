@@ -22,13 +22,12 @@ import socket
 import ssl
 import threading
 import warnings
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, NoReturn
 
-from pymysql import err, protocol
+from pymysql import err
 from pymysql.constants import COMMAND, CR, SERVER_STATUS
 
 from .._util import callsite as borrower
@@ -37,13 +36,13 @@ from ..errors import ConnectionInterruptedError, ForkedConnectionError, ReturnCo
 from .block import Block
 from .commands import COM_QUERY, LARGEST_STATEMENT, pack_header
 from .deadline import within
+from .local_infile import reads_local_file
 from .pipeline import outcomes, pipeline, rollback
-from .pymysql_names import PyMySQLConnection
-from .reader import Source, read_result
-from .results import WireResult
+from .reading import ReadingConnection
+from .receive import SocketSource
 from .role import Role
 from .session_state import EFFECT_OF_COMMAND, IN_TRANSACTION, SAME, TELLING, marks_after
-from .statements import AUTOCOMMIT, NOTHING, STATE, TRANSACTION, WROTE, reader_for
+from .statements import AUTOCOMMIT, NOTHING, STATE, TRANSACTION, reader_for
 from .tls import SharedContext
 from .usage import Usage
 
@@ -57,48 +56,23 @@ _NO_BACKSLASH_ESCAPES = SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
 _thread = borrower.local
 
 
-class _Fresh:
-    """A mapping attribute that each handle gets a copy of when it first looks: nobody can change another's."""
-
-    def __init__(self, pristine: str) -> None:
-        self._pristine = pristine
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        if instance is None:
-            return self
-        copy = dict(getattr(instance, self._pristine))
-        instance.__dict__[self._name] = copy
-        return copy
-
-
-class WireConnection(PyMySQLConnection):
+class WireConnection(ReadingConnection):
     """PyMySQL's connection, with a record of where its byte stream is and of what its session went through."""
 
     _exchange: threading.Lock | None = None  # taken = in the middle of an exchange
     _fetch: threading.Lock | None = None  # taken = a thread is reading an unbuffered row
     _read_statement: Callable[[bytes, int], int] = reader_for("", "").read  # until it is connected
     _effect = NOTHING  # what the statement being answered may do, from its text
-    _marks = NOTHING  # what this lease may have done to the session
-    _reads_fast = True  # results come through `_reader`
     _tracked = False  # the server reports session state changes
     _server_role: Role | None = None  # as the server said when the session was made; None: it was not asked
     _recipe: Any = None  # of its pool
     _role: bytes | None = None  # what SET ROLE says to have the roles that the login gave; None: the server has none
-    _error_args: tuple[Any, ...] = ()  # of the last error packet
     _slot: Usage | None = None  # of the lease; None outside a pool
     block: Block | None = None  # the transaction block that is open
     said_farewell = False  # the server's last word was that it ends this session
-    _establishing = False
     _owner_pid = 0
     _here: Mark = (1,)  # whether this is still that process
-    _current_timeout: float | None = None  # PyMySQL 1.1 has none
-    _result: Any = None  # a dead handle has none: a cursor that outlives it asks
     _tls_contexts: dict[str, SharedContext] | None = None  # of a pool's connections
-    decoders = _Fresh("_pristine_decoders")
-    encoders = _Fresh("_pristine_encoders")
 
     @property
     def marks(self) -> int:
@@ -138,11 +112,18 @@ class WireConnection(PyMySQLConnection):
                 effect = SAME
             if slot is not None:
                 slot.queries += 1
+            self._serves_file = self._local_infile and reads_local_file(sql)
         else:
             effect = EFFECT_OF_COMMAND.get(command, STATE)
+            self._serves_file = False
         self._effect = effect
         if effect:
             self._marks |= effect & ~(AUTOCOMMIT | SAME)
+        source = self._rfile
+        if type(source) is SocketSource:
+            if source.position != len(source.buffer):
+                self._refuse_surplus()
+            source.sequence = 1
         try:
             if len(sql) < LARGEST_STATEMENT:
                 self._result = None
@@ -195,6 +176,13 @@ class WireConnection(PyMySQLConnection):
             f"was interrupted before its reply was read; nothing was sent.{where} Close it and borrow another"
         )
 
+    def _refuse_surplus(self) -> NoReturn:
+        self._force_close()
+        raise ConnectionInterruptedError(
+            "the server has sent more than the replies to the statements so far, so the next reply could not be told "
+            "from it; nothing was sent, and the connection is closed. Borrow another"
+        )
+
     def _refuse_if_closed(self) -> None:
         """Another thread has closed the connection, or given it back, under this one."""
         if self._sock is None:
@@ -223,7 +211,9 @@ class WireConnection(PyMySQLConnection):
             slot.heard_until = monotonic() + TRUST
         if not has_next:  # as `_end_exchange`, without the call: this runs once per statement
             exchange = self._exchange
-            if exchange is not None and exchange.locked():
+            if exchange is None:  # of a pipeline, or given back by another thread while this one was reading
+                self._refuse_if_closed()
+            elif exchange.locked():
                 exchange.release()
 
     def _reply_failed(self, error: err.MySQLError) -> None:
@@ -241,70 +231,11 @@ class WireConnection(PyMySQLConnection):
         if exchange is not None and exchange.locked():
             exchange.release()
 
-    def _read_packet(self, packet_type: Any = protocol.MysqlPacket) -> Any:
-        try:
-            return super()._read_packet(packet_type)
-        except AttributeError:  # of None, where the socket was
-            self._refuse_if_closed()
-            raise
-        except err.MySQLError as error:
-            # With the socket still there only an error packet raises: PyMySQL closes it in every other case.
-            if self._sock is not None and not self._establishing:
-                self._error_args = error.args
-                self._reply_failed(error)
-            raise
-
-    def _read_ok_packet(self) -> Any:
-        source = self._rfile
-        ok: Any = None
-        try:
-            if type(source) is Source and not self._establishing:
-                ok = read_result(self, source, only_ok=True)
-        except AttributeError:  # of None, where the socket was
-            self._refuse_if_closed()
-            raise
-        if ok is None:
-            ok = super()._read_ok_packet()
-        self._reply_read(ok.server_status, ok.warning_count, ok.insert_id, ok.has_next, ok.message)
-        return ok
-
-    def _read_query_result(self, unbuffered: bool = False) -> int:
-        self._result = None
-        source = self._rfile
-        result: Any = None
-        try:
-            if not unbuffered and type(source) is Source:
-                result = read_result(self, source)
-        except AttributeError:  # of None, where the socket was
-            self._refuse_if_closed()
-            raise
-        if result is None:
-            if unbuffered:
-                result = WireResult(weakref.proxy(self))  # which has it: no circle, see `Connection._kept_cursor`
-                result.init_unbuffered_query()
-            else:
-                result = WireResult(self)
-                result.read()
-        if result.field_count == 0:  # an OK packet; a result set was noted when its EOF was read
-            if result.affected_rows:
-                self._marks |= WROTE
-            self._reply_read(
-                result.server_status, result.warning_count, result.insert_id, result.has_next, result.message or b""
-            )
-        self._result = result
-        self._affected_rows = result.affected_rows
-        return self._affected_rows
-
     def ask_status(self) -> int:
         """The server's status flags at this moment, by a ping."""
         self._execute_command(COMMAND.COM_PING, b"")
         status: int = self._read_ok_packet().server_status
         return status
-
-    def show_warnings(self) -> Any:
-        rows = super().show_warnings()
-        self._end_exchange()
-        return rows
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
         if self._establishing:
@@ -325,9 +256,9 @@ class WireConnection(PyMySQLConnection):
             self.block.note_new_session()
         super().connect(sock)
         self._read_statement = reader_for(self.charset, self.server_version).read
-        if self._reads_fast and type(self._rfile) is not Source:
+        if self._reads_fast and type(self._rfile) is not SocketSource:
             self._rfile.close()
-            self._rfile = Source(self._sock)
+            self._rfile = SocketSource(self._sock)
 
     def _create_ssl_ctx(self, sslp: Any) -> Any:
         contexts = self._tls_contexts

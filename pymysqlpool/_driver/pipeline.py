@@ -15,6 +15,7 @@ from pymysql import err
 
 from .commands import Command, pack_all
 from .pymysql_names import PyMySQLConnection
+from .receive import SocketSource
 from .statements import STATE, TRANSACTION
 
 
@@ -23,6 +24,7 @@ def outcomes(connection: Any, commands: Sequence[Command]) -> list[Any]:
 
     Raises:
         pymysql.err.MySQLError: the connection was lost.
+        ConnectionInterruptedError: the server has sent more than the replies; the connection is closed.
     """
     exchange = connection._exchange
     if exchange is None or connection._sock is None:
@@ -32,11 +34,14 @@ def outcomes(connection: Any, commands: Sequence[Command]) -> list[Any]:
     connection._exchange = None  # no single reply ends it
     connection._effect = STATE
     connection._result = None
-    serves_files, connection._local_infile = connection._local_infile, False  # PyMySQL then raises RuntimeError
+    connection._serves_file = False
+    core = connection._rfile if type(connection._rfile) is SocketSource else None
     connection._write_bytes(pack_all(commands))
     replies: list[Any] = []
     for _ in commands:
         connection._next_seq_id = 1
+        if core is not None:
+            core.sequence = 1
         try:
             connection._read_query_result()
             while connection._result.has_next:
@@ -47,8 +52,9 @@ def outcomes(connection: Any, commands: Sequence[Command]) -> list[Any]:
                 raise
             replies.append(error)
     connection._result = None
-    connection._local_infile = serves_files
     connection._exchange = exchange
+    if core is not None and core.position != len(core.buffer):
+        connection._refuse_surplus()
     exchange.release()
     return replies
 

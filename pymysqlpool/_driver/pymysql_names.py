@@ -21,6 +21,9 @@ if TYPE_CHECKING:
         _write_timeout: float | None
         _current_timeout: float | None
         _secure: bool
+        _deadline: float | None  # ours, see `deadline`
+        _local_infile: bool
+        max_allowed_packet: int
         server_version: str
         connect_timeout: float | None
 

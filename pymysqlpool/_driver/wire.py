@@ -23,14 +23,12 @@ from pymysql.constants import COMMAND
 
 from ..errors import ConnectionInterruptedError
 from .commands import COM_QUERY, pack
-from .deadline import remaining
 from .exchange import WireConnection
-from .reader import Source
-from .results import AbandonedResult
+from .protocol.packets import ERR
+from .protocol.reply import at_hand, reply
+from .receive import SocketSource
 from .session_state import AUTOCOMMIT_STATUS, IN_TRANSACTION
 from .statements import NOTHING, STATE
-
-_SHORT = 512  # bytes; more than an OK packet has
 
 
 class Wire:
@@ -45,6 +43,7 @@ class Wire:
         "_attributes",
         "_beginning",
         "_converters",
+        "_source",
         "_timeout",
         "attributes",
         "autocommit_status",
@@ -63,6 +62,8 @@ class Wire:
         self._converters = converters
         self.sock: Any = attributes["_sock"]
         self.exchange: threading.Lock = attributes["_exchange"]
+        source = attributes["_rfile"]
+        self._source = source if type(source) is SocketSource else SocketSource(self.sock)
         self._timeout: float | None = attributes["_read_timeout"]
         self.readable = _readable(self.sock)
         self._keep(attributes)
@@ -117,7 +118,7 @@ class Wire:
             and attributes["_sock"] is self.sock
             and attributes["server_status"] & AUTOCOMMIT_STATUS == self.autocommit_status
             and attributes["_current_timeout"] == self._timeout
-            and (type(source) is not Source or source.position == len(source.buffer))
+            and (type(source) is not SocketSource or source.position == len(source.buffer))
         ):
             marks: int = attributes["_marks"]
             if not marks or attributes["_tracked"]:
@@ -136,25 +137,22 @@ class Wire:
         """
         if not self.exchange.acquire(False):
             raise ConnectionInterruptedError("another thread is using it")
-        sock = self.sock
-        sock.sendall(pack(COM_QUERY, statement))  # nothing else is under way, so it fits
-        reply = b""
-        missing = 1
-        while missing > 0:
-            sock.settimeout(remaining(deadline))
-            received = sock.recv(_SHORT)
-            if not received:
-                raise ConnectionError("the server closed the connection")
-            reply += received
-            missing = 4 + int.from_bytes(reply[:3], "little") - len(reply)
-        sock.settimeout(self._timeout)
-        if reply[4:5] == b"\xff":
-            err.raise_mysql_exception(reply[4:])
-        if missing or reply[3:5] != b"\1\0":  # the packet's number, OK
-            raise err.InternalError(f"the reply to {statement!r} is {reply!r}")
+        source = self._source
+        source.sequence = 1
+        self.sock.sendall(pack(COM_QUERY, statement))  # nothing else is under way, so it fits
+        source.refill(deadline)
+        answer = at_hand(source, "", True, {}, True, only_ok=True)
+        if answer is None:
+            answer = source.run(reply(source, "", True, {}, True, only_ok=True), deadline)
+        self.sock.settimeout(self._timeout)
+        if type(answer) is ERR:
+            raise answer.exception
+        if answer.has_next or source.position != len(source.buffer):
+            raise err.InternalError(f"the reply to {statement!r} is followed by something else")
         self.exchange.release()
-        # No affected rows, no insert id, the status flags (2 bytes), no warnings (2 bytes).
-        return reply[5:7] == b"\0\0" and not reply[7] & IN_TRANSACTION and reply[9:11] == b"\0\0"
+        return not (
+            answer.affected_rows or answer.insert_id or answer.warning_count or answer.server_status & IN_TRANSACTION
+        )
 
     def borrow_privately(self, attributes: dict[str, Any] | None = None) -> WireConnection:
         """A handle for the pool's own exchanges; `take_back` ends it."""
@@ -221,7 +219,7 @@ def _readable(sock: Any) -> Callable[[float], Any]:
 def has_unread(attributes: Mapping[str, Any]) -> bool:
     """Whether something came from the server that nobody asked for."""
     source = attributes.get("_rfile")
-    return type(source) is Source and source.position != len(source.buffer)
+    return type(source) is SocketSource and source.position != len(source.buffer)
 
 
 def is_open(attributes: Mapping[str, Any]) -> bool:
@@ -238,7 +236,7 @@ def abandon(attributes: Mapping[str, Any], wire: Wire) -> None:
     collected (Invariant 10), and a session that replaced the wire's behind the pool's back ends with it."""
     result = attributes.get("_result")
     if result is not None and result.unbuffered_active:
-        result.__class__ = AbandonedResult
+        result.abandon()
     sock = attributes.get("_sock")
     if sock is not None and sock is not wire.sock:
         sock.close()

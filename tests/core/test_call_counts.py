@@ -34,10 +34,10 @@ pytestmark = pytest.mark.skipif(not HAS_GIL, reason="without a GIL a borrow take
 
 BOUNDS = {
     "borrow and return": 4,
-    "borrow, SELECT 1, return: more than PyMySQL": -52,
+    "borrow, SELECT 1, return: more than PyMySQL": -50,
     "borrow, UPDATE, commit, return: more than PyMySQL": -11,
-    "borrow, SELECT in a transaction, return: more than PyMySQL with ROLLBACK": -54,
-    "connect: more than PyMySQL": 72,
+    "borrow, SELECT in a transaction, return: more than PyMySQL with ROLLBACK": -50,
+    "connect: more than PyMySQL": 78,
 }
 WARM_UP = 3
 

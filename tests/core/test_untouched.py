@@ -11,7 +11,7 @@ import pymysql
 import pytest
 
 from pymysqlpool import Connection, ConnectionPool, ReturnConnectionToPoolError
-from pymysqlpool._driver import reader as _reader
+from pymysqlpool._driver.protocol.columns import Columns
 from pymysqlpool._pool.lease import HAS_GIL, MortalConnection
 from tests.conftest import MakePool
 from tests.support import run_threads, wait_until
@@ -203,14 +203,14 @@ def test_a_lease_that_another_closes_while_its_reply_is_read_says_so(
 ) -> None:
     pool = make_pool(size=1, maxsize=1)
     lease = pool.get_connection()
-    converting = _reader._Columns.converting
+    converting = Columns.converting
 
-    def close_first(columns: Any, connection: Any) -> Any:
+    def close_first(columns: Any, *arguments: Any) -> Any:
         lease.close()
-        return converting(columns, connection)
+        return converting(columns, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_reader._Columns, "converting", close_first)
+        patch.setattr(Columns, "converting", close_first)
         with pytest.raises(ReturnConnectionToPoolError, match="already returned"):
             lease.cursor().execute("select 1")
     with pool.get_connection() as following:

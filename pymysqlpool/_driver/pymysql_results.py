@@ -1,4 +1,4 @@
-"""Results that PyMySQL reads itself: unbuffered ones, and LOAD DATA LOCAL.
+"""Results that PyMySQL reads by itself: where the pool's own reader is switched off (`fast_reader=False`).
 
 Owns: telling the exchange where such a result ends, and what its EOF packet says. Never: drains a result whose
 connection is given back (Invariant 10).
@@ -14,6 +14,7 @@ from typing import Any
 from pymysql import err
 from pymysql.constants import CR, ER
 
+from .protocol.packets import LocalInfileRequest
 from .pymysql_names import PyMySQLResult
 
 
@@ -48,8 +49,14 @@ class WireResult(PyMySQLResult):
             with self.connection._reading():
                 super()._finish_unbuffered_query()
 
+    def abandon(self) -> None:
+        """Its connection was given back."""
+        self.__class__ = _AbandonedResult
+
     def _read_load_local_packet(self, first_packet: Any) -> None:
         connection = self.connection
+        if connection._local_infile and not connection._serves_file:
+            LocalInfileRequest(first_packet.get_all_data()).refuse()
         write = connection.__dict__.get("_write_bytes")  # of a deadline, if there is one
         connection.__dict__["_write_bytes"] = partial(_write_or_close, connection, write or connection._write_bytes)
         try:
@@ -68,7 +75,7 @@ class WireResult(PyMySQLResult):
                 connection.__dict__["_write_bytes"] = write
 
 
-class AbandonedResult(WireResult):
+class _AbandonedResult(WireResult):
     """An unbuffered result whose connection was given back half-read: it reads nothing more, not even when it dies."""
 
     def __del__(self) -> None:

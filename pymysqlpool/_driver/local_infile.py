@@ -1,0 +1,40 @@
+"""LOAD DATA LOCAL: whether a statement asks for it, and what is sent.
+
+A server may answer any statement with a request for a file (MySQL Reference Manual, "Security Considerations for LOAD
+DATA LOCAL"). It gets one only in reply to a borrower's statement that reads a local file by its own text, and only
+with PyMySQL's option `local_infile`. Never: reads a reply.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from pymysql import err
+from pymysql.constants import ER
+
+_SPACE = rb"(?:\s|/\*.{0,200}?\*/)+"
+_READS_LOCAL_FILE = re.compile(
+    rb"\bload%b(?:data|xml)%b(?:(?:low_priority|concurrent)%b)?local\b" % ((_SPACE,) * 3), re.I | re.S
+)
+_CHUNK = 16 * 1024  # bytes
+
+
+def reads_local_file(statement: bytes) -> bool:
+    """Whether `statement` has a LOAD DATA LOCAL or a LOAD XML LOCAL in it."""
+    return _READS_LOCAL_FILE.search(statement) is not None
+
+
+def content(filename: bytes, max_allowed_packet: int) -> Iterator[bytes]:
+    """The file, in pieces of a packet each.
+
+    Raises:
+        pymysql.err.OperationalError: it cannot be read; as PyMySQL.
+    """
+    size = min(max_allowed_packet, _CHUNK)
+    try:
+        with open(filename, "rb") as file:
+            while chunk := file.read(size):
+                yield chunk
+    except OSError as error:
+        raise err.OperationalError(ER.FILE_NOT_FOUND, f"Can't open file '{filename!r}': {error}") from error

@@ -1,0 +1,166 @@
+"""The column definitions of a result: what PyMySQL makes of them, and how their values are converted.
+
+Owns: a memory of column definitions, found again by the very bytes they came in: those of a result repeat from query
+to query. A column definition itself is read by PyMySQL's `FieldDescriptorPacket`, which is what its users find in
+`result.fields`. Never: reads rows.
+
+Protocol: MySQL Internals, "Text Resultset", "Protocol::ColumnDefinition41".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any
+
+from pymysql import connections, converters
+from pymysql.constants import FIELD_TYPE
+
+from .source import Source
+
+_MOST_REMEMBERED = 4096  # columns
+
+# In place of an encoding: ASCII, but the converter makes the same value of the bytes.
+AS_IT_IS = ""
+
+# For each column the encoding of its text, None for bytes, and the converter, if there is one.
+Converting = list[tuple[str | None, Any]]
+
+
+class Columns:
+    """The column definitions of a result: what PyMySQL makes of them, and how their values are converted."""
+
+    __slots__ = (
+        "_latest",
+        "description",
+        "encoding",
+        "fields",
+        "next_sequence",
+        "number",
+        "packets",
+        "sequence",
+        "size",
+    )
+
+    # Of those that are remembered: the bytes they came in, up to the warnings and the status of the EOF packet that
+    # ends them; how many bytes that is with these; the numbers of the first packet, and of the one that follows.
+    packets: bytes
+    size: int
+    sequence: int
+    next_sequence: int
+
+    def __init__(self, fields: list[Any], encoding: str) -> None:
+        self.fields = fields
+        self.number = len(fields)
+        self.description = tuple(field.description() for field in fields)
+        self.encoding = encoding
+        self._latest: tuple[Any, bool, Converting] = (None, False, [])  # `_converting` and what it was made of
+
+    def converting(self, decoders: Mapping[int, Any], use_unicode: bool, is_shared: bool) -> Converting:
+        """How the values of each column are made of their text.
+
+        Args:
+            decoders: by a column's type, as PyMySQL has them.
+            is_shared: whether `decoders` is the same for many results and never changed in place.
+        """
+        if not is_shared:
+            return _converting(self.fields, decoders, use_unicode, self.encoding)
+        latest, as_text, converting = self._latest
+        if latest is not decoders or as_text is not use_unicode:
+            converting = _converting(self.fields, decoders, use_unicode, self.encoding)
+            self._latest = decoders, use_unicode, converting
+        return converting
+
+
+# By their bytes, see `Columns`, and the connection's encoding. Shared between threads, so never changed in place.
+_known: dict[tuple[bytes, str], Columns] = {}
+_known_number = 0  # of columns in it; a lost update only keeps some more
+
+
+def known_columns(source: Source, encoding: str) -> Columns | None:
+    """Step over column definitions that came in the same bytes before; None when they did not, or not all are here."""
+    buffer = source.buffer
+    start = source.position
+    columns: Columns | None = source.latest
+    if columns is None or columns.encoding != encoding or not buffer.startswith(columns.packets, start):
+        at = start + 5
+        try:
+            for _ in range(buffer[start + 4]):
+                at += 4 + (buffer[at] | buffer[at + 1] << 8)
+        except IndexError:
+            return None
+        columns = _known.get((buffer[start : at + 5], encoding))
+        if columns is None:
+            return None
+        source.latest = columns
+    end = start + columns.size
+    if columns.sequence != source.sequence or end > len(buffer):
+        return None
+    source.position = end
+    source.sequence = columns.next_sequence
+    return columns
+
+
+def remember(columns: Columns, packets: bytes, next_sequence: int) -> None:
+    """Find `columns` again by `packets`, the bytes that they came in up to the status of the EOF packet."""
+    global _known_number
+    columns.packets = packets
+    columns.size = len(packets) + 4
+    columns.sequence = packets[3]
+    columns.next_sequence = next_sequence
+    _known_number += columns.number
+    if _known_number > _MOST_REMEMBERED:
+        _known.clear()
+        _known_number = columns.number
+    _known[packets, columns.encoding] = columns
+
+
+def _converting(fields: list[Any], decoders: Any, use_unicode: bool, encoding: str) -> Converting:
+    converting: Converting = []
+    for field in fields:
+        kind = field.type_code
+        converter = decoders.get(kind)
+        if converter is converters.through:
+            converter = None
+        text: str | None
+        if not use_unicode:
+            text = None
+        elif kind == FIELD_TYPE.JSON:
+            text = encoding
+        elif kind in connections.TEXT_TYPES:
+            text = None if field.charsetnr == 63 else encoding
+        else:
+            text = AS_IT_IS if converter is int or converter is float else "ascii"
+        if converter is converters.convert_datetime:
+            converter = _datetime
+        elif converter is converters.convert_date:
+            converter = _date
+        converting.append((text, converter))
+    return converting
+
+
+def _datetime(text: Any) -> Any:
+    """As PyMySQL's `convert_datetime`, which takes care of everything but the usual form."""
+    size = len(text)
+    if (
+        (size == 19 or (size == 26 and text[19] == "." and text[20:].isdigit()))
+        and text[4] == text[7] == "-"
+        and text[10] == " "
+        and text[13] == text[16] == ":"
+        and text[11:13] != "24"
+    ):
+        try:
+            return datetime.fromisoformat(text)
+        except ValueError:
+            pass
+    return converters.convert_datetime(text)
+
+
+def _date(text: Any) -> Any:
+    """As PyMySQL's `convert_date`."""
+    if len(text) == 10 and text[4] == text[7] == "-":
+        try:
+            return date.fromisoformat(text)
+        except ValueError:
+            pass
+    return converters.convert_date(text)

@@ -1,0 +1,139 @@
+"""The packets of a reply, named after the manual: OK, ERR, EOF, LOCAL INFILE request.
+
+One parser for each, which everything uses that reads a reply. A row is read in `rows`, a column definition in
+`columns`. An object made here is also what a `pymysql.connections.MySQLResult` is to its connection and its cursor:
+it has the same attributes.
+
+What PyMySQL raises about a packet that makes no sense is raised here too, by asking PyMySQL's own packet.
+
+Protocol: MySQL Internals, "Generic Response Packets", "LOCAL INFILE Request", "Protocol::LengthEncodedInteger".
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from pymysql import err, protocol
+from pymysql.constants import CR, SERVER_STATUS
+
+CONTINUED = 0xFFFFFF  # a payload of so many bytes is continued in the next packet
+MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
+LOST = "Lost connection to MySQL server during query"
+
+_read_status = struct.Struct("<HH").unpack_from
+# EOF, the end of a result's column definitions or rows: (warnings, status flags) of its payload.
+read_eof = struct.Struct("<xHH").unpack_from
+_WIDTHS = {0xFC: 2, 0xFD: 3, 0xFE: 8}
+
+
+class Reply:
+    """What the replies have in common, as PyMySQL's cursor reads it."""
+
+    connection: Any = None
+    affected_rows: int | None = None
+    insert_id: int | None = None
+    server_status: int | None = None
+    warning_count = 0
+    message: bytes | None = None
+    field_count = 0
+    fields: Sequence[Any] = ()
+    description: tuple[Any, ...] | None = None
+    rows: Sequence[tuple[Any, ...]] | None = None
+    has_next: int | None = None
+    unbuffered_active = False
+
+    def _read_rowdata_packet_unbuffered(self) -> tuple[Any, ...] | None:
+        """The next row that its cursor has not seen: none."""
+        return None
+
+    def _finish_unbuffered_query(self) -> None:
+        """Its cursor was closed: nothing is left to read."""
+
+
+class OK(Reply):
+    """A statement without a result: affected rows, insert id, status flags, warnings, text (`message`)."""
+
+    server_status: int
+    is_whole = True
+
+    def __init__(self, data: bytes, at: int, end: int) -> None:
+        """Read the payload `data[at:end]`, whose first byte is 0 and which has 7 bytes at least."""
+        affected_rows: int | None = data[at + 1]
+        insert_id: int | None = data[at + 2]
+        status = at + 3
+        if affected_rows > 0xFA or insert_id > 0xFA:  # type: ignore[operator]
+            affected_rows, status = read_integer(data, at + 1)
+            if status < end:
+                insert_id, status = read_integer(data, status)
+            if status + 4 > end:
+                protocol.OKPacketWrapper(protocol.MysqlPacket(data[at:end], ""))  # raises
+        self.affected_rows = affected_rows
+        self.insert_id = insert_id
+        self.server_status, self.warning_count = _read_status(data, status)
+        self.message = data[status + 4 : end]
+        self.has_next = self.server_status & MORE_RESULTS
+
+
+class ERR:
+    """A refusal by the server, as the exception that PyMySQL makes of it. Also a reply that comes to the same: a local
+    file that could not be read."""
+
+    def __init__(self, exception: Exception) -> None:
+        self.exception = exception
+
+    @classmethod
+    def read(cls, payload: bytes) -> ERR:
+        try:
+            protocol.MysqlPacket(payload, "").raise_for_error()
+        except err.MySQLError as error:
+            return cls(error)
+        raise AssertionError("PyMySQL raises for every error packet")
+
+
+class LocalInfileRequest:
+    """In reply to LOAD DATA LOCAL the server asks for the content of a file."""
+
+    def __init__(self, payload: bytes) -> None:
+        self.filename = payload[1:]
+
+    def refuse(self) -> NoReturn:
+        """The statement that the server answers with it asks for no file."""
+        raise err.InternalError(
+            CR.CR_MALFORMED_PACKET,
+            f"the server asked for the content of the local file {self.filename!r} in reply to a statement that is no "
+            "LOAD DATA LOCAL; nothing was sent",
+        )
+
+    @staticmethod
+    def refuse_without_option() -> NoReturn:
+        """As PyMySQL."""
+        raise RuntimeError("**WARN**: Received LOAD_LOCAL packet but local_infile option is false.")
+
+
+def is_eof(payload: bytes) -> bool:
+    return payload[0] == 0xFE and len(payload) < 9
+
+
+def is_ok(payload: bytes) -> bool:
+    return payload[0] == 0 and len(payload) >= 7
+
+
+def read_integer(data: bytes, at: int) -> tuple[int | None, int]:
+    """The length-encoded integer at `at`, None for NULL, and where it ends."""
+    value = data[at]
+    at += 1
+    if value < 0xFB:
+        return value, at
+    if value == 0xFB or value == 0xFF:  # which PyMySQL takes for NULL
+        return None, at
+    width = _WIDTHS[value]
+    return int.from_bytes(data[at : at + width], "little"), at + width
+
+
+def out_of_step(number: int, expected: int) -> err.MySQLError:
+    """The error of a packet with the wrong number, as PyMySQL raises it."""
+    if number == 0:  # a server that shuts down sends an error packet that nothing asked for
+        return err.OperationalError(CR.CR_SERVER_LOST, LOST)
+    return err.InternalError(f"Packet sequence number wrong - got {number} expected {expected}")

@@ -1,0 +1,39 @@
+"""The bytes from the server that were received and not read yet.
+
+Owns: the buffer, the position in it, and the number that the next packet must have. Never: receives.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+
+class Source:
+    __slots__ = ("buffer", "end", "latest", "position", "sequence")
+
+    def __init__(self) -> None:
+        self.buffer = b""
+        self.position = 0
+        self.sequence = 1  # of the next packet, modulo 256; a command is number 0, so its reply begins with 1
+        self.end = b""  # the payload of the EOF packet that `decode_rows` has come to
+        self.latest: Any = None  # the `Columns` of the last result, which are often those of the next
+
+    def feed(self, data: bytes) -> None:
+        """Add `data`, as it was received."""
+        if self.position == len(self.buffer):
+            self.buffer = data
+        else:
+            self.buffer = self.buffer[self.position :] + data
+        self.position = 0
+
+    def pack(self, payload: bytes) -> bytes:
+        """The next packet from here to the server, in the middle of a reply."""
+        packet = struct.pack("<I", len(payload) | self.sequence << 24) + payload
+        self.sequence = (self.sequence + 1) & 0xFF
+        return packet
+
+    @property
+    def unread(self) -> int:
+        """How many bytes are there."""
+        return len(self.buffer) - self.position

@@ -1,0 +1,192 @@
+"""How PyMySQL's connection reads a reply: by the protocol core, over its socket.
+
+`ReadingConnection` is PyMySQL's connection with other ways to read: what its methods get is what PyMySQL's own would
+have given them. The login is PyMySQL's, and so are all replies where the core is switched off (`fast_reader=False`).
+Never: says when an exchange begins or ends. `exchange`, which inherits from it, does.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from pymysql import err, protocol
+from pymysql.constants import CR
+
+from .local_infile import content
+from .protocol.packets import ERR, LOST, OK
+from .protocol.reply import at_hand, more_rows, reply
+from .pymysql_names import PyMySQLConnection
+from .pymysql_results import WireResult
+from .receive import SocketSource
+from .statements import NOTHING, WROTE
+from .unbuffered import UnbufferedResult
+
+
+class _Fresh:
+    """A mapping attribute that each handle gets a copy of when it first looks: nobody can change another's."""
+
+    def __init__(self, pristine: str) -> None:
+        self._pristine = pristine
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        copy = dict(getattr(instance, self._pristine))
+        instance.__dict__[self._name] = copy
+        return copy
+
+
+class ReadingConnection(PyMySQLConnection):
+    _reads_fast = True  # replies are read by the protocol core, not by PyMySQL
+    _establishing = False
+    _serves_file = False  # the statement being answered reads a local file
+    _deadline: float | None = None  # a monotonic instant, see `within`
+    _marks = NOTHING  # what this lease may have done to the session
+    _error_args: tuple[Any, ...] = ()  # of the last error packet
+    _result: Any = None  # a dead handle has none: a cursor that outlives it asks
+    _pristine_decoders: Mapping[int, Any]  # a pool's, for as long as there are no `decoders` of this handle alone
+    decoders = _Fresh("_pristine_decoders")
+    encoders = _Fresh("_pristine_encoders")
+
+    # -- of the exchange -----------------------------------------------------------------------------------
+
+    def _reply_read(
+        self, status: int, warning_count: int, insert_id: int, has_next: bool | None, message: bytes = b""
+    ) -> None:
+        """A whole reply was read."""
+        raise NotImplementedError
+
+    def _reply_failed(self, error: Any) -> None:
+        """The server refused with an error packet."""
+        raise NotImplementedError
+
+    def _refuse_if_closed(self) -> None:
+        """Raise when the socket is gone."""
+        raise NotImplementedError
+
+    # -- by the protocol core ------------------------------------------------------------------------------
+
+    def _read_query_result(self, unbuffered: bool = False) -> int:
+        self._result = None
+        by_core = type(self._rfile) is SocketSource
+        result = self._read_reply(unbuffered) if by_core else self._read_as_pymysql(unbuffered)
+        if type(result) is OK or (not by_core and result.field_count == 0):  # a result set notes its end itself
+            if result.affected_rows:
+                self._marks |= WROTE
+            self._reply_read(
+                result.server_status, result.warning_count, result.insert_id, result.has_next, result.message or b""
+            )
+        self._result = result
+        self._affected_rows = result.affected_rows
+        return self._affected_rows
+
+    def _read_ok_packet(self) -> Any:
+        by_core = type(self._rfile) is SocketSource
+        ok = self._read_reply(only_ok=True) if by_core else super()._read_ok_packet()
+        self._reply_read(ok.server_status, ok.warning_count, ok.insert_id, ok.has_next, ok.message)
+        return ok
+
+    def show_warnings(self) -> Any:
+        self.query("SHOW WARNINGS")
+        rows, self._result = self._result.rows, None
+        return rows
+
+    def _read_reply(self, unbuffered: bool = False, only_ok: bool = False) -> Any:
+        """The next reply, noted as far as it was read."""
+        source = self._rfile
+        own = self.__dict__.get("decoders")  # its borrower may have changed them
+        is_shared = own is None
+        try:
+            if self._current_timeout != self._read_timeout and self._deadline is None:
+                self._sock.settimeout(self._read_timeout)
+                self._current_timeout = self._read_timeout
+            if source.position == len(source.buffer):
+                source.refill(self._deadline)
+            decoders: Any = self._pristine_decoders if is_shared else own
+            terms = source, self.encoding, self.use_unicode, decoders, is_shared, unbuffered, only_ok
+            answer = at_hand(*terms)
+            if answer is None or not (unbuffered or answer.is_whole):
+                local_infile = self._serves_file if self._local_infile else None
+                steps = reply(*terms, local_infile, begun=answer)
+                answer = source.run(steps, self._deadline, self._serve if local_infile else None)
+        except BaseException as error:  # noqa: BLE001 - raised again
+            self._lose(error)
+        if type(answer) is ERR:
+            self._refused(answer)
+        if type(answer) is OK:
+            return answer
+        if unbuffered:  # a weak proxy, as this has it: no circle, see `Connection._kept_cursor`
+            return UnbufferedResult(answer, weakref.proxy(self))
+        if answer.failure is None:
+            self._reply_read(answer.server_status, answer.warning_count, 0, answer.has_next)
+            return answer
+        if not answer.is_whole:
+            self._force_close()
+        elif answer.refusal is not None:
+            self._reply_failed(answer.refusal.exception)
+        else:
+            self._reply_read(answer.server_status, answer.warning_count, 0, answer.has_next)
+        raise answer.failure
+
+    def _read_rows(self, result: UnbufferedResult, most: int) -> list[tuple[Any, ...]]:
+        """The next rows of an unbuffered result, at most `most`."""
+        try:
+            if self._current_timeout != self._read_timeout:
+                self._sock.settimeout(self._read_timeout)
+                self._current_timeout = self._read_timeout
+            return self._rfile.run(more_rows(self._rfile, result, most))  # type: ignore[no-any-return]
+        except BaseException as error:  # noqa: BLE001 - raised again
+            self._lose(error)
+
+    def _lose(self, error: BaseException) -> NoReturn:
+        """`error` came out of the steps of the core, so the stream is in no known place. Raise it, as PyMySQL does."""
+        if isinstance(error, AttributeError):  # of None, where the socket was
+            self._refuse_if_closed()
+        elif isinstance(error, err.MySQLError) or not isinstance(error, Exception):
+            self._force_close()  # out of step, lost, or what nothing asked for; an interrupt. A refusal does not raise
+        elif isinstance(error, OSError):
+            self._force_close()
+            raise err.OperationalError(CR.CR_SERVER_LOST, f"{LOST} ({error})") from error
+        raise error  # nonsense in a packet leaves the socket open; the exchange never ends, though
+
+    def _serve(self, asked: Any) -> Any:
+        """Send, or open the file: what LOAD DATA LOCAL asks for beyond bytes."""
+        if isinstance(asked, bytes):
+            self._write_bytes(asked)
+            return None
+        return content(asked.filename, self.max_allowed_packet)
+
+    def _refused(self, refusal: ERR) -> NoReturn:
+        self._error_args = refusal.exception.args
+        self._reply_failed(refusal.exception)
+        raise refusal.exception
+
+    # -- by PyMySQL ----------------------------------------------------------------------------------------
+
+    def _read_as_pymysql(self, unbuffered: bool) -> Any:
+        self._refuse_if_closed()
+        if unbuffered:
+            result = WireResult(weakref.proxy(self))
+            result.init_unbuffered_query()
+        else:
+            result = WireResult(self)
+            result.read()
+        return result
+
+    def _read_packet(self, packet_type: Any = protocol.MysqlPacket) -> Any:
+        try:
+            return super()._read_packet(packet_type)
+        except AttributeError:  # of None, where the socket was
+            self._refuse_if_closed()
+            raise
+        except err.MySQLError as error:
+            # With the socket still there only an error packet raises: PyMySQL closes it in every other case.
+            if self._sock is not None and not self._establishing:
+                self._error_args = error.args
+                self._reply_failed(error)
+            raise

@@ -1,0 +1,87 @@
+"""A result whose rows are read when its cursor asks for them (SSCursor).
+
+Owns: the rows that were received and decoded together, and are handed out one by one: at most one block of the socket
+(see `receive`) and `_BATCH` rows are in memory. Never: reads the rest of a result whose connection is given back
+(Invariant 10). The end of the rows is read when the cursor comes to it, so the exchange is under way until then.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from pymysql import err
+from pymysql.constants import ER
+
+from .protocol.reply import ResultSet
+
+_BATCH = 256  # rows
+_UNKNOWN = 18446744073709551615  # affected rows, as PyMySQL has it while there may be more
+
+
+class UnbufferedResult(ResultSet):
+    """In place of PyMySQL's `MySQLResult`, for its cursors: the same attributes and private methods."""
+
+    deferred = False  # its cursor is gone, and what it has not read is still to come
+
+    def __init__(self, result: ResultSet, connection: Any) -> None:
+        """`connection` is a weak proxy of the one that has this result."""
+        self.__dict__ = result.__dict__
+        self.connection = connection
+        self.affected_rows = _UNKNOWN
+        self.rows = None
+        self.unbuffered_active = True
+        self._ready: deque[tuple[Any, ...]] = deque()
+
+    def _read_rowdata_packet_unbuffered(self) -> tuple[Any, ...] | None:
+        """The next row; None at the end."""
+        try:
+            row = self._ready.popleft()  # one step, so two threads never get the same row
+        except IndexError:
+            if not self.unbuffered_active or not self._receive_rows():
+                return None
+            row = self._ready.popleft()
+        self.affected_rows = 1
+        self.rows = (row,)
+        return row
+
+    def _receive_rows(self, most: int = _BATCH) -> bool:
+        """Read rows; False at their end. One thread at a time."""
+        connection = self.connection
+        with connection._reading():
+            failure, self.failure = self.failure, None
+            if failure is None:
+                rows = connection._read_rows(self, most)
+                if rows:
+                    self._ready.extend(rows)
+                    return True
+                failure, self.failure = self.failure, None
+            if failure is not None:
+                raise failure
+            self.unbuffered_active = False
+            self.connection = None
+            if self.refusal is not None:
+                connection._refused(self.refusal)
+            self.rows = None
+            connection._reply_read(self.server_status, self.warning_count, 0, self.has_next)
+        return False
+
+    def _finish_unbuffered_query(self) -> None:
+        """Called when its cursor is closed or collected: the rest is not wanted. It is not waited for either: it is
+        read only if another command follows, and a connection that is given back instead is discarded."""
+        self.deferred = True
+
+    def drain(self) -> None:
+        """Read and forget what is left."""
+        self.converting = []
+        try:
+            while self.unbuffered_active and self._receive_rows():
+                self._ready.clear()
+        except err.OperationalError as error:
+            if error.args[0] not in (ER.QUERY_TIMEOUT, ER.STATEMENT_TIMEOUT):  # as PyMySQL
+                raise
+        self._ready.clear()
+
+    def abandon(self) -> None:
+        """Its connection was given back: there are no rows any more."""
+        self._ready.clear()
