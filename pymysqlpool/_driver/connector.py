@@ -18,7 +18,7 @@ from ..settings import Settings
 from . import dial, instrumented
 from .exchange import CLIENT_SESSION_TRACK, WireConnection
 from .recipe import Recipe
-from .tls import SharedContext
+from .tls import SharedContexts
 from .wire import Wire
 
 _CALLABLE_ARGUMENTS = ("user", "password", "host")
@@ -42,14 +42,14 @@ class Connector:
         self._settings = settings
         self._arguments = arguments
         self._asks_for_credentials = any(callable(arguments.get(argument)) for argument in _CALLABLE_ARGUMENTS)
-        self._tls_contexts: dict[str, SharedContext] = {}
+        self._tls_contexts = SharedContexts()
         self._converters: dict[str, Any] = {}
         self._handle = handle
         self.recipe: Recipe | None = None
 
     def forget_certificates(self) -> None:
         """Read the files with certificates anew for the next connection, and resume no TLS session."""
-        self._tls_contexts.clear()
+        self._tls_contexts.forget()
 
     def make_wire(self, deadline: float) -> Wire:
         """Connect, log in and set up a session, all before `deadline`, a monotonic instant.

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -43,7 +42,7 @@ from .receive import SocketSource
 from .role import Role
 from .session_state import EFFECT_OF_COMMAND, IN_TRANSACTION, SAME, TELLING, marks_after
 from .statements import AUTOCOMMIT, NOTHING, STATE, TRANSACTION, reader_for
-from .tls import SharedContext
+from .tls import SharedContexts
 from .usage import Usage
 
 # Errors with which a server ends a session: shutdown, killed (MariaDB), idle for too long (MySQL 8.0.24).
@@ -72,7 +71,7 @@ class WireConnection(ReadingConnection):
     said_farewell = False  # the server's last word was that it ends this session
     _owner_pid = 0
     _here: Mark = (1,)  # whether this is still that process
-    _tls_contexts: dict[str, SharedContext] | None = None  # of a pool's connections
+    _tls_contexts: SharedContexts | None = None  # of a pool's connections
 
     @property
     def marks(self) -> int:
@@ -264,11 +263,7 @@ class WireConnection(ReadingConnection):
         contexts = self._tls_contexts
         if contexts is None:
             return super()._create_ssl_ctx(sslp)
-        key = repr(sslp) if isinstance(sslp, ssl.SSLContext) else repr(sorted(sslp.items()))
-        shared = contexts.get(key)
-        if shared is None:
-            shared = contexts.setdefault(key, SharedContext(super()._create_ssl_ctx(sslp)))
-        return shared
+        return contexts.of(sslp, super()._create_ssl_ctx)
 
     within = within
     outcomes = outcomes
