@@ -13,8 +13,10 @@ import logging
 from time import monotonic
 
 from ._util.lock import new_lock
-from ._util.log import logger
+from ._util.log import logger, one_line
 from .errors import PoolUnavailable
+
+__all__ = ["BUSY", "RefusalLog", "one_line"]
 
 BUSY = "The database is busy or out of reach at the moment. Please try again soon."  # what a visitor reads
 INTERVAL = 1.0  # seconds between two lines about the same pool
@@ -36,6 +38,7 @@ class RefusalLog:
         level: int = logging.WARNING,
     ) -> None:
         """`request` has been answered 503 because of `error`: a line in `log`, or one more for the next line."""
+        request = one_line(request)  # `log` may be another than this package's
         about = getattr(error, "pool", ""), isinstance(error, PoolUnavailable)
         now = monotonic()
         with self._lock:

@@ -31,7 +31,7 @@ from ._pool.cost import server_timing as _server_timing
 from ._pool.lease import Connection
 from ._util import callsite as _borrower
 from ._util.lock import new_lock
-from ._util.log import logger
+from ._util.log import OneLine, logger
 from .errors import ConnectionInterruptedError, GetConnectionFromPoolError, PoolError, ReturnConnectionToPoolError
 
 if TYPE_CHECKING:
@@ -72,9 +72,10 @@ class RequestScope:
         watch: what to log about waits and holds.
         label: names the request in log lines; may be set later.
         deadline: a monotonic instant: no borrow waits beyond it; None: the pool's `timeout` alone bounds each.
-        revalidate: for scopes that last for hours, as in a shell: a lease that has not been asked for in so many
-            seconds is pinged before it is handed out again, and replaced if its session is gone. None: never.
+        revalidate: for scopes of hours: seconds since it was asked for after which a lease is pinged; None: never.
     """
+
+    label = OneLine()
 
     def __init__(
         self,

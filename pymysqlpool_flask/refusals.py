@@ -19,7 +19,7 @@ from werkzeug.exceptions import ServiceUnavailable
 
 from pymysqlpool import GetConnectionFromPoolError, PoolUnavailable
 from pymysqlpool.failures import is_temporary
-from pymysqlpool.refusals import BUSY, RefusalLog
+from pymysqlpool.refusals import BUSY, RefusalLog, one_line
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
@@ -57,7 +57,7 @@ class Refusals:
             level = logging.ERROR if isinstance(error, PoolUnavailable) else logging.WARNING
             self._log.note(where, error, log=current_app.logger, level=level)
         else:
-            current_app.logger.error("%s was answered 503: %s", where, error)
+            current_app.logger.error("%s was answered 503: %s", one_line(where), one_line(str(error)))
         busy = ServiceUnavailable(BUSY, retry_after=self._retry_after)
         handler = _handler_of(busy)
         return current_app.ensure_sync(handler)(busy) if handler is not None else busy

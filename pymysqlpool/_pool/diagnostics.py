@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from .._util import callsite as _borrower
-from .._util.log import logger
+from .._util.log import Lines, logger
 from ..errors import GetConnectionFromPoolError, PoolClosed, PoolDeadlock, PoolOverloaded, PoolUnavailable
 from . import deadlock as _deadlock
 from .ledger import IN_USE
@@ -71,7 +71,7 @@ def warn_of_deadlock(pool: ConnectionPool, waiter: Waiter) -> None:
         "All connections of pool(%s) are held by callers that wait for another one; unless somebody else gives one "
         "back, they wait until their timeouts (deadlock='raise' ends the last one's wait at once).%s",
         pool.name,
-        holders(pool, waiter),
+        Lines(holders(pool, waiter)),
     )
 
 

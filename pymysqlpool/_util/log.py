@@ -1,7 +1,59 @@
-"""The package's one logger: `pymysqlpool.logger`. No handler, no level: those are the application's."""
+"""The package's one logger: `pymysqlpool.logger`. No handler, no level: those are the application's.
+
+Text that comes from outside, such as the path of a request, cannot forge a line of the log or command a terminal: a
+filter on the logger writes control characters of each argument as escapes. Lines of our own making are `Lines`.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
+
+from ..errors import PoolError
+
+
+class Lines(str):
+    """A text of this package's own making, whose line feeds are meant."""
+
+    __slots__ = ()
+
+
+def one_line(text: str) -> str:
+    """`text` with its control characters, and what else ends a line, written as escapes: `\\n`, `\\x1b`, `\\u2028`."""
+    return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), text)
+
+
+# C0, DEL and C1, the separators that `str.splitlines` knows, and what turns the direction of writing.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+class OneLine:
+    """An attribute that keeps its text as `one_line`: it goes into errors and log lines."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type | None = None) -> str:
+        text: str = vars(instance)[self._name]
+        return text
+
+    def __set__(self, instance: object, text: str) -> None:
+        vars(instance)[self._name] = one_line(text)
+
+
+def _clean(argument: object) -> object:
+    if isinstance(argument, Lines | PoolError):
+        return argument  # a PoolError lists the holders, a line for each
+    if isinstance(argument, str):
+        return one_line(argument)
+    return one_line(str(argument)) if isinstance(argument, BaseException) else argument
+
+
+def _clean_record(record: logging.LogRecord) -> bool:
+    if isinstance(record.args, tuple):
+        record.args = tuple(_clean(argument) for argument in record.args)
+    return True
+
 
 logger = logging.getLogger("pymysqlpool")
+logger.addFilter(_clean_record)
