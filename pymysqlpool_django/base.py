@@ -31,7 +31,6 @@ from typing import Any, Literal, cast
 import pymysql
 from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
 from django.db.backends.utils import typecast_time
-from django.utils.asyncio import async_unsafe
 from django.utils.functional import cached_property
 from pymysql.constants import FIELD_TYPE
 from pymysql.converters import conversions
@@ -59,6 +58,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
     validation_class = DatabaseValidation
 
     _lease: Lease | None = None  # of `connection`; None when it was not borrowed
+    _latest: pools.PooledDatabase | None = None  # what the settings led to when they were last looked at
     _item: weakref.ref[Future[Any]] | None = None  # the work item that calls `_work_ended()`
     hold_count = 0  # blocks of code in progress that keep the connection from being released early
 
@@ -79,26 +79,28 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
             pools.close(self.alias)
 
     def _find_database(self, params: dict[str, Any]) -> pools.PooledDatabase | None:
-        wanted = self.settings_dict["OPTIONS"].get("pool")
+        settings = self.settings_dict
+        wanted = settings["OPTIONS"].get("pool")
         if not wanted or self.alias == NO_DB_ALIAS:
             return None
-        key = pools.PoolKey(
-            # Django sets it after connecting; here it is so from the start, and costs no round trip.
-            {**params, "autocommit": bool(self.settings_dict["AUTOCOMMIT"])},
-            self.isolation_level,
-            dict(wanted) if isinstance(wanted, dict) else wanted,
-        )
+        latest = self._latest
+        if latest is not None and pools.is_current(latest) and latest.key.matches(params, self.isolation_level, wanted):
+            return latest
+        key = pools.PoolKey(params, self.isolation_level, dict(wanted) if isinstance(wanted, dict) else wanted)
         database = pools.find(self.alias, key)
         if database is None:
-            options.refuse_persistent(self.alias, self.settings_dict["CONN_MAX_AGE"])
-            database = pools.make(self.alias, key, bool(self.settings_dict["CONN_HEALTH_CHECKS"]))
+            options.refuse_persistent(self.alias, settings["CONN_MAX_AGE"])
+            database = pools.make(self.alias, key, bool(settings["CONN_HEALTH_CHECKS"]))
+        self._latest = database
         return database
 
     # -- connecting ----------------------------------------------------------------------------------------
 
     def get_connection_params(self) -> dict[str, Any]:
         params = super().get_connection_params()
-        params.pop("pool", None)
+        if params.pop("pool", None):
+            # Django sets it after connecting; here it is so from the start, and costs no round trip.
+            params["autocommit"] = bool(self.settings_dict["AUTOCOMMIT"])
         if params["conv"] is mysql.django_conversions:
             params["conv"] = _CONVERSIONS
         return params
@@ -117,7 +119,8 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         if lease is not None:
             lease.autocommit_is_set = lease.is_set_up = lease.remembers = False  # what set it up is never forgotten
 
-    @async_unsafe
+    # Django checks for an event loop in the methods that call these two, `connect()` and `cursor()`.
+
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         database = self._find_database(conn_params)
         if database is None:
@@ -177,7 +180,6 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
 
     # -- using ---------------------------------------------------------------------------------------------
 
-    @async_unsafe
     def create_cursor(self, name: str | None = None) -> CursorWrapper:
         cursor = self.connection.cursor()
         lease = self._lease

@@ -45,6 +45,10 @@ class PoolKey:
     isolation_level: str | None
     pool: Any  # OPTIONS["pool"] as written
 
+    def matches(self, params: Mapping[str, Any], isolation_level: str | None, pool: Any) -> bool:
+        """Whether a key made of these would be equal."""
+        return self.params == params and self.isolation_level == isolation_level and self.pool == pool
+
     def __repr__(self) -> str:
         return "<PoolKey>"
 
@@ -52,7 +56,17 @@ class PoolKey:
 class PooledDatabase:
     """One pool, with what Django wants to know about the server behind it."""
 
-    __slots__ = ("alias", "is_listed", "key", "pool", "release_after_transaction", "server_data", "sets_up")
+    __slots__ = (
+        "alias",
+        "is_current",
+        "is_listed",
+        "key",
+        "pool",
+        "process",
+        "release_after_transaction",
+        "server_data",
+        "sets_up",
+    )
 
     def __init__(self, alias: str, key: PoolKey, health_checks: bool) -> None:
         understood = options.read(alias, key.pool, health_checks)
@@ -69,6 +83,8 @@ class PooledDatabase:
         self.release_after_transaction = understood.release_after_transaction
         self.server_data: dict[str, Any] | None = None
         self.alias = alias
+        self.process = os.getpid()
+        self.is_current = True  # it is in the registry of its process
         self.is_listed = alias in connections.settings  # in DATABASES; not so for `connection.copy()` and the like
         self.key = key
 
@@ -95,9 +111,8 @@ class _Registry:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._databases: dict[
-            str, tuple[PooledDatabase, ...]
-        ] = {}  # replaced, never changed; guarded by _lock for writing
+        # By alias. The tuples are replaced, never changed; guarded by _lock for writing.
+        self._databases: dict[str, tuple[PooledDatabase, ...]] = {}
 
     def find(self, alias: str, key: PoolKey) -> PooledDatabase | None:
         for database in self._databases.get(alias, ()):
@@ -119,10 +134,13 @@ class _Registry:
                 for one in several
                 if one.is_listed
             ]
+            older = self._databases.get(alias, ())
+            kept = [database for database in older if database.pool.stats().total]
+            self._databases[alias] = (new, *kept)
             for one in forgotten:
                 self._databases.pop(one.alias, None)
-            older = self._databases.get(alias, ())
-            self._databases[alias] = (new, *(database for database in older if database.pool.stats().total))
+            for database in (*older, *forgotten):
+                database.is_current = database in kept
         for database in (*older, *forgotten):
             database.pool.drain()
         return new
@@ -130,6 +148,8 @@ class _Registry:
     def remove(self, alias: str) -> None:
         with self._lock:
             removed = self._databases.pop(alias, ())
+            for database in removed:
+                database.is_current = False
         for database in removed:
             database.pool.drain()
 
@@ -157,6 +177,11 @@ def find(alias: str, key: PoolKey) -> PooledDatabase | None:
     return _registry().find(alias, key)
 
 
+def is_current(database: PooledDatabase) -> bool:
+    """Whether `find` would find it, in this process."""
+    return database.is_current and database.process == os.getpid()
+
+
 def make(alias: str, key: PoolKey, health_checks: bool) -> PooledDatabase:
     """Make it, or take the one that another thread has made meanwhile. Opens no connection.
 
@@ -167,7 +192,7 @@ def make(alias: str, key: PoolKey, health_checks: bool) -> PooledDatabase:
 
 
 def close(alias: str) -> None:
-    """Close the idle connections of an alias now, and lent ones as they come home. The next query makes a new pool."""
+    """Close the idle connections of an alias now, those in use when they are given back. The next query makes a pool."""
     _registry().remove(alias)
 
 

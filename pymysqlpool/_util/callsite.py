@@ -23,6 +23,11 @@ _PASSED_OVER = frozenset(
 )
 
 
+_passed_over: dict[
+    str, bool
+] = {}  # the answer for each module seen so far: under Django a dozen frames are passed over
+
+
 class Token:
     """Alive as long as its thread, or whoever else it is for."""
 
@@ -50,7 +55,13 @@ def current() -> weakref.ref[Token]:
 def caller() -> FrameType | None:
     """The innermost frame that is not this package's."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED_OVER:
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        passed_over = _passed_over.get(name)
+        if passed_over is None:
+            passed_over = _passed_over[name] = name.partition(".")[0] in _PASSED_OVER
+        if not passed_over:
+            break
         frame = frame.f_back
     return frame
 
