@@ -192,7 +192,7 @@ def make(alias: str, key: PoolKey, health_checks: bool) -> PooledDatabase:
 
 
 def close(alias: str) -> None:
-    """Close the idle connections of an alias now, those in use when they are given back. The next query makes a pool."""
+    """Close the idle connections of an alias now, others when they are given back. The next query makes a pool."""
     _registry().remove(alias)
 
 

@@ -21,11 +21,8 @@ UNKNOWN: Place = "an unknown place"
 _PASSED_OVER = frozenset(
     {"pymysqlpool", "pymysqlpool_flask", "pymysqlpool_django", "contextlib", "werkzeug", "flask", "django", "asgiref"}
 )
-
-
-_passed_over: dict[
-    str, bool
-] = {}  # the answer for each module seen so far: under Django a dozen frames are passed over
+# The answer for each module seen so far: under Django a dozen frames are passed over at every borrow.
+_passed_over: dict[str, bool] = {}
 
 
 class Token:
