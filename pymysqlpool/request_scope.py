@@ -24,11 +24,12 @@ from pymysql.constants import CR
 
 from . import transaction as _transaction
 from ._driver.exchange import can_go_on, is_between_commands
-from ._driver.statements import STATE, TRANSACTION, WROTE
+from ._driver.statements import WROTE
 from ._pool.cost import Use as Use
 from ._pool.cost import Watch as Watch
 from ._pool.cost import server_timing as _server_timing
 from ._pool.lease import Connection
+from ._pool.loss import lost_with
 from ._util import callsite as _borrower
 from ._util.lock import new_lock
 from ._util.log import OneLine, logger
@@ -179,7 +180,7 @@ class RequestScope:
         connection = place.connection
         if connection is None or connection.is_returned or not connection.is_lost:
             return
-        lost = _what_is_lost(connection)
+        lost = lost_with(connection)
         in_block = connection.block is not None
         if not in_block:
             self._give_back(pool, place, None)
@@ -203,6 +204,16 @@ class RequestScope:
                 connection.ping(reconnect=False)
             except err.MySQLError:
                 return  # it is lost
+
+    def hand_back(self, pool: ConnectionPool) -> None:
+        """Give back now what is borrowed from `pool`, and forget it; the next use borrows again."""
+        with self._lock:
+            place = self._places.get(pool)
+        if place is not None:
+            with place.lock:
+                if place.use is not None and place.use in self.uses:
+                    self.uses.remove(place.use)
+                self._give_back(pool, place, None)
 
     def finish(self, *, commit: bool) -> None:
         """The commit point of `transaction="request"`: before the head of the response goes out. Else nothing.
@@ -283,16 +294,6 @@ class RequestScope:
 def server_timing(scope: RequestScope) -> str:
     """The value of a `Server-Timing` header for the request of `scope`, or ''."""
     return _server_timing(scope.uses)
-
-
-def _what_is_lost(connection: Connection) -> str:
-    """What a session that is gone has taken with it, in words; '' for nothing."""
-    marks = connection.marks
-    if marks & WROTE:
-        return "its uncommitted changes"
-    if connection.block is not None or marks & TRANSACTION:
-        return "its open transaction"
-    return "its session state (variables, temporary tables, locks)" if marks & STATE else ""
 
 
 def commits(status: int, headers: Headers, exception: BaseException | None, veto: CommitVeto | None = None) -> bool:

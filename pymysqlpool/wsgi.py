@@ -20,6 +20,8 @@ from contextlib import ExitStack
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from ._web.socket_connection import SocketConnection as SocketConnection
+from ._web.socket_connection import is_websocket as is_websocket
 from .failures import is_temporary
 from .pool import ConnectionPool
 from .refusals import BUSY, RefusalLog
@@ -98,12 +100,17 @@ class PoolMiddleware:
         if around is not None and not around.closed and around is environ.get(SCOPE):
             return self.application(environ, start_response)  # installed twice: one lease
         method = environ.get("REQUEST_METHOD")
+        socket = is_websocket(environ)  # it has no end that a transaction or a deadline could be about
         scope = environ[SCOPE] = RequestScope(
             self.pool,
-            transaction=self.transaction if self.transaction_on_get or method not in SAFE_METHODS else None,
+            transaction=None
+            if socket or (method in SAFE_METHODS and not self.transaction_on_get)
+            else self.transaction,
             watch=self.watch,
             label=f"{method} {environ.get('PATH_INFO')}",
-            deadline=environ.get(DEADLINE, None if self.deadline is None else monotonic() + self.deadline),
+            deadline=None
+            if socket
+            else environ.get(DEADLINE, None if self.deadline is None else monotonic() + self.deadline),
         )
         return _Exchange(self, scope, start_response, heads_only=method == "HEAD").run(environ)
 

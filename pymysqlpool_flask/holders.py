@@ -14,7 +14,9 @@ import flask
 from flask import has_request_context, request
 from flask.wrappers import Request
 
+from pymysqlpool import ConnectionPool
 from pymysqlpool.request_scope import RequestScope
+from pymysqlpool.wsgi import SocketConnection
 
 _NAME = "_pymysqlpool"  # its name on g
 
@@ -22,10 +24,11 @@ _NAME = "_pymysqlpool"  # its name on g
 class Holder:
     """What one `g` has borrowed."""
 
-    __slots__ = ("ended", "exception", "scopes")
+    __slots__ = ("ended", "exception", "scopes", "sockets")
 
     def __init__(self) -> None:
         self.scopes: dict[Request | None, RequestScope] = {}
+        self.sockets: dict[tuple[RequestScope, ConnectionPool], SocketConnection] = {}  # of websockets
         self.ended = False  # the context has been torn down, and not pushed again
         self.exception: BaseException | None = None  # what the request died of, if unhandled
 

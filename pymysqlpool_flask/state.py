@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from threading import Lock
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 from flask import Flask, current_app, request
 from flask.wrappers import Request
@@ -17,7 +17,7 @@ from flask.wrappers import Request
 from pymysqlpool import Connection, ConnectionPool
 from pymysqlpool.health import Health, HealthCheck
 from pymysqlpool.request_scope import SAFE_METHODS, NoRequestScopeError, RequestScope, Watch, current_scope
-from pymysqlpool.wsgi import DEADLINE, SCOPE
+from pymysqlpool.wsgi import DEADLINE, SCOPE, SocketConnection, is_websocket
 
 from . import config
 from .config import AppOptions, BindOptions
@@ -60,7 +60,12 @@ class AppState:
         return (check or self._health.setdefault(bind, HealthCheck(self.pool(bind))))()
 
     def connection(self, bind: str | None) -> Connection:
-        return self._scope().connection(self.pool(bind))
+        pool, scope, request = self.pool(bind), self._scope(), current_request()
+        if request is not None and is_websocket(request.environ):
+            its = holder().sockets
+            socket = its.get((scope, pool)) or its.setdefault((scope, pool), SocketConnection(scope, pool))
+            return cast("Connection", socket)
+        return scope.connection(pool)
 
     def _scope(self) -> RequestScope:
         its, key = holder(), current_request()
@@ -90,14 +95,17 @@ class AppState:
         if key is None:
             return RequestScope(watch=self._watch, label="an application context", revalidate=_REVALIDATE)
         view = current_app.view_functions.get(key.endpoint or "")
-        left_out = getattr(view, NO_TRANSACTION, False) or (
-            key.method in SAFE_METHODS and not self.options.transaction_on_get
+        socket = is_websocket(key.environ)
+        left_out = (
+            socket
+            or getattr(view, NO_TRANSACTION, False)
+            or (key.method in SAFE_METHODS and not self.options.transaction_on_get)
         )
         return RequestScope(
             transaction=None if left_out else self.options.transaction,
             watch=self._watch,
             label=f"{key.method} {key.path} ({key.endpoint})",
-            deadline=key.environ.get(DEADLINE),
+            deadline=None if socket else key.environ.get(DEADLINE),
         )
 
     def note_start(self, sender: Flask, **_: Any) -> None:

@@ -78,6 +78,11 @@ class WireConnection(ReadingConnection):
         """What this lease may have done to the session, as `statements` marks it."""
         return self._marks
 
+    @property
+    def effect(self) -> int:
+        """What the last statement may have done to the session, from its text."""
+        return self._effect
+
     # -- an exchange: begin, replies, end ------------------------------------------------------------------
 
     def _execute_command(self, command: int, sql: Any) -> None:
