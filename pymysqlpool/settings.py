@@ -56,12 +56,15 @@ class Settings:
         reset_timeout: bound on cleaning a session on return; when it is over the connection is discarded.
         pipeline_reset: send COM_RESET_CONNECTION and what must follow it in one go. None: where known to be safe
             (MariaDB, and MySQL from 8.0); False where a proxy in between is known to hang.
-        fast_reader: read buffered results by the pool's own reader (`_reader.py`), which gives what PyMySQL's gives, in
-            less time. False: by PyMySQL's.
+        fast_reader: read results by the pool's own protocol core, which gives what PyMySQL's reader gives, in less
+            time. False: by PyMySQL's.
         role: which server may be lent. "any": whichever answers; "ready": one that does work (a Galera node in a
             quorum); "primary": one that is ready and takes writes; "replica": one that is ready and read-only. Asked in
             the set-up of each new session, at no round trip of its own. A server of another role is like one that
             cannot be reached: callers wait for a right one within their time.
+        tcp_user_timeout: a connection over TCP ends when the server's machine has acknowledged nothing for so long, be
+            it data or a keep-alive probe: the machine or the way to it is gone. A statement may take longer. None:
+            after the system's own time, which is minutes to hours.
         fail_fast: while the server is down, refuse at once with the real cause instead of waiting for it.
         deadlock: what happens when every connection is held by a thread that itself waits for another one (nested
             borrowing). "warn": a warning in the log, and the waits go on, because a connection that was handed to
@@ -91,6 +94,7 @@ class Settings:
     pipeline_reset: bool | None = None
     fast_reader: bool = True
     role: RoleWanted = "any"
+    tcp_user_timeout: float | None = 60.0
     fail_fast: bool = False
     deadlock: DeadlockMode = "warn"
     record_stacks: bool = False
@@ -113,6 +117,7 @@ class Settings:
         _optional(_seconds, "max_idle", self.max_idle, 0.0)
         _optional(_seconds, "keepalive", self.keepalive, 0.001)
         _optional(_seconds, "con_lifetime", self.con_lifetime, None)
+        _optional(_seconds, "tcp_user_timeout", self.tcp_user_timeout, 1.0)
         _seconds("reset_timeout", self.reset_timeout, 0.001)
         if not isinstance(self.pre_ping, bool):
             _seconds("pre_ping", self.pre_ping, 0.001)

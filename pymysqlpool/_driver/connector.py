@@ -82,7 +82,7 @@ class Connector:
         connection.__init__(**arguments, defer_connect=True)  # type: ignore[misc]
         try:
             with connection.within(deadline):
-                dial.establish(connection, deadline)
+                dial.establish(connection, deadline, self._settings.tcp_user_timeout)
                 recipe = self.recipe or Recipe(connection, self._settings, self._handle)
                 recipe.set_up(connection)
             instrumented.notice(connection)

@@ -26,8 +26,10 @@ def _source_socket(base: type[socket.socket]) -> type[socket.socket]:
     return type(base.__name__, (base,), {"makefile": lambda sock, *mode, **options: SocketSource(sock)})
 
 
-def open_socket(connection: Any, deadline: float) -> socket.socket:
+def open_socket(connection: Any, deadline: float, tcp_user_timeout: float | None = None) -> socket.socket:
     """The connected socket for `connection`, whichever of the host's addresses answers before `deadline`.
+
+    A server's machine that is gone is noticed after `tcp_user_timeout` seconds; None: when the system does.
 
     Looking up the host's name is the one step that no deadline can bound: the system's resolver has its own.
     """
@@ -57,6 +59,8 @@ def open_socket(connection: Any, deadline: float) -> socket.socket:
                 sock.connect(address)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                if tcp_user_timeout is not None:
+                    notice_a_dead_peer(sock, tcp_user_timeout)
             except BaseException:
                 sock.close()
                 raise
@@ -68,7 +72,31 @@ def open_socket(connection: Any, deadline: float) -> socket.socket:
     raise failure or OSError(f"no address for host {connection.host!r}")
 
 
-def establish(connection: WireConnection, deadline: float) -> None:
+def notice_a_dead_peer(sock: socket.socket, seconds: float) -> None:
+    """End a TCP connection whose peer has acknowledged nothing for so long, whether it was sent something or not.
+
+    Keep-alive probes (RFC 1122, 4.2.3.6; tcp(7): TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT) ask a peer that owes a reply
+    or is idle; they rest while something sent is not acknowledged, which TCP_USER_TIMEOUT (RFC 5482) bounds. A living
+    machine answers both, however long its server takes for a statement. What a system does not have is left out.
+    """
+    idle = max(1, int(seconds / 2))
+    interval = max(1, int(seconds / 6))
+    count = max(1, round((seconds - idle) / interval))
+    options = {
+        "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE": idle,  # the latter is macOS's
+        "TCP_KEEPINTVL": interval,
+        "TCP_KEEPCNT": count,
+        "TCP_USER_TIMEOUT": int(seconds * 1000),
+    }
+    try:
+        for name, value in options.items():
+            if hasattr(socket, name):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    except OSError:
+        pass  # no such option, or not this value of it
+
+
+def establish(connection: WireConnection, deadline: float, tcp_user_timeout: float | None = None) -> None:
     """Connect and log in, `within` the same `deadline`, without the set-up statements (`recipe` has them).
 
     Raises:
@@ -79,7 +107,7 @@ def establish(connection: WireConnection, deadline: float) -> None:
     connection.sql_mode = connection.init_command = connection.autocommit_mode = None
     sock: socket.socket | None = None
     try:
-        sock = open_socket(connection, deadline)
+        sock = open_socket(connection, deadline, tcp_user_timeout)
         sock.settimeout(remaining(deadline))
         connection._read_timeout = connection._write_timeout = remaining(deadline)
         connection.connect(sock)
