@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 REPOSITORY = "https://github.com/pymysqlpool/pymysqlpool"
-VERSION = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.M)[1]
+VERSION = re.search(r'^__version__ = "(.+)"', (ROOT / "pymysqlpool/__init__.py").read_text(), re.M)[1]
 
 project = "pymysqlpool"
 author = "The pymysqlpool developers"
@@ -43,6 +43,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r".*\._.*"),
 ]
 default_role = "code"
+highlight_language = "none"
 
 
 def _to_the_repository(app, docname, source):  # type: ignore[no-untyped-def]

@@ -33,5 +33,8 @@ __all__ = [
     "PoolUnavailable",
     "ReturnConnectionToPoolError",
     "SettingsError",
+    "__version__",
     "logger",
 ]
+
+__version__ = "1.0.0rc1"

@@ -1,15 +1,24 @@
-"""What a user installs: the built wheel, its three packages, nothing else; and a warning beside the old package."""
+"""What a user installs: the built wheel and sdist, their metadata, and the public names that they promise to keep."""
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from pymysqlpool import __version__
+from pymysqlpool.devserver import DevServer
+from tests import public_api
+from tests.documentation import Page, prepare_shop, with_port
+
 ROOT = Path(__file__).parent.parent
+PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +31,78 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         timeout=300,
     )
     return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sdist, unpacked."""
+    folder = tmp_path_factory.mktemp("sdist")
+    command = [sys.executable, "-m", "build", "--sdist", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
+        archive.extractall(folder, filter="data")
+    return next(path for path in folder.iterdir() if path.is_dir())
+
+
+def test_the_public_names_are_those_that_are_promised() -> None:
+    """After a change on purpose run `python -m tests.public_api`; docs/policy.md says how a name may go."""
+    promised = set(public_api.FILE.read_text().split())
+    now = set(public_api.names())
+    assert not promised - now, "gone"
+    assert not now - promised, "new; run `python -m tests.public_api`"
+
+
+@pytest.mark.timeout(300)
+def test_the_package_page_has_whole_addresses_and_the_version(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("METADATA"))
+        metadata = archive.read(name).decode()
+    assert f"\nVersion: {__version__}\n" in metadata
+    head, _, page = metadata.partition("\n\n")
+    assert head.count("Project-URL:") == 4
+    assert [link for link in re.findall(r"\]\(([^)\s]+)\)", page) if not link.startswith(("https://", "#"))] == []
+    subprocess.run([sys.executable, "-m", "twine", "check", "--strict", str(wheel)], check=True, timeout=60)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_sdist_passes_its_own_tests(sdist: Path) -> None:
+    some = [
+        "tests/core/test_pool.py",
+        "tests/core/test_ledger.py",
+        "tests/core/test_promises.py",
+        "tests/test_invariants.py",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *some],
+        cwd=sdist,
+        env={**os.environ, "PYTHONPATH": str(sdist)},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14", "3.15"])
+def test_the_wheel_installs_alone_and_the_first_example_runs(
+    wheel: Path, server: DevServer, admin: object, tmp_path: Path, version: str
+) -> None:
+    found = [path / "bin/python" for path in sorted(PYENV.glob(f"{version}.*")) if (path / "bin/python").exists()]
+    python = found[-1] if found else Path(sys.executable)
+    if not found and version != "{}.{}".format(*sys.version_info):
+        pytest.skip(f"no Python {version} here")
+    prepare_shop(admin)
+    subprocess.run([python, "-m", "venv", tmp_path / "venv"], check=True, timeout=100)
+    alone = tmp_path / "venv/bin/python"
+    subprocess.run([alone, "-m", "pip", "install", "-q", wheel], check=True, capture_output=True, timeout=150)
+    script = tmp_path / "example.py"
+    script.write_text(with_port(next(Page("README.md").blocks()).code, server.port))
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([alone, script], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.timeout(300)
