@@ -18,7 +18,6 @@ Never: keeps a queue or a list of connections of its own, repeats a statement, d
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections.abc import Callable, Generator
 from contextlib import suppress
@@ -32,15 +31,18 @@ from pymysql.constants import ER
 from ._async.connection import AsyncConnection, AsyncCursor, cut, token_of_task
 from ._async.worker import Bell, Errand, Workers, in_a_thread_of_its_own, runs_asyncio
 from ._driver.exchange import is_between_commands
-from ._pool import diagnostics as _report
-from ._pool import maintenance as _maintenance
-from ._pool.lease import Connection, MortalConnection, new_lease
-from ._pool.ledger import IN_USE, Slot
+from ._pool.checkin import needs_no_thread
+from ._pool.checkout import checkout, withdraw
+from ._pool.checkout_request import CheckoutRequest, Work
+from ._pool.core import session_beside
+from ._pool.diagnostics import capacity
+from ._pool.idle_lease import make_lease
+from ._pool.lease import Connection, slot_of
 from ._pool.waiter import Waiter
 from ._util import callsite as _borrower
 from ._util.log import logger
 from .errors import ReturnConnectionToPoolError
-from .pool import _CONNECT_TIMEOUT, ConnectionPool, _Wish
+from .pool import ConnectionPool
 from .reuse import error_number
 from .stats import PoolStats
 
@@ -49,7 +51,6 @@ __all__ = ["AsyncConnection", "AsyncConnectionPool", "AsyncCursor", "Borrowing"]
 _HOW_TO_BORROW = (
     "Write `async with pool.get_connection() as connection:`, or `connection = await pool.get_connection()`"
 )
-_EARLY = 0.1  # seconds before the pool's idle connections are due to be looked after
 
 
 class AsyncWaiter(Waiter):
@@ -92,7 +93,7 @@ class AsyncConnectionPool:
         self.kill_on_cancel = kill_on_cancel
         # Each errand has a slot to itself, so none waits for another's end; one thread more, for a return that goes on
         # to look after the idle connections.
-        self._workers = Workers(lambda: self.pool._ledger.maxsize + 1, f"pymysqlpool {self.pool.name}")
+        self._workers = Workers(lambda: capacity(self.pool) + 1, f"pymysqlpool {self.pool.name}")
 
     @property
     def name(self) -> str:
@@ -129,105 +130,44 @@ class AsyncConnectionPool:
     async def _borrow(
         self, retry_num: int, retry_interval: float, pre_ping: bool | float, timeout: float | None
     ) -> AsyncConnection:
-        pool, own = self.pool, self.pool._settings
-        if not pool._here[0]:
-            pool._enter_process()
-        lease = new_lease(pool)
-        connect_timeout = pool._connect_args.get("connect_timeout", _CONNECT_TIMEOUT)
-        verbose = pool._verbose = logger.isEnabledFor(logging.DEBUG)
-        wish = _Wish(retry_num, retry_interval, own.timeout if timeout is None else timeout, connect_timeout, verbose)
+        pool = self.pool
+        lease = make_lease(pool)
         waiter = AsyncWaiter(lease)
         token = token_of_task()
-        waiter.borrower = weakref.ref(token)
+        place = _borrower.place()
+        request = CheckoutRequest(pool, retry_num, retry_interval, pre_ping, timeout, weakref.ref(token), place)
+        borrow = checkout(pool, lease, waiter, request)
+        answer: Any = None
         try:
-            while True:
-                slot = await self._obtain(lease, waiter, wish)
-                if await self._is_fit(lease, slot, waiter, pre_ping or own.pre_ping, wish):
-                    break
-                waiter.may_grow = True  # it replaces a connection that was there
-            slot.place = _borrower.stack() if own.record_stacks else _borrower.place()
-            slot.since = monotonic()
-            slot.borrower = slot.user = waiter.borrower
-            pool._note_use(slot)
-            if isinstance(lease, MortalConnection):
-                lease.live(slot.wire)
-            if verbose:
-                pool._tell_of_lease()
-            if own.background and pool._caretaker is None:
-                _maintenance.hire(pool)
-            if own.on_checkout is not None:
-                await self._for(waiter, partial(own.on_checkout, lease), slot.wire.cut)
+            while (step := borrow.send(answer)) is not None:
+                if not isinstance(step, Work):
+                    answer = await waiter.wait(step)
+                elif step.awaited:
+                    answer = await self._for(waiter, step)
+                else:
+                    self._workers.submit(step.call)
         except BaseException:
+            borrow.close()
             if not waiter.left:
                 self._withdraw(lease, waiter)
             raise
         return AsyncConnection(self, lease, token)
 
-    async def _obtain(self, lease: Connection, waiter: AsyncWaiter, wish: _Wish) -> Slot:
-        """Wait for, or make, a connection; returns its slot, owned by `lease`."""
-        pool = self.pool
-        waiting_since = 0.0
-        in_deadlock = False
-        try:
-            while True:
-                now = monotonic()
-                with pool._lock:
-                    slot, failure = pool._step_locked(lease, waiter, wish, now)
-                if slot is not None and slot.state is IN_USE:
-                    return slot
-                if slot is not None:
-                    await self._for(waiter, partial(pool._connect, lease, slot, waiter, wish))
-                    continue
-                if failure is not None:
-                    cause = wish.last_error or pool._gate.error
-                    raise _report.failure(pool, failure, waiter, monotonic() - wish.started, cause) from cause
-                if not waiting_since:
-                    waiting_since = now
-                    self._reap()
-                    if pool._ledger.idle:  # became so while this call queued
-                        pool._serve()
-                if not await waiter.wait(pool._patience(waiter, wish, now)):
-                    self._reap(look_for_dead_borrowers=True)
-                    in_deadlock = in_deadlock or pool._meets_deadlock(waiter, wish)
-        finally:
-            if waiting_since:
-                pool._counters.waited(monotonic() - waiting_since)
-
-    async def _is_fit(
-        self, lease: Connection, slot: Slot, waiter: AsyncWaiter, pre_ping: bool | float, wish: _Wish
-    ) -> bool:
-        """Whether it can be lent. What is not as good as it looks is asked, or closed, in a thread."""
-        pool, now = self.pool, monotonic()
-        if now < slot.expires_at and not pool._wants_ping(pre_ping, now - slot.since) and not slot.wire.readable(0):
-            return True
-        return bool(await self._for(waiter, partial(pool._is_fit, lease, slot, pre_ping, wish)))
-
-    async def _for(
-        self, waiter: AsyncWaiter, call: Callable[[], Any], hurry: Callable[[], object] = lambda: None
-    ) -> Any:
+    async def _for(self, waiter: AsyncWaiter, step: Work) -> Any:
         """Do a step of borrowing in a thread; if the borrower leaves meanwhile, the thread passes on what it has."""
-        errand = Errand(call, partial(self.pool._withdraw, waiter.lease, waiter))
+        errand = Errand(step.call, partial(withdraw, self.pool, waiter.lease, waiter))
         try:
             return await self._workers.run(errand)
         except BaseException:
-            waiter.left = errand.leave(hurry)
+            waiter.left = errand.leave(step.hurry or _do_nothing)
             raise
 
     def _withdraw(self, lease: Connection, waiter: AsyncWaiter) -> None:
         """The call ends without a lease."""
         if lease.is_used:  # a hook had it, so it must be closed
-            self._workers.submit(partial(self.pool._withdraw, lease, waiter))
+            self._workers.submit(partial(withdraw, self.pool, lease, waiter))
         else:
-            self.pool._withdraw(lease, waiter)
-
-    def _reap(self, look_for_dead_borrowers: bool = False) -> None:
-        """Have the leases that nobody will return taken back, if there are any."""
-        pool = self.pool
-        if look_for_dead_borrowers or pool._ledger.dropped:
-            with pool._lock:
-                lost = pool._ledger.ownerless(look_for_dead_borrowers)
-            if lost:
-                self._workers.submit(partial(_maintenance.reap, pool, look_for_dead_borrowers=True))
+            withdraw(self.pool, lease, waiter)
 
     # -- giving back ---------------------------------------------------------------------------------------
 
@@ -237,14 +177,13 @@ class AsyncConnectionPool:
         Returns what to wait for, or None when it is done or nothing can be waited for. Not waiting is safe: it comes
         home all the same.
         """
-        slot, pool = lease._slot, lease._pool
-        if slot is None or pool is None or slot.holder != id(lease):
+        if slot_of(lease) is None:
             give_back()  # it was taken back already
             return None
         with suppress(ReturnConnectionToPoolError):  # another thread gives it back in this very instant
             if not is_between_commands(lease):
                 cut(lease)  # rows are under way, or another thread waits for them and is woken by this
-            elif pool._ledger.plain and _is_as_lent(lease, slot) and not _may_do_more(pool, slot):
+            elif needs_no_thread(self.pool, lease):
                 give_back()
                 return None
         bell = Bell() if runs_asyncio() else None
@@ -265,9 +204,9 @@ class AsyncConnectionPool:
 
     def kill(self, session: int) -> None:
         """Stop on the server what `session` is doing. Called in a thread."""
-        deadline = monotonic() + self.pool._settings.reset_timeout
+        deadline = monotonic() + self.pool.settings.reset_timeout
         try:
-            wire = self.pool._connector.make_wire(deadline)
+            wire = session_beside(self.pool, deadline)
             side = wire.borrow_privately()
             try:
                 with side.within(deadline):
@@ -334,12 +273,5 @@ class Borrowing:
         await self._connection.__aexit__(exc_type, exception, traceback)
 
 
-def _is_as_lent(lease: Connection, slot: Slot) -> bool:
-    wire, attributes = slot.wire, lease.__dict__
-    return wire is not None and "_live" in attributes and not wire.marks_left(attributes)
-
-
-def _may_do_more(pool: ConnectionPool, slot: Slot) -> bool:
-    """Whether the return of a clean connection may close it, or go on to look after the idle ones."""
-    now = monotonic()
-    return now >= slot.expires_at or (pool._caretaker is None and now > pool._tend_at - _EARLY)
+def _do_nothing() -> None:
+    """For a step that cannot be hurried."""

@@ -16,9 +16,10 @@ from time import monotonic
 from pymysql import err
 from pymysql.constants import ER
 
-from ._pool.ledger import IDLE, IN_USE
+from ._pool.core import session_beside
+from ._pool.diagnostics import is_failing, last_used
 from ._util.lock import new_lock
-from .pool import ConnectionPool, PoolState
+from .pool import ConnectionPool
 from .reuse import error_number
 from .stats import PoolStats
 
@@ -68,13 +69,10 @@ class HealthCheck:
         """The answer if it is known without asking the server. Makes no round trip."""
         pool, now = self.pool, monotonic()
         numbers = pool.stats()
-        with pool._lock:
-            used = [slot.since for slot in pool._ledger.slots() if slot.state in (IDLE, IN_USE)]
-            closed = pool._state in (PoolState.CLOSING, PoolState.CLOSED)
-            failing = pool._gate.failing
-        if closed:
+        used, failing = last_used(pool), is_failing(pool)
+        if pool.is_closed:
             return Health(False, "the pool is closed", numbers)
-        if used and not failing and now - max(used) < self.recent:
+        if used is not None and not failing and now - used < self.recent:
             return Health(True, "a connection was used a moment ago", numbers)
         if self._failure and now - self._asked_at < self.timeout:
             return Health(False, self._failure, numbers)
@@ -95,7 +93,7 @@ class HealthCheck:
     def _connect(self) -> str:
         """Why it cannot be had, or ''."""
         try:
-            self.pool._connector.make_wire(monotonic() + self.timeout).close(quiet=True)
+            session_beside(self.pool, monotonic() + self.timeout).close(quiet=True)
         except (err.MySQLError, OSError) as error:
             if error_number(error) == ER.CON_COUNT_ERROR and self.pool.connection_num:
                 return ""  # the server lives and is full, with the pool's own connections among others

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from time import monotonic
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pymysql import err
 from pymysql.constants import CR
@@ -28,15 +28,12 @@ from ._driver.statements import WROTE
 from ._pool.cost import Use as Use
 from ._pool.cost import Watch as Watch
 from ._pool.cost import server_timing as _server_timing
-from ._pool.lease import Connection
+from ._pool.lease import Connection, Lender
 from ._pool.loss import lost_with
 from ._util import callsite as _borrower
 from ._util.lock import new_lock
 from ._util.log import OneLine, logger
 from .errors import ConnectionInterruptedError, GetConnectionFromPoolError, PoolError, ReturnConnectionToPoolError
-
-if TYPE_CHECKING:
-    from .pool import ConnectionPool
 
 TransactionMode = Literal["request"] | None
 Headers = Sequence[tuple[str, str]]
@@ -80,7 +77,7 @@ class RequestScope:
 
     def __init__(
         self,
-        pool: ConnectionPool | None = None,
+        pool: Lender | None = None,
         *,
         transaction: TransactionMode = None,
         watch: Watch | None = None,
@@ -97,7 +94,7 @@ class RequestScope:
         self._pool = pool
         self._watch = watch or Watch()
         self._lock = new_lock()  # guards the three below; never held while borrowing or returning
-        self._places: dict[ConnectionPool, _Place] = {}
+        self._places: dict[Lender, _Place] = {}
         self._closed = False
         self._finished = False  # the commit point is behind us
 
@@ -105,7 +102,7 @@ class RequestScope:
     def closed(self) -> bool:
         return self._closed
 
-    def connection(self, pool: ConnectionPool | None = None) -> Connection:
+    def connection(self, pool: Lender | None = None) -> Connection:
         """This request's connection from `pool`: the same one each time, borrowed at the first.
 
         One that you have closed yourself is replaced by a new one.
@@ -134,7 +131,7 @@ class RequestScope:
             assert place.connection is not None
             return place.connection
 
-    def _borrow(self, pool: ConnectionPool, place: _Place) -> None:
+    def _borrow(self, pool: Lender, place: _Place) -> None:
         started = monotonic()
         try:
             connection = pool.get_connection(timeout=self._patience(pool, started))
@@ -162,14 +159,14 @@ class RequestScope:
                 self._give_back(pool, place, error)
                 raise
 
-    def _patience(self, pool: ConnectionPool, now: float) -> float | None:
+    def _patience(self, pool: Lender, now: float) -> float | None:
         """Seconds that a borrow may take; None: what the pool says."""
         if self.deadline is None:
             return None
         left = max(0.0, self.deadline - now)
-        return left if pool._settings.timeout is None else min(left, pool._settings.timeout)
+        return left if pool.settings.timeout is None else min(left, pool.settings.timeout)
 
-    def _part_with_a_lost_one(self, pool: ConnectionPool, place: _Place) -> None:
+    def _part_with_a_lost_one(self, pool: Lender, place: _Place) -> None:
         """End a lease whose session is gone, so that another one is borrowed; nobody goes on without knowing what went
         with it.
 
@@ -192,7 +189,7 @@ class RequestScope:
                 f"with it {lost}; nothing uncommitted was kept. Run the work again from its beginning: {then}",
             )
 
-    def _revalidate(self, pool: ConnectionPool, place: _Place, after: float) -> None:
+    def _revalidate(self, pool: Lender, place: _Place, after: float) -> None:
         """See that a lease which nobody has asked for in a while still has its session; else end it."""
         now = monotonic()
         idle, place.asked = now - place.asked, now
@@ -205,7 +202,7 @@ class RequestScope:
             except err.MySQLError:
                 return  # it is lost
 
-    def hand_back(self, pool: ConnectionPool) -> None:
+    def hand_back(self, pool: Lender) -> None:
         """Give back now what is borrowed from `pool`, and forget it; the next use borrows again."""
         with self._lock:
             place = self._places.get(pool)
@@ -270,7 +267,7 @@ class RequestScope:
             for pool, place in places:
                 all_of_them.callback(self._give_back, pool, place, exception)
 
-    def _give_back(self, pool: ConnectionPool, place: _Place, exception: BaseException | None) -> None:
+    def _give_back(self, pool: Lender, place: _Place, exception: BaseException | None) -> None:
         connection, use = place.connection, place.use
         if connection is None or use is None:
             return
@@ -308,7 +305,7 @@ def current_scope() -> RequestScope | None:
     return _current.get()
 
 
-def current_connection(pool: ConnectionPool | None = None) -> Connection:
+def current_connection(pool: Lender | None = None) -> Connection:
     """The connection of the request or `with request_scope(...)` block that this code runs in.
 
     Raises:
@@ -334,7 +331,7 @@ def entered(scope: RequestScope) -> Iterator[RequestScope]:
 
 
 @contextmanager
-def request_scope(pool: ConnectionPool | None = None, *, transaction: TransactionMode = None) -> Iterator[RequestScope]:
+def request_scope(pool: Lender | None = None, *, transaction: TransactionMode = None) -> Iterator[RequestScope]:
     """A scope for what is no request: a script, a thread, a job. Its connections go back when the block ends.
 
     A block inside another one borrows connections of its own.

@@ -53,6 +53,8 @@ class Reason(Enum):
     DEAD = "dead"  # found dead when it was to be lent
     UNRESETTABLE = "unresettable"  # touched, and the server cannot reset it
     RESET_FAILED = "reset failed"
+    INVALIDATED = "invalidated"  # its borrower said so
+    DETACHED = "detached"  # its borrower keeps it, and it is not the pool's any more
     LEAKED = "leaked"  # its borrower was gone
     POOL_CLOSED = "pool closed"
 

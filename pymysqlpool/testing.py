@@ -17,6 +17,7 @@ Never: for production. These replace methods while their block lasts.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,12 +34,14 @@ from pymysql.constants import ER, SERVER_STATUS
 from ._driver.commands import Command
 from ._driver.statements import WROTE
 from ._pool import diagnostics as _report
+from ._pool.core import open_pools
 from ._pool.lease import Connection
 from ._util import callsite as _borrower
 from .errors import PoolError, PoolTimeout
-from .pool import ConnectionPool, _open_pools
+from .pool import ConnectionPool
 from .reuse import error_number
 
+_getframe = sys._getframe
 _PATIENCE = 10.0  # seconds
 _A_MOMENT = 1.0  # seconds: for threads that are about to give back what they have borrowed
 _PROOF = "pymysqlpool_test"  # a savepoint: as long as it is there, nothing has committed
@@ -73,7 +76,7 @@ def assert_nothing_left_behind() -> Iterator[None]:
     Also those count that nobody refers to any more, and those that were cut off since the block has closed their pool.
     Other threads have a second to give back what they hold.
     """
-    before = WeakKeyDictionary({pool: _not_given_back(pool) for pool in list(_open_pools)})
+    before = WeakKeyDictionary({pool: _not_given_back(pool) for pool in list(open_pools)})
     cut_off: list[str] = []
     really_close = ConnectionPool.close
 
@@ -89,11 +92,11 @@ def assert_nothing_left_behind() -> Iterator[None]:
     with patch.object(ConnectionPool, "close", close):
         yield
     give_up_at = monotonic() + _A_MOMENT
-    while any(left(pool) > 0 for pool in list(_open_pools)) and monotonic() < give_up_at:
+    while any(left(pool) > 0 for pool in list(open_pools)) and monotonic() < give_up_at:
         Event().wait(0.01)
     still = [
         f"{left(pool)} connections of pool({pool.name}):{_report.holders(pool) or ' see the warning in the log'}"
-        for pool in list(_open_pools)
+        for pool in list(open_pools)
         if left(pool) > 0
     ]
     assert not cut_off + still, "not given back:\n" + "\n".join(cut_off + still)
@@ -111,7 +114,7 @@ def record(pool: ConnectionPool) -> Iterator[list[Query]]:
     run = Connection.query
 
     def query(self: Connection, sql: Any, unbuffered: bool = False) -> int:
-        if self._pool is not pool:
+        if self.pool is not pool:
             return run(self, sql, unbuffered)
         started = monotonic()
         try:
@@ -139,19 +142,12 @@ def rollback(pool: ConnectionPool) -> Iterator[Connection]:
     Raises:
         ImplicitCommitError: at a statement that commits by itself, such as DDL.
     """
-    returns = pool._give_back
     with pool.get_connection() as session:
         session.begin()
         _unrecorded(session, f"SAVEPOINT {_PROOF}")
         around = _Around(session, pool)
 
-        def give_back(lease: Connection, exception: BaseException | None, frame: FrameType) -> None:
-            if isinstance(lease, _Handle):
-                lease._end(frame)
-            else:
-                returns(lease, exception, frame)
-
-        with patch.object(pool, "get_connection", around.lend), patch.object(pool, "_give_back", give_back):
+        with patch.object(pool, "get_connection", around.lend):
             try:
                 yield session
             finally:
@@ -180,7 +176,7 @@ class _Around:
 
     def lend(self, *_: Any, timeout: float | None = None, **__: Any) -> Connection:
         """`pool.get_connection` while the block lasts."""
-        own, bound = get_ident(), timeout if timeout is not None else self._pool._settings.timeout or _PATIENCE
+        own, bound = get_ident(), timeout if timeout is not None else self._pool.settings.timeout or _PATIENCE
         with self._turn:
             if not self._turn.wait_for(lambda: self._thread in (None, own), bound):
                 raise PoolTimeout(
@@ -195,7 +191,7 @@ class _Around:
             handle = _Handle.__new__(_Handle)
             # The very same dict: every handle sees every reply.
             handle.__dict__ = self.session.__dict__
-            handle._pool, handle._slot = self._pool, None
+            handle.lend_from(self._pool)
             handle._around, handle._blocks, handle._cursor = self, 0, None
             handle.block, handle.has_owner = None, False
             handle._savepoint, handle._in_transaction = f"pymysqlpool_test_{self._handles}", False
@@ -306,7 +302,10 @@ class _Handle(Connection):
         if self._returned is not None or self._around.over:
             self._refuse_closed()
 
-    def _end(self, frame: FrameType) -> None:
+    def close(self) -> None:
+        self.give_back(None, _getframe(1))
+
+    def give_back(self, exception: BaseException | None, frame: FrameType) -> None:
         self._refuse_dead()
         try:
             self.rollback()

@@ -1,6 +1,6 @@
-"""Who may try to connect at this moment?
+"""Whether another connect may be tried at this moment.
 
-While all is well: everybody. After a failure: one prober at a time, with exponential back-off and jitter, so that a
+While all is well: any number. After a failure: one attempt at a time, with exponential back-off and jitter, so that a
 server that is coming back is not stormed. From its return on: one more at a time than have succeeded since (slow start:
 1, 2, 4, 8 ... round by round), until so many have that a limit means nothing any more. Another failure begins anew.
 
@@ -18,7 +18,7 @@ _NOBODY_LISTENS = frozenset({2002, 2003})  # client error numbers: no socket to 
 _UNLIMITED_FROM = 64  # connects at a time
 
 
-class ConnectGate:
+class ConnectBackoff:
     __slots__ = ("_delay", "_limit", "error", "failing", "next_attempt")
 
     def __init__(self) -> None:
@@ -28,13 +28,13 @@ class ConnectGate:
         self.next_attempt = 0.0  # monotonic
         self.error: BaseException | None = None  # the last failure, while it lasts
 
-    def allows(self, connecting: int, now: float) -> bool:
+    def may_connect(self, connecting: int, now: float) -> bool:
         """Whether one more may connect while `connecting` others do."""
         if self.failing:
             return connecting == 0 and now >= self.next_attempt
         return self._limit is None or connecting < self._limit
 
-    def failed(self, now: float, error: BaseException) -> None:
+    def record_failure(self, now: float, error: BaseException) -> None:
         unheard = bool(error.args) and error.args[0] in _NOBODY_LISTENS
         self._delay = min(LONGEST_DELAY_UNHEARD if unheard else LONGEST_DELAY, self._delay * 2 or FIRST_DELAY)
         self.failing = True
@@ -42,7 +42,7 @@ class ConnectGate:
         self.next_attempt = now + self._delay * random.uniform(0.8, 1.2)
         self.error = error
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
         self.failing = False
         self._delay = 0.0
         self.error = None

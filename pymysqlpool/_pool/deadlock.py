@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .ledger import IN_USE, Ledger
+from .ledger import Ledger
+from .slot import IN_USE
 from .waiter import WAITING, Waiter
 
 

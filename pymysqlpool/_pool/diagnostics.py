@@ -1,62 +1,129 @@
-"""What a caller is told who could not be given a connection: the numbers, the holders, the last cause, the way out.
+"""What a look at the pool shows: its numbers, its holders, and the error of a call that got no connection.
 
-Built only when a call has failed; never on the way of a call that succeeds, and never with the pool's lock held.
+An error is built only when a call has failed, never on the way of a call that succeeds, and never with the pool's lock
+held. A look takes no lock: it may come from a signal handler, a finalizer or a logging handler, at any point.
 """
 
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from .._util import callsite as _borrower
 from .._util.log import Lines, logger
-from ..errors import GetConnectionFromPoolError, PoolClosed, PoolDeadlock, PoolOverloaded, PoolUnavailable
+from ..errors import (
+    GetConnectionFromPoolError,
+    PoolClosed,
+    PoolDeadlock,
+    PoolOverloaded,
+    PoolTimeout,
+    PoolUnavailable,
+)
+from ..stats import PoolStats
+from . import counters
 from . import deadlock as _deadlock
-from .ledger import IN_USE
-
-if TYPE_CHECKING:
-    from ..pool import ConnectionPool
-    from .waiter import Waiter
+from .core import PoolCore
+from .slot import CLOSING, CONNECTING, IDLE, IN_USE, RESERVED
+from .waiter import Waiter
 
 _HOLDERS_SHOWN = 10
 
 
+def numbers(core: PoolCore) -> PoolStats:
+    """The pool's numbers at this instant."""
+    ledger, counted = core._ledger, core._counters
+    states = [slot.state for slot in ledger.slots()]
+    lent = ledger.lent
+    return PoolStats(
+        name=core.name,
+        size=ledger.size,
+        maxsize=ledger.maxsize,
+        idle=states.count(IDLE),
+        in_use=states.count(IN_USE),
+        connecting=states.count(CONNECTING),
+        reserved=states.count(RESERVED),
+        closing=states.count(CLOSING),
+        waiting=len(ledger.waiters),
+        borrowed=lent,
+        returned=lent - states.count(IN_USE),
+        created=counted[counters.CREATED],
+        reset=counted[counters.RESET],
+        discarded=counted.discarded(),
+        timeouts=counted[counters.TIMEOUTS],
+        rejected=counted[counters.REJECTED],
+        connect_errors=counted[counters.CONNECT_ERRORS],
+        leaked=counted[counters.LEAKED],
+        waits=counted[counters.WAITS],
+        wait_time=counted.wait_time,
+    )
+
+
+def capacity(core: PoolCore) -> int:
+    """How many connections there may be at this moment."""
+    return core._ledger.maxsize
+
+
+def last_used(core: PoolCore) -> float | None:
+    """When a connection was last lent or given back, monotonic; None when there is none."""
+    return max((slot.since for slot in core._ledger.slots() if slot.state in (IDLE, IN_USE)), default=None)
+
+
+def is_failing(core: PoolCore) -> bool:
+    """Whether the last attempt to connect failed."""
+    return core._backoff.failing
+
+
+def inside_a_step(core: PoolCore, place: _borrower.Place | None) -> PoolTimeout:
+    """The error for a finalizer, signal handler or hook that asks inside a step of its own thread."""
+    now = numbers(core)
+    return PoolTimeout(
+        f"can't get connection from pool({core.name}): the call at {_borrower.describe_place(place)} was made inside a "
+        f"step of the pool in the same thread, as by a finalizer, a signal handler or a hook, where it cannot wait; "
+        f"none was idle at this instant ({now.in_use} in use of maxsize={now.maxsize}). Borrow in another place",
+        pool=core.name,
+        waited=0.0,
+        in_use=now.in_use,
+        idle=now.idle,
+        waiting=now.waiting,
+        maxsize=now.maxsize,
+    )
+
+
 def failure(
-    pool: ConnectionPool,
+    core: PoolCore,
     kind: type[GetConnectionFromPoolError],
     waiter: Waiter,
     waited: float,
     cause: BaseException | None,
 ) -> GetConnectionFromPoolError:
     """The error of `kind` for the call of `waiter`, after `waited` seconds; `cause` is the last connect error."""
-    now = pool.stats()
-    where = f"pool({pool.name})"
+    now = numbers(core)
+    where = f"pool({core.name})"
     if kind is PoolClosed:
         text = f"can't get connection from {where}: the pool is closed"
     elif kind is PoolOverloaded:
         text = (
             f"can't get connection from {where}: {now.waiting} callers wait already and "
-            f"max_waiting={pool._settings.max_waiting} allows no more; shed load, or raise max_waiting or maxsize"
+            f"max_waiting={core._settings.max_waiting} allows no more; shed load, or raise max_waiting or maxsize"
         )
     elif kind is PoolUnavailable:
         text = (
-            f"can't get connection from {where} within {waited:.2f} s: the server at {pool.endpoint} could not be "
+            f"can't get connection from {where} within {waited:.2f} s: the server at {core.endpoint} could not be "
             f"reached, last error: {cause}"
         )
     elif kind is PoolDeadlock:
         text = (
             f"can't get connection from {where}: after {waited:.2f} s all {now.in_use} connections are held by callers "
-            f"that wait for another one, and this call gives up so that the others can go on.{holders(pool, waiter)}"
+            f"that wait for another one, and this call gives up so that the others can go on.{holders(core, waiter)}"
         )
     else:
         text = (
             f"can't get connection from {where} within {waited:.2f} s: {now.in_use} in use, {now.idle} idle, "
             f"{now.connecting} connecting of maxsize={now.maxsize}, {now.waiting} waiting; give connections back "
-            f"sooner, wait longer (timeout=), or raise maxsize.{holders(pool, waiter)}"
+            f"sooner, wait longer (timeout=), or raise maxsize.{holders(core, waiter)}"
         )
     return kind(
         text,
-        pool=pool.name,
+        pool=core.name,
         waited=waited,
         in_use=now.in_use,
         idle=now.idle,
@@ -65,27 +132,26 @@ def failure(
     )
 
 
-def warn_of_deadlock(pool: ConnectionPool, waiter: Waiter) -> None:
+def warn_of_deadlock(core: PoolCore, waiter: Waiter) -> None:
     """Say once in the log what the timeouts to come will say."""
     logger.warning(
         "All connections of pool(%s) are held by callers that wait for another one; unless somebody else gives one "
         "back, they wait until their timeouts (deadlock='raise' ends the last one's wait at once).%s",
-        pool.name,
-        Lines(holders(pool, waiter)),
+        core.name,
+        Lines(holders(core, waiter)),
     )
 
 
-def holders(pool: ConnectionPool, waiter: Waiter | None = None) -> str:
+def holders(core: PoolCore, waiter: Waiter | None = None) -> str:
     """Who holds the connections, longest first; that it is the caller itself, when it is; and whether all wait."""
     now = monotonic()
     me = (waiter.borrower if waiter is not None else None) or _borrower.current()
-    with pool._lock:
-        is_deadlock = _deadlock.find(pool._ledger, me) is not None
-        held = [
-            (now - slot.since, slot.user, _borrower.spell_out(slot.place, slot.offset), slot.in_transaction)
-            for slot in pool._ledger.slots()
-            if slot.state is IN_USE and _borrower.spell_out(slot.place, slot.offset) is not None
-        ]
+    is_deadlock = not core._lock.is_taken_here() and core._lock.step(_deadlock.find, core._ledger, me) is not None
+    held = [
+        (now - slot.since, slot.user, _borrower.spell_out(slot.place, slot.offset), slot.in_transaction)
+        for slot in core._ledger.slots()
+        if slot.state is IN_USE and _borrower.spell_out(slot.place, slot.offset) is not None
+    ]
     held.sort(key=lambda one: -one[0])
     lines = [
         f"\n  held for {age:.1f} s by {_borrower.describe_borrower(borrower)}, "

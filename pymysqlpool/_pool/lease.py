@@ -4,38 +4,74 @@ Each checkout is a fresh `Connection` object onto which an established session i
 is dead after it was given back: no method of it, nor of its cursors, reaches a socket any more, and the error says so
 (Invariant 7). Made directly, without a pool, it is PyMySQL's connection and nothing else.
 
-    UntouchedConnection -> Connection -> MortalConnection      lent, used, given back
-    UntouchedConnection                                        lent and given back without being used
-
-A lease that nobody used left nothing behind, so giving it back asks no further. Which of the two it is, is decided in
-one step: who deletes `_untouched` has it.
-
-Without a GIL a lease is a `MortalConnection` all the time, used or not: to change the class of an object that several
-threads know of stops them all, and a few hundred times a second is all that comes of it.
-
-A `Connection` never decides its own fate: the pool asks `reuse.py`.
+Owns: the public methods of a lent connection. Knows its pool as a `Home` only. Never: decides whether its connection
+is reused; see `reuse.py`. What makes a lease cheap is in `idle_lease.py`.
 """
 
 from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Set
-from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from types import FrameType
+from typing import Any, NoReturn, Protocol, Self
 
 from pymysql.cursors import DictCursor, SSCursor
 
+from .._driver.connector import Connector
 from .._driver.exchange import can_go_on
 from .._driver.mysqlclient_names import MysqlclientNames
 from .._driver.statements import TRANSACTION, WROTE
-from .._driver.wire import SESSION_DEFAULTS, Wire
 from .._util import callsite as _borrower
+from .._util.log import logger
 from ..errors import ConnectionInterruptedError, ReturnConnectionToPoolError
-from .ledger import IDLE, Ledger, Slot
+from ..reuse import Reason
+from ..settings import Settings
+from .ledger import Ledger
+from .slot import Slot
 
-if TYPE_CHECKING:
-    from ..pool import ConnectionPool
+_getframe = sys._getframe
+
+
+class Home(Protocol):
+    """What a lease needs of its pool. The pool is one; so is whatever a test puts in its place."""
+
+    name: str
+    _ledger: Ledger
+    _connector: Connector
+    _tend_at: float  # monotonic; from then on a return looks after the idle connections
+    _verbose: bool  # a return writes to the debug log
+
+    def _give_back(self, lease: Any, exception: BaseException | None, frame: FrameType) -> None:
+        """End `lease`, and judge its connection."""
+
+    def _detach(self, lease: Any) -> None:
+        """Let `lease` keep its connection, and free the slot."""
+
+    def _look_again(self) -> None:
+        """While a connection became idle, a caller began to wait, or the pool began to close."""
+
+    def _after_return(self, now: float) -> None:
+        """Log, and look after the idle connections when it is time."""
+
+
+class Lender(Protocol):
+    """What borrows and gives back need of a pool, for files on floors below it."""
+
+    name: str
+    endpoint: str
+
+    @property
+    def settings(self) -> Settings: ...
+
+    def get_connection(
+        self,
+        retry_num: int = 3,
+        retry_interval: float = 0.1,
+        pre_ping: bool | float = False,
+        timeout: float | None = None,
+    ) -> Connection: ...
+
+    def give_back(self, connection: Connection, exception: BaseException | None = None) -> None: ...
 
 
 class Connection(MysqlclientNames):
@@ -52,15 +88,15 @@ class Connection(MysqlclientNames):
     """
 
     # Apart from the attributes of the session, which come and go in one step.
-    __slots__ = ("_code", "_offset", "_pool", "_returned_code", "_returned_offset", "_slot", "_untouched")
-    _pool: ConnectionPool | None
+    __slots__ = ("_claim", "_code", "_offset", "_pool", "_returned_code", "_returned_offset", "_slot")
+    _pool: Home | None
     _slot: Slot | None
     # Of a lease that was given back: where it was borrowed, and where it was given back, see `Slot.place`.
     _code: Any
     _offset: int
     _returned_code: Any
     _returned_offset: int
-    _untouched: Any  # there as long as the lease is neither used nor given back
+    _claim: Any  # there as long as the lease is neither used nor given back
 
     has_owner = False
     _depth = 0  # with-blocks that are open
@@ -113,10 +149,10 @@ class Connection(MysqlclientNames):
             elif self.has_owner and self.open and can_go_on(self):
                 self.rollback()
         except BaseException as error:
-            self._pool._give_back(self, error, sys._getframe(1))
+            self.give_back(error, _getframe(1))
             raise
         if not (self.has_owner and self.open and can_go_on(self)):
-            self._pool._give_back(self, exception, sys._getframe(1))
+            self.give_back(exception, _getframe(1))
 
     @property
     def is_returned(self) -> bool:
@@ -134,7 +170,17 @@ class Connection(MysqlclientNames):
         recipe = self._pool._connector.recipe if self._pool is not None else None
         return recipe is not None and recipe.pipelines and self.open
 
-    def take_out(self) -> dict[str, Any]:
+    def lend_from(self, pool: Home | None) -> None:
+        """Begin as a lease of `pool` that has no connection yet."""
+        self._pool = pool
+        self._slot = None
+
+    def give_back(self, exception: BaseException | None, frame: FrameType) -> None:
+        """Return it after `exception`, on behalf of the code in `frame`."""
+        assert self._pool is not None
+        self._pool._give_back(self, exception, frame)
+
+    def detach_session(self) -> dict[str, Any]:
         """The attributes of the session, whose lease has ended in this one step (Invariant 7).
 
         Raises:
@@ -144,6 +190,32 @@ class Connection(MysqlclientNames):
         if attributes.pop("_live", None) is None:
             self._refuse_closed()
         return attributes
+
+    # -- other ends ----------------------------------------------------------------------------------------
+
+    def invalidate(self, exception: BaseException | None = None) -> None:
+        """Have the connection closed when it is given back, instead of lent again.
+
+        Args:
+            exception: why, for the debug log.
+        """
+        slot = slot_of(self)
+        if slot is None:
+            if self._pool is None:
+                self._force_close()
+            return
+        logger.debug("Connection of pool(%s) is invalidated: %s", getattr(self._pool, "name", ""), exception)
+        slot.expire(Reason.INVALIDATED)
+
+    def detach(self) -> None:
+        """Take the connection out of its pool: it stays open and is yours to `close()`; the pool may make another one
+        in its place. It does not count against `maxsize` any more.
+
+        Raises:
+            ReturnConnectionToPoolError: it has been given back already.
+        """
+        if self._pool is not None:
+            self._pool._detach(self)
 
     @property
     def is_used(self) -> bool:
@@ -158,6 +230,23 @@ class Connection(MysqlclientNames):
                 "the with-block ended with a result half read, so its changes could not be committed and are "
                 "rolled back; read the result to its end, or close its cursor, before the block ends"
             )
+
+    @property
+    def pool(self) -> Any:
+        """The pool that lent it, also after its return; None for a connection that stands alone."""
+        return self._pool
+
+    @property
+    def session_info(self) -> dict[Any, Any]:
+        """Your notes about the connection with the server: they stay with it from one borrower to the next, until it
+        is closed. Without a pool, and after the return, a dict of this object alone."""
+        slot = slot_of(self)
+        if slot is None:
+            notes: dict[Any, Any] = self.__dict__.setdefault("_session_info", {})
+            return notes
+        if slot.info is None:
+            slot.info = {}
+        return slot.info
 
     @property
     def sent(self) -> int:
@@ -248,7 +337,7 @@ class Connection(MysqlclientNames):
         except AttributeError:
             return  # interrupted while it was made: it never had anything
         if slot is not None:
-            slot.drop(self)
+            slot.mark_leaked(self)
         elif self._pool is None:
             self._force_close()
 
@@ -259,150 +348,10 @@ class Connection(MysqlclientNames):
         return f"<{type(self).__name__} of pool {self._pool.name!r} {state}>"
 
 
-class _OfTheSession:
-    """Stands for an attribute of the session on a lease that has none yet.
-
-    Not a `__getattr__`: with one, Python 3.11 takes ten times as long to find any attribute, those that are there too.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        if instance is None:
-            return SESSION_DEFAULTS.get(self._name, self)
-        # A function: in any instant another thread may make a `Connection` of it.
-        UntouchedConnection._touch(instance)
-        return getattr(instance, self._name)
-
-
-_getframe = sys._getframe
-_ONE_STEP = 1.0  # seconds; who takes longer for it was interrupted, and never ends it
-HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
-
-
-class UntouchedConnection(Connection):
-    """A lease until it is used: looking at anything of the session makes it a `Connection` that has one."""
-
-    __slots__ = ()
-
-    __init__ = object.__init__  # making one opens nothing
-
-    def _await_claimer(self) -> None:
-        """Another thread uses this lease, or gives it back, in this very instant: let it come to the end of that. It
-        is there already, but for a process with an audit hook, which is called when a class is assigned."""
-        until = monotonic() + _ONE_STEP
-        while type(self) is UntouchedConnection and self._slot is not None and monotonic() < until:
-            sleep(0)
-
-    def _touch(self) -> None:
-        slot = self._slot
-        if slot is None:
-            self._refuse_closed()
-        wire = slot.wire
-        if wire is None or slot.holder != id(self):
-            self._refuse_taken_back()
-        attributes = wire.attributes()
-        own = self.__dict__
-        if own:
-            attributes.update(own)
-        try:
-            del self._untouched  # no call from here to the end, so nothing can interrupt it
-        except AttributeError:
-            UntouchedConnection._await_claimer(self)
-            if type(self) is UntouchedConnection:
-                self._refuse_closed()
-            return  # another thread did the same in this very instant
-        self.__dict__ = attributes
-        self.__class__ = Connection  # type: ignore[assignment]  # the base class, of the same layout
-
-    def close(self) -> None:
-        """Give the connection back: its session is as it was, so it is ready to be lent again.
-
-        Raises:
-            ReturnConnectionToPoolError: it has been given back already.
-        """
-        slot: Slot | None = self._slot
-        pool: Any = self._pool
-        if slot is None:
-            self._refuse_closed()
-        ledger: Ledger = pool._ledger
-        ready = UntouchedConnection()  # as `ready_lease` makes it, without the call
-        ready._slot = slot
-        ready._untouched = None
-        self._code, self._offset = slot.place, slot.offset
-        yours = id(ready)
-        # No call from the questions to the last answer, so that nothing comes between them. A slot that was taken from
-        # its lease is also expired.
-        if not ledger.calm or slot.expires_at <= slot.since:
-            pool._give_back(self, None, _getframe(1))
-            return
-        try:
-            del self._untouched
-        except AttributeError:
-            pool._give_back(self, None, _getframe(1))  # another thread used it, or gave it back, in this very instant
-            return
-        slot.state = IDLE
-        slot.holder = yours
-        ledger.idle.append(ready)
-        self._slot = None
-        if not ledger.calm:
-            pool._look_again()
-        if slot.since >= pool._tend_at or pool._verbose:
-            pool._attend(slot.since)
-
-    def cursor(self, cursor: Any = None) -> Any:
-        UntouchedConnection._touch(self)
-        return self.cursor(cursor)
-
-    def take_out(self) -> dict[str, Any]:
-        slot = self._slot
-        try:
-            del self._untouched
-        except AttributeError:
-            UntouchedConnection._await_claimer(self)
-            if type(self) is UntouchedConnection:
-                self._refuse_closed()
-            return self.take_out()  # used by another thread in this very instant
-        wire: Wire | None = slot.wire if slot is not None else None
-        return wire.attributes() if wire is not None else {}
-
-    @property
-    def open(self) -> bool:
-        return self._slot is not None
-
-    @property
-    def _returned(self) -> _borrower.Place | None:  # type: ignore[override]  # nobody sets it, on this class
-        return None if self._slot is not None else _borrower.UNKNOWN
-
-    def _refuse_closed(self) -> NoReturn:
-        assert self._pool is not None
-        raise ReturnConnectionToPoolError(
-            f"this connection has already returned to the pool({self._pool.name}), unused; it was borrowed at "
-            f"{_borrower.describe_place(self._borrowed)}"
-        )
-
-    def __del__(self) -> None:
-        try:
-            if self._slot is not None:
-                self._slot.drop(self)
-        except AttributeError:
-            pass  # interrupted while it was made: it never had anything
-
-    def __repr__(self) -> str:
-        if not hasattr(self, "_pool") or self._pool is None:
-            return f"<{type(self).__name__} that is not lent yet>"
-        return f"<{type(self).__name__} of pool {self._pool.name!r} {'lent' if self.open else 'returned'}>"
-
-
-def new_lease(pool: ConnectionPool) -> Connection:
-    """A lease of `pool` that has nothing yet."""
-    lease: UntouchedConnection | MortalConnection = UntouchedConnection() if HAS_GIL else MortalConnection()
-    lease._pool = pool
-    lease._slot = None
-    if HAS_GIL:
-        lease._untouched = None
-    return lease
+def slot_of(lease: Connection) -> Slot | None:
+    """The slot that `lease` owns; None when it has been given back, taken back, or stands alone."""
+    slot = lease._slot
+    return slot if slot is not None and slot.holder == id(lease) else None
 
 
 def standalone() -> Connection:
@@ -411,62 +360,3 @@ def standalone() -> Connection:
     connection._pool = None
     connection._slot = None
     return connection
-
-
-def ready_lease(slot: Slot) -> UntouchedConnection:
-    """The lease that will be lent next on an idle connection."""
-    lease: UntouchedConnection = UntouchedConnection()
-    lease._slot = slot
-    lease._untouched = None
-    return lease
-
-
-class MortalConnection(Connection):
-    """A lease that lives as long as it has the attributes of a session; then it can do nothing but say so.
-
-    With a GIL a `Connection` becomes one when it is given back, because a `__getattr__` would slow down every attribute
-    of the living (in Python 3.11).
-    """
-
-    __slots__ = ()
-
-    __init__ = object.__init__  # making one opens nothing
-
-    def live(self, wire: Wire) -> None:
-        """Begin to: put the session of `wire` on."""
-        self.__dict__ = wire.attributes()
-
-    def __getattr__(self, name: str) -> Any:
-        if name in Connection.__slots__ or name.startswith("__") or "_live" in self.__dict__:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        self._refuse_closed()
-
-    @property
-    def _returned(self) -> _borrower.Place | None:  # type: ignore[override]
-        if "_live" in self.__dict__:
-            return None
-        place = _borrower.spell_out(getattr(self, "_returned_code", None), getattr(self, "_returned_offset", 0))
-        return place or _borrower.UNKNOWN
-
-    def ping(self, *arguments: Any, **named: Any) -> None:
-        if "_live" not in self.__dict__:
-            self._refuse_closed()
-        super().ping(*arguments, **named)
-
-    def insert_id(self) -> int:
-        if "_live" not in self.__dict__:
-            self._refuse_closed()
-        return super().insert_id()  # type: ignore[no-any-return, no-untyped-call]
-
-
-def learn_attributes(names: Set[str]) -> None:
-    """Leases show what sessions have before they have one. Called with the attributes of each new session, which are
-    nearly always those of the first."""
-    known = vars(UntouchedConnection).keys()
-    if not names <= known:
-        for name in names - known:
-            setattr(UntouchedConnection, name, _OfTheSession(name))
-
-
-learn_attributes(SESSION_DEFAULTS.keys() - set(Connection.__slots__))
-UntouchedConnection.__name__ = MortalConnection.__name__ = Connection.__name__

@@ -1,15 +1,12 @@
-"""Who holds what: the slots of one pool, its idle stack and its queue.
+"""Which connection belongs to whom: the slots of one pool, its idle stack and its queue.
 
-Pure bookkeeping: no I/O, no lock, no clock, no logging. The pool calls every method with its one lock held and
-then does, outside the lock, what the answer says. As long as the ledger is `calm`, two steps need no lock: a borrower
-pops a ready lease from `idle`, and whoever returns a connection appends one. Each is one atomic step of a list. Who
-appends looks at `calm` again afterwards, and who queues looks at `idle` again afterwards: one of the two sees the
-other, so nothing stays idle beside a waiter.
+Pure bookkeeping: no I/O, no lock, no clock, no logging. The pool calls every method as a step under its one lock
+(`core.py`), and then does, outside the lock, what the answer says.
 
-    FREE -> CONNECTING -> IDLE <-> IN_USE
-                           IDLE <-> RESERVED          (maintenance has it)
-    CONNECTING -> IN_USE                              (made for a waiter)
-    any living state -> CLOSING -> FREE
+While `lock_free` is true, two steps need no lock (`idle_lease.py`): a borrower pops a ready lease from `idle`, and a
+return appends one. Each is one atomic step of a list. After appending, the returner reads `lock_free` again; after
+queueing, the waiter reads `idle` again. At least one of them sees the other, so no connection stays idle beside a
+waiter.
 
 Invariants that live here: 1 (conservation: a slot is in exactly one state, and there are never more than `maxsize`
 that are not FREE), 2 (nothing idle beside a waiter; order of arrival), 3 (one hand-over), 5 (slot before socket),
@@ -19,108 +16,22 @@ that are not FREE), 2 (nothing idle beside a waiter; order of arrival), 3 (one h
 that `slot.holder` alone says who owns a slot, and that one assignment changes the owner: a step cut short leaves the
 slot with its former owner or with its new one. An idle slot is owned by the lease that will be lent next, so what was
 taken from the stack and lost on the way is an owner that was thrown away. Such an owner marks its slot when Python
-collects it; where its finalizer was struck too, nothing but the books refers to the slot any more (`ownerless`).
+collects it; where its finalizer was struck too, nothing but the books refers to the slot any more (`leaked_slots`).
+
+**Code inside a step** (a finalizer, a signal handler) changes nothing here but by the two lock-free steps and `take`,
+which is one of them: a pop, and a slot that is its own from then on. Everything else it asks for is put off.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from enum import Enum
 from sys import getrefcount
-from typing import Any, Protocol
+from typing import Any
 
-from .._driver.usage import Usage
 from ..reuse import Reason
+from .slot import CLOSING, CONNECTING, FREE, IDLE, IN_USE, LEAKED, RESERVED, Lease, Slot, SlotState
 from .waiter import GIVEN, WAITING, Waiter, WaiterState
-
-
-class SlotState(Enum):
-    FREE = "free"
-    CONNECTING = "connecting"
-    IDLE = "idle"
-    IN_USE = "in use"
-    RESERVED = "reserved"
-    CLOSING = "closing"
-
-
-FREE = SlotState.FREE
-CONNECTING = SlotState.CONNECTING
-IDLE = SlotState.IDLE
-IN_USE = SlotState.IN_USE
-RESERVED = SlotState.RESERVED
-CLOSING = SlotState.CLOSING
-
-DROPPED = -1  # as a holder
-
-
-class Lease(Protocol):
-    """Whatever can own a slot. `_slot` is set by the ledger and cleared by the owner."""
-
-    _slot: Slot | None
-
-
-class Slot(Usage):
-    """The right to one connection. Plain data, changed by its owner, or under the pool's lock by who takes it over."""
-
-    __slots__ = (
-        "borrower",
-        "dropped",
-        "ends_at",
-        "expired",
-        "expires_at",
-        "generation",
-        "lent",
-        "since",
-        "state",
-        "wire",
-    )
-
-    def __init__(self, dropped: deque[Slot], generation: int) -> None:
-        super().__init__()  # `holder`: 0 when there is no owner, DROPPED when it was thrown away
-        self.state = FREE
-        self.dropped = dropped  # the ledger's
-        self.wire: Any = None  # the established wire; None while FREE or CONNECTING
-        self.generation = generation  # of the ledger, when the connection was made
-        self.expires_at = 0.0  # monotonic; not lent or kept from then on. The one number that every shortcut asks
-        self.ends_at = 0.0  # monotonic; `expires_at` by age alone
-        self.expired: Reason | None = None  # why it was made to expire before its time
-        self.since = 0.0  # monotonic; when it was lent, or when it became idle
-        self.borrower: Any = None  # the thread or task that borrowed it: a weak reference, see `_borrower`
-        self.lent = 0  # how often
-
-    def drop(self, lease: Lease) -> None:
-        """`lease` is being collected: mark the slot when it is its owner. Done without the lock: nobody but the
-        owner gives a slot away, and its id() is its own as long as this runs."""
-        if self.holder == id(lease):
-            self.holder = DROPPED
-            self.dropped.append(self)
-
-    def live_until(self, instant: float) -> None:
-        """The connection is made: it expires by age at `instant`, or has expired already while it was made."""
-        if self.expired is None:
-            self.ends_at = self.expires_at = instant
-
-    def expire(self, reason: Reason) -> None:
-        """The connection is not lent again: closed at once where it is idle, else at its return. The first reason
-        stands; whoever makes a rule about connections says it this way, and every way home obeys it."""
-        if self.expired is None:
-            self.expired = reason
-        self.expires_at = self.heard_until = 0.0
-
-    def pardon(self, reason: Reason) -> None:
-        """`reason`, if it was that, holds no more."""
-        if self.expired is reason:
-            self.expired = None
-            self.expires_at = self.ends_at
-
-    def why_expired(self, now: float) -> Reason | None:
-        """The reason for which the connection must be closed, None while it may live."""
-        return None if now < self.expires_at else self.expired or Reason.EXPIRED
-
-    def is_of_the_dead(self) -> bool:
-        """Whether who borrowed it has ended, and who used it last, too."""
-        return self.state is IN_USE and self.user is not None and self.borrower() is None and self.user() is None
 
 
 class Ledger:
@@ -131,25 +42,27 @@ class Ledger:
         "_lent_before",
         "_living",
         "_new_lease",
-        "calm",
-        "dropped",
+        "allows_lock_free",
         "generation",
         "idle",
+        "leaked",
+        "lock_free",
         "maxsize",
-        "plain",
         "size",
         "waiters",
     )
 
-    def __init__(self, size: int, maxsize: int, new_lease: Callable[[Slot], Lease], *, plain: bool = True) -> None:
-        """`new_lease(slot)` makes a lease whose `_slot` is `slot`; `plain` says whether the ledger may ever be calm."""
+    def __init__(
+        self, size: int, maxsize: int, new_lease: Callable[[Slot], Lease], *, allows_lock_free: bool = True
+    ) -> None:
+        """`new_lease(slot)` makes a lease whose `_slot` is `slot`. `allows_lock_free`: lock_free may be true."""
         self.size = size
         self.maxsize = maxsize
-        self.plain = plain
-        self.calm = plain  # nobody waits, and the pool has nothing to say: the lock is not needed
+        self.allows_lock_free = allows_lock_free
+        self.lock_free = allows_lock_free  # nobody waits, and the pool has nothing to say: the lock is not needed
         self.generation = 0  # bumped to expire every connection made before
         self.idle: list[Any] = []  # leases, ready to be lent; a stack: the last one returned is lent first
-        self.dropped: deque[Slot] = deque()  # not empty: look for the ownerless; appended to without the lock
+        self.leaked: deque[Slot] = deque()  # not empty: look for leaked slots; appended to without the lock
         self.waiters: OrderedDict[int, Waiter] = OrderedDict()  # by arrival; the first is served first
         self._living: dict[Slot, None] = {}  # every slot that is not FREE; len() of it is the capacity taken
         self._new_lease = new_lease
@@ -169,7 +82,11 @@ class Ledger:
     @property
     def lent(self) -> int:
         """How often a connection was lent, since the beginning."""
-        return self._lent_before + sum(slot.lent for slot in self.slots())
+        for _ in range(3):  # read without the lock too: a slot that is freed meanwhile counts once
+            before, now = self._lent_before, sum([slot.lent for slot in self.slots()])
+            if before == self._lent_before:
+                break
+        return before + now
 
     def idle_slots(self) -> list[Slot]:
         return [lease._slot for lease in self.idle.copy()]
@@ -183,16 +100,15 @@ class Ledger:
         """Lend the most recently used idle slot; None when nothing is idle or somebody waits already."""
         return None if self.waiters else self._take_idle(lease)
 
-    def set_plain(self, plain: bool) -> None:
-        """Whether connections may come and go without the lock while nobody waits."""
-        self.plain = plain
-        self.calm = plain and not self.waiters
+    def require_lock(self) -> None:
+        """From now on every step takes the lock: the pool closes."""
+        self.allows_lock_free = self.lock_free = False
 
     def open(self, lease: Lease, limit: int) -> Slot | None:
         """Reserve capacity for a connection yet to be made (Invariant 5); None when `limit` slots are taken."""
         if len(self._living) >= limit:
             return None
-        slot = Slot(self.dropped, self.generation)
+        slot = Slot(self.leaked, self.generation)
         self._own(slot, lease, CONNECTING)
         self._living[slot] = None
         return slot
@@ -276,9 +192,9 @@ class Ledger:
         slot.state = FREE
         slot.holder = 0
         slot.wire = None
-        self._living.pop(slot, None)
         self._lent_before += slot.lent
         slot.lent = 0
+        self._living.pop(slot, None)
         if slot.expired is Reason.SURPLUS:
             self._pardon_surplus()
 
@@ -289,22 +205,22 @@ class Ledger:
             return None
         if len(self._living) >= (self.maxsize if waiter.may_grow else self.size):
             return None
-        slot = Slot(self.dropped, self.generation)
+        slot = Slot(self.leaked, self.generation)
         self._living[slot] = None
         self._hand_over(slot, waiter, CONNECTING)
         return waiter
 
-    def ownerless(self, look_for_dead_borrowers: bool = False) -> list[Slot]:
+    def leaked_slots(self, look_for_dead_borrowers: bool = False) -> list[Slot]:
         """The slots that nobody will give back: their owner was thrown away, or its thread or task has ended."""
-        nobodys = Slot(self.dropped, self.generation)  # as it looks to be in the books without an owner
-        self.dropped.clear()
+        nobodys = Slot(self.leaked, self.generation)  # as it looks to be in the books without an owner
+        self.leaked.clear()
         slots = [*self._living, nobodys]
         references = [getrefcount(slot) for slot in slots]
         unowned = references.pop()
         return [
             slot
             for slot, count in zip(self._living, references, strict=True)
-            if slot.holder == DROPPED or count <= unowned or (look_for_dead_borrowers and slot.is_of_the_dead())
+            if slot.holder == LEAKED or count <= unowned or (look_for_dead_borrowers and slot.is_of_the_dead())
         ]
 
     def borrowed(self) -> list[Slot]:
@@ -321,7 +237,7 @@ class Ledger:
 
     def enqueue(self, waiter: Waiter) -> None:
         """Join the queue at the place that its arrival gives; a new one at the end."""
-        self.calm = False
+        self.lock_free = False
         waiter.state = WAITING
         latest = next(reversed(self.waiters), 0)
         self.waiters[waiter.arrival] = waiter
@@ -332,7 +248,7 @@ class Ledger:
     def withdraw(self, waiter: Waiter) -> None:
         """Leave the queue. What was given in that very instant stays in the waiter's lease."""
         self.waiters.pop(waiter.arrival, None)
-        self.calm = self.plain and not self.waiters
+        self.lock_free = self.allows_lock_free and not self.waiters
         if waiter.state is WAITING:
             waiter.state = WaiterState.GONE
 
@@ -352,7 +268,7 @@ class Ledger:
             if waiter.state is WAITING:
                 return waiter
             self.waiters.pop(waiter.arrival, None)  # served, but the step that removes it was cut short
-        self.calm = self.plain
+        self.lock_free = self.allows_lock_free
         return None
 
     def _take_idle(self, lease: Lease) -> Slot | None:
@@ -374,7 +290,7 @@ class Ledger:
     def _served(self, waiter: Waiter) -> None:
         waiter.state = GIVEN
         self.waiters.pop(waiter.arrival, None)
-        self.calm = self.plain and not self.waiters
+        self.lock_free = self.allows_lock_free and not self.waiters
 
     @staticmethod
     def _own(slot: Slot, lease: Lease, state: SlotState) -> None:

@@ -1,146 +1,132 @@
-"""What happens while nobody asks: idle connections expire, shrink back to `size`, are kept alive; leases that nobody
-will return are taken back.
+"""What happens while nobody asks: idle connections expire, shrink back to `size`, are kept alive; leaked leases are
+reclaimed.
 
-It may be done by any thread that returns a connection, at most once a second (`tend` is cheap when nothing is due), or
-by a daemon thread of its own (`Caretaker`): everything is right without one, only less prompt (Invariant 15).
+It may be done by any thread that returns a connection, at most once a second (`run_once` is cheap when nothing is
+due), or by a daemon thread of its own (`MaintenanceThread`): everything is right without one, only less prompt
+(Invariant 15).
 
-It never touches a connection it has not reserved, holds the pool by a weak reference only, and starts nothing before
+Never: touches a connection it has not reserved, holds the pool other than by a weak reference, starts anything before
 the first borrow.
+
+Invariants that live here: 11 (capacity cannot leak), 15 (no required threads).
 """
 
 from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from .._util import callsite as _borrower
 from .._util.log import logger
 from ..reuse import Reason, unfit
-from .ledger import IN_USE
+from . import counters
+from .core import INTERVAL, PoolCore, PoolState
+from .slot import IN_USE, MaintenanceLease, Slot
+from .waiter import ThreadWaiter
 
-if TYPE_CHECKING:
-    from ..pool import ConnectionPool
-    from .ledger import Slot
-
-INTERVAL = 1.0  # seconds between two looks
 _PING_TIMEOUT = 5.0  # seconds for one keepalive
+_MOMENT = 0.05  # seconds
 
 
-class Keeper:
-    """The owner of a slot that the pool itself is closing or looking after."""
-
-    def __init__(self) -> None:
-        self._slot: Slot | None = None
-
-    def __del__(self) -> None:
-        if self._slot is not None:
-            self._slot.drop(self)
+def has_leaked(core: PoolCore) -> bool:
+    """Whether there is anything for `reclaim_leaked` to do, with a look at dead borrowers."""
+    return bool(core._lock.pending or core._lock.step(core._ledger.leaked_slots, True))
 
 
-def discard_idle(pool: ConnectionPool, why: Callable[[Slot], Reason | None]) -> None:
-    """Close the idle connections for which `why` has a reason. One at a time is out of circulation meanwhile."""
-    with pool._lock:
-        candidates = pool._ledger.idle.copy()
-    for ready in candidates:
-        keeper = Keeper()
-        with pool._lock:
-            slot = pool._ledger.reserve(ready, keeper)
-        if slot is None:
-            continue
-        reason = why(slot)
-        if reason is not None:
-            pool._discard(keeper, slot, reason, quiet=True)
-        else:
-            with pool._lock:
-                waiter = pool._ledger.give(slot)
-                keeper._slot = None
-            if waiter is not None:
-                waiter.wake()
-
-
-def reap(pool: ConnectionPool, look_for_dead_borrowers: bool = False) -> None:
+def reclaim_leaked(core: PoolCore, look_for_dead_borrowers: bool = False) -> None:
     """Take back the leases that were thrown away, and those of threads that have ended (Invariant 11)."""
-    found: list[tuple[Keeper, Slot, bool]] = []
-    with pool._lock:
-        for slot in pool._ledger.ownerless(look_for_dead_borrowers):
-            keeper = Keeper()
-            found.append((keeper, slot, slot.state is IN_USE))
-            pool._ledger.close(slot, keeper, Reason.LEAKED)
-    for keeper, slot, lent in found:
-        if lent:
-            with pool._lock:
-                pool._counters.leaked += 1
+    if core._lock.put_off(reclaim_leaked, core, look_for_dead_borrowers):
+        return
+    core._lock.catch_up(everything=True)
+    for owner, slot, was_lent in core._lock.step(_reclaim_locked, core, look_for_dead_borrowers):
+        if was_lent:
+            core._counters.add(counters.LEAKED)
             logger.warning(
                 "A connection of pool(%s) was never given back; it was borrowed at %s and is taken back now",
-                pool.name,
+                core.name,
                 _borrower.describe_place(_borrower.spell_out(slot.place, slot.offset)),
             )
-        pool._discard(keeper, slot, Reason.LEAKED)
+        core._discard(owner, slot, Reason.LEAKED)
 
 
-def tend(pool: ConnectionPool) -> None:
+def _reclaim_locked(core: PoolCore, look_for_dead_borrowers: bool) -> list[tuple[MaintenanceLease, Slot, bool]]:
+    found = []
+    for slot in core._ledger.leaked_slots(look_for_dead_borrowers):
+        owner = MaintenanceLease()
+        found.append((owner, slot, slot.state is IN_USE))
+        core._ledger.close(slot, owner, Reason.LEAKED)
+    return found
+
+
+def run_once(core: PoolCore) -> None:
     """Close the idle connections that are too old, dead or surplus; ping those that have been idle for long."""
-    own = pool._settings
+    own = core._settings
     now = monotonic()
-    reap(pool)
     longest = own.max_idle
+    ledger = core._ledger
 
     def is_idle_for_too_long(slot: Slot) -> bool:
-        return longest is not None and pool._ledger.total > pool._ledger.size and now - slot.since > longest
+        return longest is not None and ledger.total > ledger.size and now - slot.since > longest
 
-    discard_idle(
-        pool,
-        lambda slot: unfit(
-            slot.why_expired(now),
-            dead=bool(slot.wire.readable(0)),
-            idle_for_too_long=is_idle_for_too_long(slot),
-        ),
-    )
+    def why(slot: Slot) -> Reason | None:
+        is_dead = bool(slot.wire.readable(0))
+        return unfit(slot.why_expired(now), dead=is_dead, idle_for_too_long=is_idle_for_too_long(slot))
+
+    reclaim_leaked(core)
+    core._close_idle(why)
     if own.keepalive is not None:
-        _keep_alive(pool, now - own.keepalive)
+        _keep_alive(core, now - own.keepalive)
 
 
-def _keep_alive(pool: ConnectionPool, before: float) -> None:
+def _keep_alive(core: PoolCore, before: float) -> None:
     def why(slot: Slot) -> Reason | None:
         if slot.since > before:
             return None
-        answers = pool._answers(slot.wire, monotonic() + _PING_TIMEOUT)
+        answers = core._answers(slot.wire, monotonic() + _PING_TIMEOUT)
         if answers:
             slot.since = monotonic()
         return unfit(None, dead=not answers)
 
-    discard_idle(pool, why)
+    core._close_idle(why)
 
 
-def hire(pool: ConnectionPool) -> None:
-    """Start the pool's caretaker, if it is open and has none."""
-    with pool._lock:
-        if pool._caretaker is not None or not pool.is_open:
-            return
-        caretaker = pool._caretaker = Caretaker(pool)
-    caretaker.start()
+def start_thread(core: PoolCore) -> None:
+    """Start the pool's maintenance thread, if it is open and has none."""
+    if core._lock.put_off(start_thread, core):
+        return
+    thread = MaintenanceThread(core)
+    if core._lock.step(_employ_locked, core, thread):
+        thread.start()
 
 
-class Caretaker(threading.Thread):
-    """Tends a pool until it is closed or forgotten."""
+def _employ_locked(core: PoolCore, thread: MaintenanceThread) -> bool:
+    if core._life.maintenance is not None or core._life.state is not PoolState.OPEN:
+        return False
+    core._life.maintenance = thread
+    return True
 
-    def __init__(self, pool: ConnectionPool) -> None:
-        super().__init__(name=f"pymysqlpool {pool.name}", daemon=True)
-        self._pool = weakref.ref(pool)
-        self._ended = threading.Event()
+
+class MaintenanceThread(threading.Thread):
+    """Looks after a pool until it is closed or forgotten."""
+
+    def __init__(self, core: PoolCore) -> None:
+        super().__init__(name=f"pymysqlpool {core.name}", daemon=True)
+        self._core = weakref.ref(core)
+        self._end = ThreadWaiter(None)  # no Event: its lock would wait for itself in a signal handler
+        self._is_over = False
 
     def run(self) -> None:
-        while not self._ended.wait(INTERVAL):
-            pool = self._pool()
-            if pool is None:
+        while not self._is_over and not self._end.wait(INTERVAL):
+            core = self._core()
+            if core is None:
                 return
-            tend(pool)
-            del pool
+            run_once(core)
+            del core
 
     def stop(self) -> None:
-        self._ended.set()
-        if self is not threading.current_thread():
-            self.join(_PING_TIMEOUT + INTERVAL)
+        self._is_over = True
+        self._end.wake()
+        give_up_at = monotonic() + _PING_TIMEOUT + INTERVAL
+        while self is not threading.current_thread() and self.is_alive() and monotonic() < give_up_at:
+            self.join(_MOMENT)  # in short looks: a signal handler may do the same in this thread, inside this one

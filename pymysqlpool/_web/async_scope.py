@@ -20,10 +20,9 @@ from typing import Any, Self
 from .. import transaction as _transaction
 from .._async.worker import Bell, Errand
 from .._driver.exchange import is_between_commands
-from .._pool.lease import Connection
+from .._pool.lease import Connection, Lender
 from ..aio import AsyncConnection, AsyncConnectionPool
 from ..errors import GetConnectionFromPoolError
-from ..pool import ConnectionPool
 from ..request_scope import NoRequestScopeError, RequestScope, TransactionMode, Use, Watch, _Place, current_scope
 
 _A_MOMENT = 0.005  # seconds
@@ -43,16 +42,16 @@ class AsyncRequestScope(RequestScope):
     ) -> None:
         super().__init__(pool.pool, transaction=transaction, watch=watch, label=label, deadline=deadline)
         self.pool = self._awaited = pool
-        self._awaited_pools = {pool.pool: pool}
+        self._awaited_pools: dict[Lender, AsyncConnectionPool] = {pool.pool: pool}
         self._loop = asyncio._get_running_loop()
         self._thread = get_ident()  # the event loop's
         self._limiter = _limiter_of_threads() if self._loop is not None else None
         self._turn = asyncio.Lock()  # held while a task borrows
-        self._connections: dict[ConnectionPool, AsyncConnection] = {}  # the leases, as tasks see them
+        self._connections: dict[Lender, AsyncConnection] = {}  # the leases, as tasks see them
         self._units = 0  # blocks that keep the lease
         self._commit: Errand | None = None
 
-    def connection(self, pool: ConnectionPool | None = None) -> Connection:
+    def connection(self, pool: Lender | None = None) -> Connection:
         """The sync connection, for code that runs in a thread; see `RequestScope.connection`."""
         if get_ident() == self._thread:
             raise RuntimeError(
@@ -61,7 +60,7 @@ class AsyncRequestScope(RequestScope):
             )
         return super().connection(pool)
 
-    def _borrow(self, pool: ConnectionPool, place: _Place) -> None:
+    def _borrow(self, pool: Lender, place: _Place) -> None:
         """In a thread. While it waits there it does not count against the number of threads that anyio's limiter allows
         for sync endpoints: else those who have their connection might never get a thread to use it in, or to go on
         after it, as FastAPI does to validate an answer."""
@@ -107,7 +106,7 @@ class AsyncRequestScope(RequestScope):
         if self._closed:
             raise NoRequestScopeError("the request has ended and its connections have gone back")
 
-    def _lent(self, pool: ConnectionPool, place: _Place, awaited: AsyncConnectionPool) -> AsyncConnection | None:
+    def _lent(self, pool: Lender, place: _Place, awaited: AsyncConnectionPool) -> AsyncConnection | None:
         """The lease in `place`, whoever borrowed it, as tasks see it."""
         lease = place.connection
         if lease is None or lease._returned is not None:
@@ -117,7 +116,7 @@ class AsyncRequestScope(RequestScope):
             known = self._connections[pool] = self._see(pool, AsyncConnection(awaited, lease))
         return known
 
-    def _see(self, pool: ConnectionPool, lent: AsyncConnection) -> AsyncConnection:
+    def _see(self, pool: Lender, lent: AsyncConnection) -> AsyncConnection:
         """What the request's tasks are shown of the lease in `lent`."""
         lent.has_owner = lent.lease.has_owner = True
         return lent
@@ -146,7 +145,7 @@ class AsyncRequestScope(RequestScope):
         self.uses.append(place.use)
         return connection
 
-    def _note_what_is_held(self, wanted: ConnectionPool, error: BaseException) -> None:
+    def _note_what_is_held(self, wanted: Lender, error: BaseException) -> None:
         held = [pool.name for pool, place in self._places.items() if pool is not wanted and place.connection]
         if held:
             error.add_note(f"This request holds a connection of pool({'), pool('.join(held)}) already.")

@@ -30,10 +30,9 @@ from typing import Any, Self
 from .._async.worker import Bell
 from .._driver.exchange import is_between_commands
 from .._driver.statements import AUTOCOMMIT, DATABASE, STATE, TRANSACTION, WROTE
-from .._pool.lease import Connection
+from .._pool.lease import Connection, Lender
 from .._util.log import logger
 from ..aio import AsyncConnection, AsyncConnectionPool, AsyncCursor
-from ..pool import ConnectionPool
 from ..request_scope import Watch, _Place
 from .async_scope import AsyncRequestScope, all_rung
 
@@ -179,7 +178,7 @@ class _Share(AsyncRequestScope):
                 await super().async_connection(self._awaited_pools[pool])
                 return
 
-    def connection(self, pool: ConnectionPool | None = None) -> Connection:
+    def connection(self, pool: Lender | None = None) -> Connection:
         self.keep_for_threads()
         return super().connection(pool)
 
@@ -187,7 +186,7 @@ class _Share(AsyncRequestScope):
         """A thread may use the lease at any moment from now on: it stays until the task asks for a message, or ends."""
         self._of_threads = True
 
-    def _see(self, pool: ConnectionPool, lent: AsyncConnection) -> AsyncConnection:
+    def _see(self, pool: Lender, lent: AsyncConnection) -> AsyncConnection:
         known = self._connections.get(pool)
         if isinstance(known, SocketConnection) and not known.closed:
             known.adopt(lent)
@@ -271,7 +270,7 @@ class _Share(AsyncRequestScope):
                 if not lent.has_changes and not lent.has_state:
                     lent.park(partial(self._give_back, pool, place, None))
 
-    def _idle(self) -> list[tuple[ConnectionPool, _Place, SocketConnection]]:
+    def _idle(self) -> list[tuple[Lender, _Place, SocketConnection]]:
         """The leases that nothing uses and no block keeps."""
         found = []
         for pool, place in self._places.items():
@@ -351,7 +350,7 @@ class SocketScope(AsyncRequestScope):
         if share is not None:
             share.end()
 
-    def connection(self, pool: ConnectionPool | None = None) -> Connection:
+    def connection(self, pool: Lender | None = None) -> Connection:
         share = _block.get() or _nearest.get()
         if share is None or share.socket is not self or share.closed:
             share = self._own

@@ -119,7 +119,8 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
 
 
 def watched(pool: AsyncConnectionPool) -> None:
-    pool.pool._lock = Watched(pool.pool._lock)  # type: ignore[assignment]
+    lock: Any = pool.pool._lock
+    lock._lock = lock._section = Watched(lock._lock)
 
 
 async def answer(pool: AsyncConnectionPool, number: int = 1) -> None:

@@ -8,7 +8,7 @@ from time import monotonic
 import pytest
 
 from pymysqlpool import ConnectionPool
-from pymysqlpool._pool.ledger import Slot
+from pymysqlpool._pool.slot import Slot
 from tests.conftest import MakePool
 from tests.support import wait_until
 

@@ -25,7 +25,7 @@ import pytest
 
 from benchmarks.proxy import Link
 from pymysqlpool import ConnectionPool
-from pymysqlpool._pool.lease import HAS_GIL
+from pymysqlpool._pool.idle_lease import HAS_GIL
 from pymysqlpool.devserver import DevServer
 from pymysqlpool.reuse import Decision, Facts, Reason, Verdict
 from tests.conftest import MakePool

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pymysqlpool import ConnectionPool, PoolTimeout, SettingsError
+from pymysqlpool._pool import checkout
 from pymysqlpool.errors import PoolDeadlock
 from tests.conftest import MakePool
 from tests.support import run_threads, wait_until
@@ -104,7 +105,7 @@ def test_the_timeout_of_many_that_wait_for_each_other_names_it(make_pool: MakePo
 
 
 def test_a_connection_used_by_another_thread_is_that_threads(
-    make_pool: MakePool, caplog: pytest.LogCaptureFixture
+    make_pool: MakePool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A dispatcher that borrows for its workers waits for them as long as it likes."""
     pool = make_pool(size=1, maxsize=1, deadlock="raise")
@@ -121,7 +122,7 @@ def test_a_connection_used_by_another_thread_is_that_threads(
     worker.start()
     wait_until(lambda: pool._ledger.slots()[0].user is not borrower, "the worker has used it")
     looks: list[int] = []
-    meets = pool._meets_deadlock
+    meets = checkout.meets_deadlock
 
     def look(*arguments: Any) -> bool:
         looks.append(1)
@@ -129,7 +130,7 @@ def test_a_connection_used_by_another_thread_is_that_threads(
             finish.set()
         return meets(*arguments)
 
-    pool._meets_deadlock = look  # type: ignore[method-assign]
+    monkeypatch.setattr(checkout, "meets_deadlock", look)
     pool.get_connection(timeout=30).close()
     worker.join(20)
     assert len(looks) >= 2

@@ -14,7 +14,7 @@ import pymysql
 import pytest
 
 from pymysqlpool import PoolClosed
-from pymysqlpool._pool.lease import HAS_GIL
+from pymysqlpool._pool.idle_lease import HAS_GIL
 from pymysqlpool.devserver import DevServer
 from tests.conftest import MakePool
 from tests.support import wait_until

@@ -104,9 +104,7 @@ def test_a_fork_while_another_thread_holds_the_lock_does_not_hang_the_child(make
     release = threading.Event()
 
     def hold() -> None:
-        with pool._lock:
-            held.set()
-            release.wait(30)
+        pool._lock.step(lambda: (held.set(), release.wait(30)))
 
     thread = threading.Thread(target=hold)
     thread.start()

@@ -8,7 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pymysqlpool._pool.ledger import CLOSING, CONNECTING, FREE, IDLE, IN_USE, RESERVED, Ledger, Slot
+from pymysqlpool._pool.idle_lease import UnusedLease, get_connection, make_idle_lease, return_to_idle
+from pymysqlpool._pool.ledger import Ledger
+from pymysqlpool._pool.slot import CLOSING, CONNECTING, FREE, IDLE, IN_USE, RESERVED, Slot
 from pymysqlpool._pool.waiter import Waiter, WaiterState
 from pymysqlpool.reuse import Reason
 
@@ -20,12 +22,50 @@ class Lease:
         self._slot = slot
 
 
+class WaitersSeeing(list[Any]):
+    """An idle stack beside which a caller begins to wait in the instant before a lease is put on it."""
+
+    home: Home
+
+    def append(self, ready: Any) -> None:
+        waiter, self.home.meanwhile = self.home.meanwhile, None
+        if waiter is not None:
+            self.home.enqueue(waiter)
+        super().append(ready)
+
+
+class Home:
+    """A pool that is nothing but its books: what the lock-free steps need of it."""
+
+    name = "home"
+    _here = (1,)
+    _has_checkout_hooks = _verbose = False
+    _tend_at = float("inf")
+    get_connection = get_connection
+
+    def __init__(self, size: int, maxsize: int) -> None:
+        self._ledger = Ledger(size, maxsize, make_idle_lease)
+        self._ledger.idle = WaitersSeeing()
+        self._ledger.idle.home = self
+        self.went_slowly = 0
+        self.meanwhile: Waiter | None = None
+        self.enqueue: Any = None
+
+    def _give_back(self, lease: Any, exception: BaseException | None, frame: Any) -> None:
+        self.went_slowly += 1
+
+    def _look_again(self) -> None:
+        self._ledger.serve()
+
+
 class Books(RuleBasedStateMachine):
     """Borrowers, waiters, connects that succeed and fail, timeouts, maintenance, close."""
 
     @initialize(size=st.integers(1, 3), extra=st.integers(0, 3))
     def open_the_books(self, size: int, extra: int) -> None:
-        self.ledger = Ledger(size, size + extra, Lease)
+        self.home = Home(size, size + extra)
+        self.ledger = self.home._ledger
+        self.home.enqueue = self.a_caller_queues
         self.lent: list[Lease] = []
         self.connecting: list[tuple[Lease, Waiter]] = []
         self.reserved: list[Lease] = []
@@ -35,6 +75,11 @@ class Books(RuleBasedStateMachine):
         self.served: list[int] = []
         self.closed = False
         self.wires = 0
+
+    def a_caller_queues(self, waiter: Waiter) -> None:
+        self.ledger.arrive(waiter)
+        self.ledger.enqueue(waiter)
+        self.queue.append(waiter)
 
     # -- a caller comes -------------------------------------------------------------------------------------
 
@@ -55,37 +100,54 @@ class Books(RuleBasedStateMachine):
         else:
             self.ledger.enqueue(waiter)
             self.queue.append(waiter)
-            assert not self.ledger.calm
+            assert not self.ledger.lock_free
 
-    @precondition(lambda self: self.ledger.calm and self.ledger.idle)
+    @precondition(lambda self: self.ledger.lock_free and self.ledger.idle)
     @rule()
-    def somebody_takes_one_without_the_lock(self) -> None:
-        lease = self.ledger.idle.pop()
+    def a_borrow_takes_no_lock(self) -> None:
+        expected = self.ledger.idle[-1]._slot
+        lease = self.home.get_connection()
         assert not self.queue, "a newcomer overtook a waiter"
-        assert lease._slot in self.ledger.borrowed(), "taken is borrowed, before the borrower says so"
-        lease._slot.lent += 1
-        lease._slot.state = IN_USE
+        assert lease._slot is expected, "the last one returned is lent first"
+        assert self.home.went_slowly == 0
         self.lent.append(lease)
 
-    @precondition(lambda self: self.ledger.calm and self.lent)
-    @rule(data=st.data(), somebody_comes_meanwhile=st.booleans())
-    def somebody_returns_without_the_lock(self, data: Any, somebody_comes_meanwhile: bool) -> None:
+    @precondition(lambda self: self.ledger.idle)
+    @rule()
+    def a_lease_is_between_the_stack_and_its_borrower(self) -> None:
+        lease = self.ledger.idle.pop()
+        assert lease._slot in self.ledger.borrowed(), "taken is borrowed, before the borrower says so"
+        self.ledger.idle.append(lease)
+
+    @precondition(lambda self: self.lent)
+    @rule(data=st.data(), used=st.booleans(), a_caller_comes_meanwhile=st.booleans())
+    def a_return_takes_no_lock_if_it_need_not(self, data: Any, used: bool, a_caller_comes_meanwhile: bool) -> None:
+        """By the functions that the pool itself uses, of a lease that was used and of one that was not."""
         lease = self.lent.pop(data.draw(st.integers(0, len(self.lent) - 1)))
         slot = lease._slot
         assert slot is not None
+        slot.since = 1.0
         waiter = Waiter(Lease())
-        if somebody_comes_meanwhile and not self.ledger.idle:
-            self.ledger.arrive(waiter)
-            self.ledger.enqueue(waiter)
-            self.queue.append(waiter)
-        ready = Lease(slot)
-        slot.state = IDLE
-        slot.holder = id(ready)
-        self.ledger.idle.append(ready)
-        lease._slot = None
-        if not self.ledger.calm:
-            self.wake(self.ledger.serve())
-            assert waiter.state is WaiterState.GIVEN
+        lock_free = self.ledger.lock_free
+        if a_caller_comes_meanwhile and lock_free and not self.ledger.idle:
+            self.home.meanwhile = waiter
+        if used or type(lease) is not UnusedLease:
+            is_home = return_to_idle(self.home, lease, slot)  # type: ignore[arg-type]
+        else:
+            lease.close()
+            is_home = self.home.went_slowly == 0
+            self.home.went_slowly = 0
+        assert is_home == lock_free
+        if not is_home:
+            assert slot.holder == id(lease), "it is still its own"
+            if self.closed:
+                self.ledger.close(slot, lease, Reason.CLOSED)
+                self.closing.append(lease)
+                return
+            self.wake(self.ledger.give(slot))
+            lease._slot = None
+        elif waiter.state is WaiterState.GIVEN:
+            self.wake(waiter)
         assert self.ledger.serve() is None
 
     @precondition(lambda self: self.ledger.idle)
@@ -97,9 +159,9 @@ class Books(RuleBasedStateMachine):
         """`lease` is collected, and its connection closed."""
         slot = lease._slot
         assert slot is not None
-        slot.drop(lease)
-        assert self.ledger.dropped.pop() is slot
-        assert self.ledger.ownerless() == [slot]
+        slot.mark_leaked(lease)
+        assert self.ledger.leaked.pop() is slot
+        assert self.ledger.leaked_slots() == [slot]
         keeper = Lease()
         self.ledger.close(slot, keeper, Reason.CLOSED)
         self.closing.append(keeper)
@@ -118,6 +180,8 @@ class Books(RuleBasedStateMachine):
             return
         self.wires += 1
         self.ledger.connected(slot, self.wires)
+        slot.live_until(float("inf"))
+        slot.heard_until = float("inf")
         earlier = self.ledger.yield_to_earlier(slot, waiter.arrival)
         if earlier is None:
             assert all(other.arrival > waiter.arrival for other in self.queue)
@@ -192,15 +256,15 @@ class Books(RuleBasedStateMachine):
     def a_lease_is_thrown_away(self, data: Any) -> None:
         lease = self.lent.pop(data.draw(st.integers(0, len(self.lent) - 1)))
         slot = self.take_back(lease)
-        assert not self.ledger.ownerless(), "reclaimed twice"
-        slot.drop(lease)
-        assert not self.ledger.dropped, "it was not the owner any more"
+        assert not self.ledger.leaked_slots(), "reclaimed twice"
+        slot.mark_leaked(lease)
+        assert not self.ledger.leaked, "it was not the owner any more"
 
     @precondition(lambda self: self.lent)
     @rule()
     def a_lease_is_thrown_away_and_its_finalizer_is_struck(self) -> None:
         self.lent.pop()._slot = None  # what is left of it, when Python has collected it
-        [slot] = self.ledger.ownerless()
+        [slot] = self.ledger.leaked_slots()
         keeper = Lease()
         self.ledger.close(slot, keeper, Reason.CLOSED)
         self.closing.append(keeper)
@@ -234,7 +298,7 @@ class Books(RuleBasedStateMachine):
         assert failed == self.queue
         assert all(waiter.state is WaiterState.FAILED for waiter in failed)
         self.queue.clear()
-        self.ledger.set_plain(False)
+        self.ledger.require_lock()
         for ready in self.ledger.idle.copy():
             keeper = Lease()
             slot = self.ledger.reserve(ready, keeper)
@@ -264,7 +328,7 @@ class Books(RuleBasedStateMachine):
             return
         assert not (self.queue and self.ledger.idle)
         assert [waiter.arrival for waiter in self.queue] == list(self.ledger.waiters)
-        assert not (self.queue and self.ledger.calm)
+        assert not (self.queue and self.ledger.lock_free)
 
     @invariant()
     def invariant_3_every_slot_has_one_owner(self) -> None:
@@ -276,7 +340,7 @@ class Books(RuleBasedStateMachine):
         assert len({id(slot) for slot in slots}) == len(slots)
         assert all(slot is not None and slot.holder == id(lease) for lease, slot in zip(owners, slots, strict=True))
         assert all(ready._slot.holder == id(ready) for ready in self.ledger.idle)
-        assert not self.ledger.ownerless()
+        assert not self.ledger.leaked_slots()
 
     @invariant()
     def invariant_5_no_wire_without_a_slot(self) -> None:

@@ -82,7 +82,7 @@ def test_while_the_server_is_down_one_prober_tries_and_the_herd_waits(make_pool:
     together = threading.Thread(target=lambda: results.extend(run_threads(20, borrow)))
     together.start()
     # The first wave may find out together that the server is down; after that only one at a time tries.
-    wait_until(lambda: pool._gate.failing and pool.stats().connecting == 0, "the first wave has failed")
+    wait_until(lambda: pool._backoff.failing and pool.stats().connecting == 0, "the first wave has failed")
     first_wave = proxy.accepted
     wait_until(lambda: proxy.accepted >= first_wave + 3, "the prober tries")
     tries = proxy.accept_times[first_wave:]
@@ -378,6 +378,6 @@ def test_a_caller_whose_time_runs_out_while_it_connects_is_no_news_of_the_server
     waiter.join()
     assert len(failures) == 1
     assert pool.stats().connect_errors == 1
-    assert not pool._gate.failing
+    assert not pool._backoff.failing
     proxy.stalled = False
     works(pool)

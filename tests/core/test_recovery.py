@@ -10,7 +10,7 @@ import pymysql
 import pytest
 
 from pymysqlpool import ConnectionPool
-from pymysqlpool._pool.backoff import LONGEST_DELAY, LONGEST_DELAY_UNHEARD, ConnectGate
+from pymysqlpool._pool.backoff import LONGEST_DELAY, LONGEST_DELAY_UNHEARD, ConnectBackoff
 from tests.conftest import MakePool
 from tests.proxy import Proxy
 from tests.support import wait_until
@@ -20,30 +20,30 @@ REFUSED = pymysql.err.OperationalError(2003, "refused")
 FULL = pymysql.err.OperationalError(1040, "too many connections")
 
 
-def fill(gate: ConnectGate, now: float) -> int:
+def fill(backoff: ConnectBackoff, now: float) -> int:
     """How many may connect at once, with nobody connecting before."""
     connecting = 0
-    while connecting < 1000 and gate.allows(connecting, now):
+    while connecting < 1000 and backoff.may_connect(connecting, now):
         connecting += 1
     return connecting
 
 
 def test_while_all_is_well_the_gate_holds_nobody_back() -> None:
-    assert fill(ConnectGate(), 0.0) == 1000
+    assert fill(ConnectBackoff(), 0.0) == 1000
 
 
 @pytest.mark.parametrize(
     ("error", "longest"), [(REFUSED, LONGEST_DELAY_UNHEARD), (FULL, LONGEST_DELAY), (OSError(), LONGEST_DELAY)]
 )
 def test_while_the_server_is_down_one_tries_and_only_after_the_delay(error: Exception, longest: float) -> None:
-    gate = ConnectGate()
+    backoff = ConnectBackoff()
     now, delays = 0.0, []
     for _ in range(12):
-        gate.failed(now, error)
-        assert not gate.allows(0, now)
-        delays.append(gate.next_attempt - now)
-        now = gate.next_attempt
-        assert fill(gate, now) == 1
+        backoff.record_failure(now, error)
+        assert not backoff.may_connect(0, now)
+        delays.append(backoff.next_attempt - now)
+        now = backoff.next_attempt
+        assert fill(backoff, now) == 1
     assert all(delay <= longest * 1.2001 for delay in delays)
     assert delays[-1] >= longest * 0.7999
     assert delays[0] < delays[2] < delays[-1] * 1.51, "they grow"
@@ -53,33 +53,33 @@ def test_the_delays_of_two_pools_differ() -> None:
     """Or the pools of a hundred processes would all try in the same instant."""
     delays = set()
     for _ in range(20):
-        gate = ConnectGate()
-        gate.failed(0.0, REFUSED)
-        delays.add(gate.next_attempt)
+        backoff = ConnectBackoff()
+        backoff.record_failure(0.0, REFUSED)
+        delays.add(backoff.next_attempt)
     assert len(delays) > 1
 
 
 def test_from_its_return_on_one_more_may_connect_than_have_succeeded() -> None:
-    gate = ConnectGate()
-    gate.failed(0.0, REFUSED)
+    backoff = ConnectBackoff()
+    backoff.record_failure(0.0, REFUSED)
     rounds = []
-    while (at_once := fill(gate, 10.0)) < 1000:
+    while (at_once := fill(backoff, 10.0)) < 1000:
         rounds.append(at_once)
         for _ in range(at_once):
-            gate.succeeded()
+            backoff.record_success()
     assert rounds == [1, 2, 4, 8, 16, 32, 64]
 
 
 def test_a_failure_on_the_way_begins_anew() -> None:
-    gate = ConnectGate()
-    gate.failed(0.0, REFUSED)
+    backoff = ConnectBackoff()
+    backoff.record_failure(0.0, REFUSED)
     for _ in range(9):
-        gate.succeeded()
-    assert fill(gate, 10.0) == 10
-    gate.failed(10.0, REFUSED)
-    assert fill(gate, 20.0) == 1
-    gate.succeeded()
-    assert fill(gate, 20.0) == 2
+        backoff.record_success()
+    assert fill(backoff, 10.0) == 10
+    backoff.record_failure(10.0, REFUSED)
+    assert fill(backoff, 20.0) == 1
+    backoff.record_success()
+    assert fill(backoff, 20.0) == 2
 
 
 class Logins:
@@ -135,7 +135,7 @@ def test_40_threads_do_not_storm_a_server_that_comes_back(make_pool: MakePool, p
         proxy.refusing = True
         proxy.cut()
         wait_until(
-            lambda: pool._gate.failing and logins.going_on == 0 and pool.stats().waiting == THREADS,
+            lambda: pool._backoff.failing and logins.going_on == 0 and pool.stats().waiting == THREADS,
             "all wait for the server",
             timeout=20,
         )

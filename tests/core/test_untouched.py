@@ -12,7 +12,7 @@ import pytest
 
 from pymysqlpool import Connection, ConnectionPool, ReturnConnectionToPoolError
 from pymysqlpool._driver.protocol.columns import Columns
-from pymysqlpool._pool.lease import HAS_GIL, MortalConnection
+from pymysqlpool._pool.idle_lease import HAS_GIL, SpentLease
 from tests.conftest import MakePool
 from tests.support import run_threads, wait_until
 
@@ -82,8 +82,8 @@ def test_a_lease_whose_return_was_cut_short_says_that_it_is_dead(make_pool: Make
     pool = make_pool(size=1, maxsize=1)
     struck = pool.get_connection()
     struck.execute("select 1")
-    struck.take_out()
-    struck.__class__, struck.__dict__ = MortalConnection, {}
+    struck.detach_session()
+    struck.__class__, struck.__dict__ = SpentLease, {}
     assert "returned" in repr(struck)
     for use in (struck.close, struck.cursor, struck.commit, lambda: struck.host):
         with pytest.raises(ReturnConnectionToPoolError, match="given back at an unknown place"):
@@ -223,7 +223,7 @@ def test_who_gives_back_what_another_begins_to_use_waits_for_that_step(make_pool
     pool = make_pool(size=1, maxsize=1)
     lease = pool.get_connection()
     slot: Any = lease._slot
-    del lease._untouched
+    del lease._claim
     closer = threading.Thread(target=lease.close)
     closer.start()
     wait_until(lambda: is_in(closer, "_await_claimer"), "the other thread waits")
@@ -237,7 +237,7 @@ def test_who_gives_back_what_another_begins_to_use_waits_for_that_step(make_pool
 def test_a_lease_whose_first_use_was_interrupted_is_refused_and_taken_back(make_pool: MakePool) -> None:
     pool = make_pool(size=1, maxsize=1)
     lease = pool.get_connection()
-    del lease._untouched
+    del lease._claim
     with pytest.raises(ReturnConnectionToPoolError):
         lease.close()
     del lease

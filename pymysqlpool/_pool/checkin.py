@@ -1,0 +1,223 @@
+"""A connection comes back: what is known of it, what becomes of it, its cleaning, its next owner.
+
+Owns: the order of events of a return. The usual returns take shortcuts; each asks one number, `slot.expires_at`, and
+the marks that the session left. Never: decides (`reuse.py` does), or waits for other connections.
+
+Invariants that live here: 6 (only quiet wires become idle), 7 (dead leases stay dead), 8 (nothing crosses), 9 (a clean
+return costs no round trip, a dirty one never blocks without a bound), 10 (never drain), 12 (closed is closed).
+"""
+
+from __future__ import annotations
+
+from logging import DEBUG
+from time import monotonic
+from types import FrameType
+from typing import Any
+
+from .. import reuse
+from .._driver import reset as _session
+from .._driver import wire as _wire
+from .._driver.reset import Cleanup
+from .._driver.statements import STATE, TRANSACTION, WROTE
+from .._driver.wire import Wire
+from .._util import callsite as _borrower
+from .._util.lock import InsideOwnStepError
+from .._util.log import logger
+from ..errors import ReturnConnectionToPoolError
+from ..reuse import Facts, Reason, Verdict
+from . import counters, maintenance
+from .core import INTERVAL, PoolCore
+from .idle_lease import HAS_GIL, SpentLease, return_to_idle
+from .lease import Connection, slot_of
+from .slot import Slot
+from .waiter import Waiter
+
+_EARLY = 0.1  # seconds before the pool's idle connections are due to be looked after
+
+
+def give_back(core: PoolCore, lease: Connection, exception: BaseException | None, frame: FrameType) -> None:
+    """The borrower returns `lease`, after `exception` if it knows of one."""
+    slot = lease._slot
+    attributes = lease.detach_session()
+    assert slot is not None
+    # From here on the handle is dead: its attributes are taken out in one step (Invariant 7).
+    lease._code = slot.place
+    lease._offset = slot.offset
+    lease._returned_code = _borrower.stack() if core._records_stacks else frame.f_code
+    lease._returned_offset = frame.f_lasti
+    lease.__dict__ = {}
+    if HAS_GIL:
+        lease.__class__ = SpentLease
+    now = monotonic()
+    marks = STATE
+    if exception is None and core._ledger.allows_lock_free and slot.holder == id(lease) and slot.expires_at > now:
+        marks = slot.wire.marks_left(attributes)
+    # Of the first two, which most returns are, the verdict is known.
+    if not marks:
+        slot.since = now
+        if not return_to_idle(core, lease, slot):
+            _give_to_next(core, lease, slot)
+        elif now >= core._tend_at or core._verbose:
+            after_return(core, now)
+    elif core._lock.put_off(_check_in, core, lease, slot, attributes, exception, marks):
+        pass  # a finalizer or a signal handler inside a step: no I/O there
+    else:
+        _check_in(core, lease, slot, attributes, exception, marks)
+
+
+def _check_in(
+    core: PoolCore,
+    lease: Connection,
+    slot: Slot,
+    attributes: dict[str, Any],
+    exception: BaseException | None,
+    marks: int,
+) -> None:
+    """Judge a connection, clean it if it is kept, and pass it on."""
+    if marks & ~WROTE == TRANSACTION and core._here[0]:
+        _tell_of_lost_changes(core, marks)
+        is_fit = _clean(core, lease, slot, attributes, Cleanup.ROLLBACK)
+    else:
+        is_fit = _judge(core, lease, slot, attributes, exception)
+    if is_fit:
+        slot.since = monotonic()
+        if not return_to_idle(core, lease, slot):
+            _give_to_next(core, lease, slot)
+        elif slot.since >= core._tend_at or core._verbose:
+            after_return(core, slot.since)
+
+
+def _give_to_next(core: PoolCore, lease: Connection, slot: Slot) -> None:
+    try:
+        waiter: Waiter | None = core._lock.step(core._give_locked, lease, slot)
+    except InsideOwnStepError:
+        core._lock.put_off(_give_to_next, core, lease, slot)
+        return
+    if waiter is not None:
+        waiter.wake()
+    lease._slot = None
+    if core._closed:
+        core._close_if_closed()
+    if slot.since >= core._tend_at or core._verbose:
+        after_return(core, slot.since)
+
+
+def after_return(core: PoolCore, now: float) -> None:
+    """Log, and look after the idle connections when it is time."""
+    if now >= core._tend_at:
+        core._tend_at = now + INTERVAL
+        if core._life.maintenance is None:
+            maintenance.run_once(core)
+    core._verbose = logger.isEnabledFor(DEBUG)
+    if core._verbose:
+        logger.debug("Put connection back to pool(%s)", core.name)
+
+
+def needs_no_thread(core: PoolCore, lease: Connection) -> bool:
+    """Whether the return of `lease`, which is between two commands, neither does I/O nor goes on to look after the idle
+    connections."""
+    slot = slot_of(lease)
+    if slot is None:
+        return True  # it was taken back already
+    wire, attributes, now = slot.wire, lease.__dict__, monotonic()
+    is_clean = wire is not None and "_live" in attributes and not wire.marks_left(attributes)
+    is_due = core._life.maintenance is None and now > core._tend_at - _EARLY
+    return core._ledger.allows_lock_free and is_clean and now < slot.expires_at and not is_due
+
+
+# -- the verdict ---------------------------------------------------------------------------------------------
+
+
+def _judge(
+    core: PoolCore, lease: Connection, slot: Slot, attributes: dict[str, Any], exception: BaseException | None
+) -> bool:
+    """Judge a connection that comes home, and clean it if it is kept. False when it was discarded."""
+    if not core._here[0]:
+        core._enter_process()
+    if slot.holder != id(lease):
+        lease._slot = None  # taken back meanwhile: forked, reclaimed, or cut off by close()
+        return False
+    wire: Wire = slot.wire
+    quiet = wire.is_quiet(attributes)
+    recipe = core._connector.recipe
+    assert recipe is not None  # there is a connection, so there was a first one
+    cleanup = _session.needed(attributes, recipe, core._settings.reset)
+    facts = Facts(
+        exception=exception if exception is not None else _wire.last_error(attributes),
+        quiet=quiet,
+        open=_wire.is_open(attributes),
+        reconnected=_wire.is_reconnected(attributes, wire),
+        expired=slot.why_expired(monotonic()),
+        cleanup=cleanup,
+    )
+    decision = reuse.judge(facts, core._policy)
+    _tell_of_lost_changes(core, attributes["_marks"])
+    if decision.expire_generation and core._expire_generation(slot.generation):
+        core._close_expired()
+    if decision.verdict is Verdict.DISCARD:
+        _wire.abandon(attributes, wire)
+        core._discard(lease, slot, decision.reason or Reason.LOST, quiet)
+        return False
+    wire.exchange.release()
+    return _clean(core, lease, slot, attributes, cleanup)
+
+
+def _tell_of_lost_changes(core: PoolCore, marks: int) -> None:
+    if marks & WROTE and marks & TRANSACTION:
+        logger.debug("Uncommitted changes are rolled back in pool(%s)", core.name)
+
+
+def _clean(core: PoolCore, lease: Connection, slot: Slot, attributes: dict[str, Any], cleanup: Cleanup) -> bool:
+    """Undo what `lease` left behind in its session. False when that failed, and the connection was discarded."""
+    own, recipe = core._settings, core._connector.recipe
+    assert recipe is not None  # there is a connection, so there was a first one
+    deadline = monotonic() + own.reset_timeout
+    try:
+        if own.on_checkin is None:
+            _session.clean(slot.wire, attributes, cleanup, recipe, deadline)
+        else:
+            cleanup = _session.clean_after(own.on_checkin, slot.wire, attributes, recipe, own.reset, deadline)
+    except Exception as error:  # noqa: BLE001 - whatever went wrong, the connection is in no known state
+        logger.debug("Discard a connection that could not be reset in pool(%s): %s", core.name, error)
+        core._discard(lease, slot, Reason.RESET_FAILED)
+        return False
+    if cleanup is not Cleanup.NOTHING:
+        core._counters.add(counters.RESET)
+    slot.in_transaction = False
+    return True
+
+
+# -- a connection that leaves --------------------------------------------------------------------------------
+
+
+def detach(core: PoolCore, lease: Connection) -> None:
+    """Let `lease` keep its connection, and free its slot.
+
+    Raises:
+        ReturnConnectionToPoolError: it does not own it any more.
+    """
+    if core._lock.is_taken_here():
+        raise ReturnConnectionToPoolError(
+            f"detach() was called inside a step of pool({core.name}), by a finalizer or a signal handler; not done"
+        )
+    lease.host  # noqa: B018 - an unused lease has its session from now on, and a dead one says that it is dead
+    slot = slot_of(lease)
+    if slot is None:
+        lease._refuse_closed()
+    notes = slot.info
+    is_mine, woken = core._lock.step(_detach_locked, core, lease, slot)
+    if not is_mine:
+        lease._refuse_closed()
+    if notes is not None:
+        lease.__dict__["_session_info"] = notes
+    core._wake(woken)
+    core._life.a_lease_ended.wake()
+
+
+def _detach_locked(core: PoolCore, lease: Connection, slot: Slot) -> tuple[bool, list[Waiter]]:
+    if slot.holder != id(lease):
+        return False, []
+    core._counters.discard(Reason.DETACHED)
+    lease._slot = None
+    lease._pool = None
+    return True, core._free_locked(slot)

@@ -1,0 +1,288 @@
+"""One borrow, for threads and tasks: wait, connect, check.
+
+`checkout` is a generator that decides, and a small loop that drives it does what it says:
+
+* a `float`: sleep for so many seconds unless woken; answered by whether it was woken;
+* `Work(call)`: run it where blocking is allowed; answered by its result;
+* `None`: the lease is lent.
+
+The loop for threads is in `pool.py`, the one for tasks in `aio.py`. Both call `withdraw` where the borrow fails.
+
+Owns: the order of events of a borrow that needs more than `idle_lease.get_connection`, and its deadlines
+(Invariant 14). Never: blocks, or runs a hook or any I/O itself.
+
+Invariants that live here: 2 (order of arrival), 3 (one hand-over), 5 (slot before socket), 14 (one deadline), 19 (no
+lock waits for itself).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import suppress
+from functools import partial
+from time import monotonic
+from typing import Any
+
+from .. import reuse
+from .._util import callsite as _borrower
+from .._util.lock import InsideOwnStepError
+from .._util.log import logger
+from ..errors import GetConnectionFromPoolError, PoolClosed, PoolDeadlock, PoolOverloaded, PoolTimeout, PoolUnavailable
+from ..reuse import Reason
+from . import counters, deadlock, diagnostics, maintenance
+from .checkout_request import CheckoutRequest, Work
+from .core import PoolCore
+from .idle_lease import HAS_GIL, SpentLease
+from .lease import Connection, slot_of
+from .slot import CONNECTING, IN_USE, Slot
+from .waiter import GIVEN, Waiter
+
+# How often a waiter looks for leases that nobody will return: dropped ones, and those of dead threads.
+LOOK_AROUND = 0.25  # seconds
+_DEADLOCK_AFTER = 0.5  # seconds that a call has waited when it asks whether it waits for itself
+
+# Errors of a connect that waiting may cure: the server is starting, stopping, full or out of reach.
+_TRANSIENT = frozenset({1040, 1203, 1053, 1047, 1290, 1158, 1159, 1160, 1161, 2002, 2003, 2006, 2013, 2055, 3032})
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether a connect that failed so may succeed a little later."""
+    return reuse.error_number(error) in _TRANSIENT
+
+
+Failure = type[GetConnectionFromPoolError]
+
+
+def checkout(
+    core: PoolCore, lease: Connection, waiter: Waiter, request: CheckoutRequest
+) -> Generator[float | Work | None, Any, None]:
+    """Lend a connection to `lease`, whose place in the queue is `waiter`.
+
+    Raises:
+        GetConnectionFromPoolError: see `get_connection`.
+    """
+    waiter.borrower = request.borrower
+    lock, ledger, mine = core._lock, core._ledger, id(lease)
+    waiting_since = 0.0
+    in_deadlock = woken = False
+    try:
+        while True:
+            now = monotonic()
+            slot = lease._slot
+            if slot is None or slot.holder != mine or not (woken and waiter.state is GIVEN):
+                try:
+                    slot, failure = lock.step(_next_move_locked, core, lease, waiter, request, now)
+                except InsideOwnStepError:
+                    slot, failure = _move_inside_a_step(core, lease, request), None
+                if failure is not None:
+                    cause = request.last_error or core._backoff.error
+                    raise diagnostics.failure(core, failure, waiter, now - request.started, cause) from cause
+            if slot is None:
+                if not waiting_since:
+                    waiting_since = now
+                    if ledger.leaked or lock.pending:
+                        yield Work(partial(maintenance.reclaim_leaked, core), awaited=False)
+                    if ledger.idle:  # became so while this call queued
+                        core._serve()
+                woken = yield _patience(core, waiter, request, now)
+                if not woken:
+                    if maintenance.has_leaked(core):
+                        look = partial(maintenance.reclaim_leaked, core, look_for_dead_borrowers=True)
+                        yield Work(look, awaited=False)
+                    in_deadlock = in_deadlock or meets_deadlock(core, waiter, request)
+            elif slot.state is not IN_USE:
+                yield Work(partial(connect, core, lease, slot, waiter, request))
+            elif _looks_fit(slot, request, now) or (yield Work(partial(is_fit, core, lease, slot, request))):
+                break
+            else:
+                waiter.may_grow = True  # it replaces a connection that was there
+    finally:
+        if waiting_since:
+            core._counters.waited(monotonic() - waiting_since)
+    own = core._settings
+    slot.place = request.place
+    slot.offset = request.offset
+    slot.since = now
+    slot.borrower = slot.user = request.borrower
+    if own.max_uses is not None and slot.lent >= own.max_uses:
+        slot.expire(Reason.WORN)
+    if not HAS_GIL and isinstance(lease, SpentLease):
+        lease.put_on(slot.wire)
+    if core._verbose:
+        logger.debug("Get connection from pool(%s)", core.name)
+    if own.background and core._life.maintenance is None:
+        maintenance.start_thread(core)
+    if own.on_checkout is not None:
+        yield Work(partial(own.on_checkout, lease), slot.wire.cut)
+    yield None
+
+
+# -- what the caller may do now ------------------------------------------------------------------------------
+
+
+def _move_inside_a_step(core: PoolCore, lease: Connection, request: CheckoutRequest) -> Slot:
+    """A finalizer, signal handler or hook asks inside a step of its own thread: what is idle can be popped, and nothing
+    else can be done."""
+    slot = slot_of(lease) or (None if core._closed else core._ledger.take(lease))
+    if slot is None:
+        raise diagnostics.inside_a_step(core, _borrower.spell_out(request.place, request.offset))
+    return slot
+
+
+def _next_move_locked(
+    core: PoolCore, lease: Connection, waiter: Waiter, request: CheckoutRequest, now: float
+) -> tuple[Slot | None, Failure | None]:
+    slot = lease._slot
+    if slot is not None and slot.holder == id(lease):
+        return slot, None
+    ledger, backoff = core._ledger, core._backoff
+    if not waiter.arrival:
+        ledger.arrive(waiter)
+    if core._closed:
+        return None, PoolClosed
+    slot = ledger.take(lease)
+    if slot is not None:
+        return slot, None
+    if now >= request.grow_at:
+        waiter.may_grow = True
+    limit = ledger.maxsize if waiter.may_grow else ledger.size
+    if ledger.total < limit or backoff.failing:
+        in_time = now < request.deadline or request.last_error is None
+        if in_time and backoff.may_connect(ledger.count(CONNECTING), now):
+            slot = ledger.open(lease, limit)
+            if slot is not None:
+                ledger.withdraw(waiter)
+                return slot, None
+        elif core._settings.fail_fast and backoff.failing:
+            return None, PoolUnavailable
+    if now >= request.give_up_at:
+        if ledger.total >= ledger.maxsize or (backoff.error is None and request.last_error is None):
+            core._counters.add(counters.TIMEOUTS)
+            return None, PoolTimeout
+        return None, PoolUnavailable
+    if waiter.arrival not in ledger.waiters:
+        most = core._settings.max_waiting
+        if most is not None and len(ledger.waiters) >= most:
+            core._counters.add(counters.REJECTED)
+            return None, PoolOverloaded
+        ledger.enqueue(waiter)
+    return None, None
+
+
+def _patience(core: PoolCore, waiter: Waiter, request: CheckoutRequest, now: float) -> float:
+    """After how many seconds a waiter that is not woken should look again."""
+    if now >= request.next_retry:
+        request.next_retry = now + request.retry_interval
+        logger.debug("Retry to get connection from pool(%s)", core.name)
+    look = now + LOOK_AROUND
+    if request.give_up_at < look:
+        look = request.give_up_at
+    if request.grow_at < look and not waiter.may_grow:
+        look = request.grow_at
+    if request.next_retry < look:
+        look = request.next_retry
+    backoff = core._backoff
+    if backoff.failing and backoff.next_attempt < look:
+        look = backoff.next_attempt
+    return look - now
+
+
+def meets_deadlock(core: PoolCore, waiter: Waiter, request: CheckoutRequest) -> bool:
+    """Whether this call, once it has waited for a while, closed a circle of callers that wait for each other.
+    Warns of it, or raises."""
+    if monotonic() - request.started < _DEADLOCK_AFTER:
+        return False
+    raises = core._settings.deadlock == "raise"
+    if not core._lock.step(_closes_circle_locked, core, waiter, raises):
+        return False
+    if raises:
+        raise diagnostics.failure(core, PoolDeadlock, waiter, monotonic() - request.started, None)
+    if monotonic() < request.give_up_at:  # else the timeout tells
+        diagnostics.warn_of_deadlock(core, waiter)
+    return True
+
+
+def _closes_circle_locked(core: PoolCore, waiter: Waiter, raises: bool) -> bool:
+    circle = deadlock.find(core._ledger)
+    if not circle or circle[-1] is not waiter:
+        return False
+    if raises:
+        core._counters.add(counters.TIMEOUTS)
+        core._ledger.withdraw(waiter)
+    return True
+
+
+# -- what may block ------------------------------------------------------------------------------------------
+
+
+def connect(core: PoolCore, lease: Connection, slot: Slot, waiter: Waiter, request: CheckoutRequest) -> None:
+    """Make the connection for the slot that `lease` has reserved. An error that waiting may cure is noted."""
+    began = monotonic()
+    try:
+        core._connect(lease, slot, waiter.arrival, request.deadline)
+    except BaseException as error:
+        if slot.holder == id(lease) and slot.state is CONNECTING:
+            core._connect_failed(slot, error, is_news=not request.was_late(began, monotonic()))
+        if not is_transient(error):
+            raise
+        request.last_error = error
+
+
+def _looks_fit(slot: Slot, request: CheckoutRequest, now: float) -> bool:
+    """Whether it can be lent without asking any further."""
+    return bool(
+        now < slot.expires_at
+        and not (request.pre_ping and request.wants_ping(now - slot.since))
+        and not slot.wire.exchange.locked()
+        and (now < slot.heard_until or not slot.wire.readable(0))
+    )
+
+
+def is_fit(core: PoolCore, lease: Connection, slot: Slot, request: CheckoutRequest) -> bool:
+    """Whether the connection in `slot` can be lent; if not, it is discarded."""
+    now = monotonic()
+    wire = slot.wire
+    expired = slot.why_expired(now)
+    dead = False
+    if expired is None:
+        dead = wire.exchange.locked() or bool(now >= slot.heard_until and wire.readable(0))
+        if not dead and request.pre_ping and request.wants_ping(now - slot.since):
+            dead = not core._answers(wire, request.deadline)
+            if dead and core._expire_generation(slot.generation):
+                core._close_expired()
+    reason = reuse.unfit(expired, dead=dead)
+    if reason is None:
+        return True
+    core._discard(lease, slot, reason)
+    if dead:
+        core._close_idle(lambda other: reuse.unfit(None, dead=bool(other.wire.readable(0))))
+    return False
+
+
+# -- a borrow that ends without a lease ----------------------------------------------------------------------
+
+
+def withdraw(core: PoolCore, lease: Connection, waiter: Waiter) -> None:
+    """The call ends without a lease: whatever it had in hand goes to the next one."""
+    if core._lock.put_off(withdraw, core, lease, waiter):
+        return
+    broken, woken = core._lock.step(_withdraw_locked, core, lease, waiter)
+    if broken is not None:
+        core._discard(lease, broken, Reason.INTERRUPTED)
+    core._wake(woken)
+
+
+def _withdraw_locked(core: PoolCore, lease: Connection, waiter: Waiter) -> tuple[Slot | None, list[Waiter]]:
+    core._ledger.withdraw(waiter)
+    slot = slot_of(lease)
+    if slot is None:
+        return None, []
+    if slot.state is CONNECTING:
+        return None, core._free_locked(slot)
+    if slot.wire.exchange.locked() or lease.is_used:
+        return slot, []
+    with suppress(AttributeError):
+        del lease._claim
+    following = core._ledger.give(slot)
+    lease._slot = None
+    return None, [following] if following is not None else []

@@ -1,0 +1,87 @@
+"""What one call of `get_connection` wants and until when, and what a borrow asks of the loop that drives it.
+
+Owns: the deadlines of a borrow, computed once (Invariant 14: one deadline for waiting, connecting, checking). Never:
+waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from logging import DEBUG
+from time import monotonic
+from typing import Any
+
+from .._util import callsite as _borrower
+from .._util.log import logger
+from .core import CONNECT_TIMEOUT, NEVER, PoolCore
+
+
+class Work:
+    """A call that may block. `hurry` ends it early; `awaited`: the borrow goes on when it is done."""
+
+    __slots__ = ("awaited", "call", "hurry")
+
+    def __init__(
+        self, call: Callable[[], Any], hurry: Callable[[], object] | None = None, *, awaited: bool = True
+    ) -> None:
+        self.call = call
+        self.hurry = hurry
+        self.awaited = awaited
+
+
+class CheckoutRequest:
+    """What one call of `get_connection` wants, until when, and on whose behalf."""
+
+    __slots__ = (
+        "borrower",
+        "deadline",
+        "give_up_at",
+        "grow_at",
+        "last_error",
+        "next_retry",
+        "offset",
+        "place",
+        "pre_ping",
+        "retry_interval",
+        "started",
+    )
+
+    def __init__(
+        self,
+        core: PoolCore,
+        retry_num: int,
+        retry_interval: float,
+        pre_ping: bool | float,
+        timeout: float | None,
+        borrower: Any,
+        place: Any,
+        offset: int = 0,
+    ) -> None:
+        own = core._settings
+        timeout = own.timeout if timeout is None else timeout
+        patience = retry_num * retry_interval
+        self.started = monotonic()
+        self.retry_interval = retry_interval
+        if timeout is None:
+            # The old package's rule: wait for that long, then make a new connection if maxsize allows.
+            self.grow_at = self.give_up_at = self.started + patience
+            self.deadline = self.started + patience + core._connect_args.get("connect_timeout", CONNECT_TIMEOUT)
+        else:
+            # The same, but the timeout bounds the new connection too, so half of it is left for that.
+            self.grow_at = self.started + min(patience, timeout / 2)
+            self.give_up_at = self.deadline = self.started + timeout
+        core._verbose = logger.isEnabledFor(DEBUG)
+        self.next_retry = self.started if core._verbose else NEVER  # when to log that the call is waiting
+        self.last_error: BaseException | None = None
+        self.pre_ping: bool | float = pre_ping or own.pre_ping
+        self.borrower = borrower  # the thread or task, as in `Slot.user`
+        self.place = _borrower.stack() if own.record_stacks else place  # where it was asked for, as in `Slot.place`
+        self.offset = offset
+
+    def was_late(self, began: float, ended: float) -> bool:
+        """Whether a connect failed for want of time that the call had spent in the queue: no news of the server."""
+        return bool(ended >= self.deadline and began - self.started > self.deadline - began)
+
+    def wants_ping(self, idle_for: float) -> bool:
+        ping = self.pre_ping
+        return ping if isinstance(ping, bool) else idle_for > ping

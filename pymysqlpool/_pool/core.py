@@ -1,0 +1,347 @@
+"""PoolCore: the books of a pool in one process, the one lock that guards them, and the verbs that change them.
+
+Its state: `_ledger` (which connection belongs to whom, and who waits), `_backoff` (may another connect be tried),
+`_counters`, `_connector` (how a session is made), and `_life` (open or closed, and its maintenance thread).
+
+Every operation reads: run a step of the ledger under the lock, then do outside the lock what its answer says. Nothing
+slow happens in a step: no I/O, no callback, no logging, no `close()` (Invariant 4). Code that runs inside a step of its
+own thread, such as a finalizer or a signal handler, is put off until that step has ended (`_util/lock.py`).
+
+Never: waits, judges a connection, knows of threads and tasks.
+
+Invariants that live here: 4 (nothing slow under the lock), 5 (slot before socket), 13 (fork), 15 (no required threads),
+19 (no lock waits for itself).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from enum import Enum
+from functools import cache
+from random import uniform
+from time import monotonic
+from typing import Any
+
+from pymysql import err
+
+from .. import reuse
+from .._driver.connector import Connector
+from .._driver.exchange import TRUST
+from .._driver.wire import Wire
+from .._util import farewell as _farewell
+from .._util.lock import StepLock
+from .._util.log import logger
+from .._util.process import Mark, mark_process
+from ..reuse import Reason
+from ..settings import Settings
+from . import counters
+from .backoff import ConnectBackoff
+from .counters import Counters
+from .idle_lease import HAS_GIL, learn_attributes, make_idle_lease
+from .lease import standalone
+from .ledger import Ledger
+from .slot import CONNECTING, Lease, MaintenanceLease, Slot
+from .waiter import ThreadWaiter, Waiter
+
+INTERVAL = 1.0  # seconds between two looks after the idle connections
+CONNECT_TIMEOUT = 10.0  # seconds; PyMySQL's default
+NEVER = float("inf")  # monotonic
+_LIFETIME_JITTER = 0.05
+
+open_pools: weakref.WeakSet[Any] = weakref.WeakSet()  # every ConnectionPool that is referred to
+
+
+@cache
+def _close_at_exit() -> None:
+    """Registered once, with the first pool."""
+    atexit.register(_quit_idle_connections)
+
+
+def _quit_idle_connections() -> None:
+    """At the interpreter's exit: COM_QUIT on idle connections, so that the server counts no aborted clients. Waits for
+    nothing and wakes no waiter: daemon threads, all that are left, could only complain."""
+    for pool in list(open_pools):
+        if pool._here[0]:
+            pool._close_idle(lambda slot: Reason.POOL_CLOSED)
+
+
+class PoolState(Enum):
+    """NEW -> OPEN -> CLOSING -> CLOSED; a fork is no state, since a child starts with fresh books."""
+
+    NEW = "new"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class Life:
+    """What changes once in the life of a pool, in one process."""
+
+    __slots__ = ("a_lease_ended", "maintenance", "state")
+
+    def __init__(self, state: PoolState) -> None:
+        self.state = state  # guarded by the pool's lock
+        self.maintenance: Any = None  # the MaintenanceThread; guarded by the pool's lock
+        self.a_lease_ended = ThreadWaiter(None)  # close() waits for the last one
+
+
+class PoolCore:
+    name: str
+    endpoint: str
+
+    # New in a forked child; the first to put them into `_books` wins, and `_here` is assigned last.
+    _lock: StepLock
+    _ledger: Ledger
+    _backoff: ConnectBackoff
+    _counters: Counters
+    _connector: Connector
+    _life: Life
+    _here: Mark  # whether this is still the process whose books these are
+
+    def __init__(self, name: str, endpoint: str, own: Settings, connect_args: Mapping[str, Any], policy: reuse.Policy):
+        self.name = name
+        self.endpoint = endpoint
+        self._settings = own
+        self._connect_args = connect_args
+        self._policy = policy
+        self._records_stacks = own.record_stacks
+        self._has_checkout_hooks = bool(own.pre_ping or own.on_checkout or own.record_stacks or own.max_uses)
+        usual = own.reset != "always" and own.on_checkin is None and not own.record_stacks
+        self._allows_lock_free = usual and policy is reuse.decide and HAS_GIL
+        self._lifetime = own.con_lifetime if own.con_lifetime and own.con_lifetime > 0 else NEVER
+        self._closed = False  # the user's wish; it outlives a fork
+        self._verbose = False  # the debug log is read; asked when a socket is looked at, not at every checkout
+        self._tend_at = (
+            0.0  # monotonic; when a returning thread looks after the idle ones; a lost update only looks twice
+        )
+        self._books: dict[int, tuple[Any, ...]] = {}  # by process id
+        self._pid = 0
+        self._enter_process()
+        open_pools.add(self)
+        _close_at_exit()
+
+    def _enter_process(self) -> None:
+        """Open the books of this process (Invariant 13).
+
+        In a forked child the parent's lock may be taken by a thread that does not exist here, so nothing of the
+        parent's is used: the first to put its books into the dict wins, and all threads then use the same. No hook
+        has to run at the fork; uWSGI does not run them.
+        """
+        pid = os.getpid()
+        inherited: Ledger | None = self._ledger if self._pid else None
+        sizes = inherited or self._settings  # resize() may have changed them
+        assert sizes.size is not None
+        fresh = (
+            StepLock(),
+            Ledger(sizes.size, sizes.maxsize, make_idle_lease, allows_lock_free=self._allows_lock_free),
+            ConnectBackoff(),
+            Counters(),
+            Connector(self.name, self._settings, self._connect_args, standalone),
+            Life(PoolState.CLOSED if self._closed else PoolState.NEW),
+            mark_process(),
+        )
+        winner = self._books.setdefault(pid, fresh)
+        self._lock, self._ledger, self._backoff, self._counters, self._connector, self._life, here = winner
+        self._tend_at = monotonic() + INTERVAL
+        self._pid, self._here = pid, here
+        if inherited is not None and winner is fresh:
+            self._books.clear()
+            self._books[pid] = fresh
+            for slot in inherited.slots():
+                slot.holder = 0  # leases that came along with the fork own nothing here
+                slot.expire(Reason.CLOSED)
+                if slot.wire is not None:
+                    slot.wire.forget()
+
+    # -- making connections --------------------------------------------------------------------------------
+
+    def _connect(self, lease: Lease, slot: Slot, arrival: int, deadline: float) -> None:
+        """Make the connection for the slot that `lease` has reserved, then let an earlier waiter have it.
+
+        Args:
+            arrival: the number of the caller; one with a smaller number goes first.
+            deadline: monotonic.
+
+        Raises:
+            pymysql.err.MySQLError: the server cannot be reached, refuses, or does not answer in time.
+        """
+        wire = self._connector.make_wire(deadline)
+        learn_attributes(wire.attributes().keys())
+        too_late, woken = self._lock.step(self._connected_locked, lease, slot, wire, arrival)
+        self._wake(woken)
+        _farewell.arrange(self._pid, _quit_idle_connections)
+        if too_late:
+            self._discard(lease, slot, Reason.POOL_CLOSED, quiet=True)
+
+    def _connected_locked(self, lease: Lease, slot: Slot, wire: Wire, arrival: int) -> tuple[bool, list[Waiter]]:
+        now = monotonic()
+        slot.live_until(now + self._lifetime * (1 - uniform(0, _LIFETIME_JITTER)))
+        if slot.expires_at > now:
+            slot.heard_until = now + TRUST
+        slot.since = now
+        self._ledger.connected(slot, wire)
+        self._counters.add(counters.CREATED)
+        self._backoff.record_success()
+        if self._life.state is PoolState.NEW:
+            self._life.state = PoolState.OPEN
+        woken = []
+        earlier = self._ledger.yield_to_earlier(slot, arrival)
+        if earlier is not None:
+            lease._slot = None
+            woken.append(earlier)
+        woken += self._grant_locked()
+        return self._life.state is not PoolState.OPEN, woken  # closed meanwhile (Invariant 12)
+
+    def _connect_failed(self, slot: Slot, error: BaseException, *, is_news: bool) -> None:
+        """Give the capacity back (Invariant 5). `is_news`: the failure says something of the server."""
+        self._wake(self._lock.step(self._connect_failed_locked, slot, error, is_news))
+
+    def _connect_failed_locked(self, slot: Slot, error: BaseException, is_news: bool) -> list[Waiter]:
+        self._ledger.free(slot)
+        if isinstance(error, Exception):
+            self._counters.add(counters.CONNECT_ERRORS)
+            if is_news:
+                self._backoff.record_failure(monotonic(), error)
+        return self._grant_locked()
+
+    # -- ending connections --------------------------------------------------------------------------------
+
+    def _discard(self, owner: Lease, slot: Slot, reason: Reason, quiet: bool = False) -> None:
+        """Close the connection in `slot`, which `owner` owns, and let its capacity be used again."""
+        if self._lock.put_off(self._discard, owner, slot, reason, quiet):
+            return
+        is_mine, wire = self._lock.step(self._close_locked, owner, slot, reason)
+        if not is_mine:
+            return
+        try:
+            if wire is not None:
+                wire.close(quiet)
+        finally:
+            woken = self._lock.step(self._free_locked, slot)
+            owner._slot = None
+            self._wake(woken)
+            self._life.a_lease_ended.wake()
+        logger.debug("Discard connection of pool(%s): %s", self.name, reason.value)
+        if self._settings.on_discard is not None:
+            with suppress(Exception):  # a failing hook must not break a return
+                self._settings.on_discard(reason.value)
+
+    def _close_locked(self, owner: Lease, slot: Slot, reason: Reason) -> tuple[bool, Wire | None]:
+        if slot.holder != id(owner):
+            return False, None
+        self._counters.discard(reason)
+        return True, self._ledger.close(slot, owner, reason)
+
+    def _free_locked(self, slot: Slot) -> list[Waiter]:
+        self._ledger.free(slot)
+        return self._grant_locked()
+
+    def _expire_generation(self, generation: int) -> bool:
+        """Renew the connections of `generation`, unless that has been done: old news expires nothing new."""
+        if not self._lock.step(self._expire_generation_locked, generation):
+            return False
+        self._connector.forget_certificates()
+        return True
+
+    def _expire_generation_locked(self, generation: int) -> bool:
+        if generation != self._ledger.generation:
+            return False
+        self._ledger.expire_all(Reason.GENERATION)
+        return True
+
+    def _close_idle(self, why: Callable[[Slot], Reason | None]) -> None:
+        """Close the idle connections for which `why` has a reason. One at a time is out of circulation meanwhile."""
+        if self._lock.put_off(self._close_idle, why):
+            return
+        for ready in self._ledger.idle.copy():
+            owner = MaintenanceLease()
+            slot = self._lock.step(self._ledger.reserve, ready, owner)
+            if slot is None:
+                continue
+            reason = why(slot)
+            if reason is not None:
+                self._discard(owner, slot, reason, quiet=True)
+            else:
+                waiter = self._lock.step(self._give_locked, owner, slot)
+                if waiter is not None:
+                    waiter.wake()
+
+    def _close_expired(self) -> None:
+        now = monotonic()
+        self._close_idle(lambda slot: slot.why_expired(now))
+
+    def _give_locked(self, owner: Lease, slot: Slot) -> Waiter | None:
+        """The usable connection in `slot`, if `owner` still owns it: to the first waiter, to be woken, or idle."""
+        if slot.holder != id(owner):
+            return None
+        waiter = self._ledger.give(slot)
+        owner._slot = None
+        return waiter
+
+    def _look_again(self) -> None:
+        """While a connection became idle, a caller began to wait, or the pool began to close."""
+        self._serve()
+        self._close_if_closed()
+
+    def _close_if_closed(self) -> None:
+        """What became idle may have been judged before the pool began to close (Invariant 12)."""
+        if self._closed:
+            self._close_idle(lambda slot: Reason.POOL_CLOSED)
+
+    # -- waiters -------------------------------------------------------------------------------------------
+
+    def _grant_locked(self) -> list[Waiter]:
+        """Let waiters connect, as many as capacity and the back-off allow."""
+        woken: list[Waiter] = []
+        if not self._ledger.waiters:
+            return woken
+        now = monotonic()
+        while self._backoff.may_connect(self._ledger.count(CONNECTING), now):
+            waiter = self._ledger.grant()
+            if waiter is None:
+                break
+            woken.append(waiter)
+        return woken
+
+    def _serve(self) -> None:
+        """Give what is idle to those who wait."""
+        if not self._lock.put_off(self._serve):
+            self._wake(self._lock.step(self._serve_locked))
+
+    def _serve_locked(self) -> list[Waiter]:
+        served: list[Waiter] = []
+        while (waiter := self._ledger.serve()) is not None:
+            served.append(waiter)
+        return served
+
+    @staticmethod
+    def _wake(waiters: list[Waiter]) -> None:
+        for waiter in waiters:
+            waiter.wake()
+
+    # -- asking the server ---------------------------------------------------------------------------------
+
+    @staticmethod
+    def _answers(wire: Wire, deadline: float) -> bool:
+        probe = wire.borrow_privately()
+        try:
+            with probe.within(deadline):
+                probe.ping(reconnect=False)
+        except err.MySQLError:
+            return False
+        finally:
+            wire.take_back(probe)
+        return True
+
+
+def session_beside(core: PoolCore, deadline: float) -> Wire:
+    """A session that is none of the pool's connections, made before `deadline` (monotonic). Its user closes it.
+
+    Raises:
+        pymysql.err.MySQLError: none could be had.
+    """
+    return core._connector.make_wire(deadline)

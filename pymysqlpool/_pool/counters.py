@@ -1,0 +1,58 @@
+"""What a pool adds up, in one process. Never consulted for a decision.
+
+Guarded by a lock of their own, so that a count can be added from anywhere: with the pool's lock held, without it, and
+by code that runs inside either. The section has no call in it, so nothing comes between reading a number and adding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from .._util.lock import new_lock
+from ..reuse import Reason
+
+CREATED = "created"
+RESET = "reset"
+TIMEOUTS = "timeouts"
+REJECTED = "rejected"
+CONNECT_ERRORS = "connect_errors"
+LEAKED = "leaked"
+WAITS = "waits"
+WAIT_TIME = "wait_time"  # seconds
+
+
+class Counters:
+    __slots__ = ("_discarded", "_lock", "_numbers")
+
+    def __init__(self) -> None:
+        self._lock = new_lock()
+        names = (CREATED, RESET, TIMEOUTS, REJECTED, CONNECT_ERRORS, LEAKED, WAITS, WAIT_TIME)
+        self._numbers: dict[str, float] = dict.fromkeys(names, 0)  # guarded by _lock
+        self._discarded: dict[str, int] = {}  # by reason; guarded by _lock
+
+    def add(self, name: str, amount: float = 1) -> None:
+        with self._lock:
+            self._numbers[name] += amount
+
+    def waited(self, seconds: float) -> None:
+        with self._lock:
+            self._numbers[WAITS] += 1
+            self._numbers[WAIT_TIME] += seconds
+
+    def discard(self, reason: Reason) -> None:
+        name = reason.value
+        with self._lock:
+            if name not in self._discarded:
+                self._discarded[name] = 0
+            self._discarded[name] += 1
+
+    def __getitem__(self, name: str) -> int:
+        return int(self._numbers[name])
+
+    @property
+    def wait_time(self) -> float:
+        return float(self._numbers[WAIT_TIME])
+
+    def discarded(self) -> Mapping[str, int]:
+        return MappingProxyType(self._discarded.copy())

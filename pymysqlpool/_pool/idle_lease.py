@@ -1,0 +1,332 @@
+"""How a lease is made cheap: lent and given back without the lock, and without a session until one is needed.
+
+    UnusedLease -> Connection -> SpentLease      lent, used, given back
+    UnusedLease                                  lent and given back without being used
+
+Owns: the classes that a lease changes between, and the lock-free steps of the pool: `get_connection` pops a ready
+lease, `UnusedLease.close` and `return_to_idle` append one. tests/core/test_ledger.py drives these very functions.
+Never: judges a connection; each shortcut asks `expires_at` alone.
+
+A lease that was not used left nothing behind, so its return asks no further. Whether it was used is decided in one
+step: the thread that deletes `_claim` has it.
+
+Without a GIL a lease is a `SpentLease` all the time, used or not, and the lock is always taken: to change the class of
+an object that several threads know of stops them all, and a few hundred times a second is all that comes of it.
+
+Invariants that live here: 2 (nothing idle beside a waiter), 3 (one hand-over), 7 (dead leases stay dead), 9 (a clean
+return costs no round trip).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Set
+from logging import DEBUG
+from time import monotonic, sleep
+from typing import Any, NoReturn, Protocol
+
+from .._driver.exchange import TRUST
+from .._driver.wire import SESSION_DEFAULTS, Wire
+from .._util import callsite as _borrower
+from .._util.log import logger
+from ..errors import ReturnConnectionToPoolError
+from .lease import Connection, Home
+from .ledger import Ledger
+from .slot import IDLE, IN_USE, Slot
+
+_getframe = sys._getframe
+_thread = _borrower.local
+_ONE_STEP = 1.0  # seconds; a thread that takes longer for it was interrupted, and never ends it
+HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+class _SessionAttribute:
+    """Stands for an attribute of the session on a lease that has none yet.
+
+    Not a `__getattr__`: with one, Python 3.11 takes ten times as long to find any attribute, those that are there too.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return SESSION_DEFAULTS.get(self._name, self)
+        # A function: in any instant another thread may make a `Connection` of it.
+        UnusedLease._touch(instance)
+        return getattr(instance, self._name)
+
+
+class UnusedLease(Connection):
+    """A lease until it is used: looking at anything of the session makes it a `Connection` that has one."""
+
+    __slots__ = ()
+
+    __init__ = object.__init__  # making one opens nothing
+
+    def _await_claimer(self) -> None:
+        """Another thread uses this lease, or gives it back, in this very instant: let it come to the end of that. It
+        is there already, but for a process with an audit hook, which is called when a class is assigned."""
+        until = monotonic() + _ONE_STEP
+        while type(self) is UnusedLease and self._slot is not None and monotonic() < until:
+            sleep(0)
+
+    def _touch(self) -> None:
+        slot = self._slot
+        if slot is None:
+            self._refuse_closed()
+        wire = slot.wire
+        if wire is None or slot.holder != id(self):
+            self._refuse_taken_back()
+        attributes = wire.attributes()
+        own = self.__dict__
+        if own:
+            attributes.update(own)
+        try:
+            del self._claim  # no call from here to the end, so nothing can interrupt it
+        except AttributeError:
+            UnusedLease._await_claimer(self)
+            if type(self) is UnusedLease:
+                self._refuse_closed()
+            return  # another thread did the same in this very instant
+        self.__dict__ = attributes
+        self.__class__ = Connection  # type: ignore[assignment]  # the base class, of the same layout
+
+    def close(self) -> None:
+        """Give the connection back: its session is as it was, so it is ready to be lent again.
+
+        Raises:
+            ReturnConnectionToPoolError: it has been given back already.
+        """
+        slot: Slot | None = self._slot
+        pool: Any = self._pool
+        if slot is None:
+            self._refuse_closed()
+        ledger: Ledger = pool._ledger
+        ready = UnusedLease()  # as `make_idle_lease` makes it, without the call
+        ready._slot = slot
+        ready._claim = None
+        self._code, self._offset = slot.place, slot.offset
+        yours = id(ready)
+        # No call from the questions to the last answer, so that nothing comes between them. A slot that was taken from
+        # its lease is also expired.
+        if not ledger.lock_free or slot.expires_at <= slot.since:
+            pool._give_back(self, None, _getframe(1))
+            return
+        try:
+            del self._claim
+        except AttributeError:
+            pool._give_back(self, None, _getframe(1))  # another thread used it, or gave it back, in this very instant
+            return
+        slot.state = IDLE
+        slot.holder = yours
+        ledger.idle.append(ready)
+        self._slot = None
+        if not ledger.lock_free:
+            pool._look_again()
+        if slot.since >= pool._tend_at or pool._verbose:
+            pool._after_return(slot.since)
+
+    def cursor(self, cursor: Any = None) -> Any:
+        UnusedLease._touch(self)
+        return self.cursor(cursor)
+
+    def detach_session(self) -> dict[str, Any]:
+        slot = self._slot
+        try:
+            del self._claim
+        except AttributeError:
+            UnusedLease._await_claimer(self)
+            if type(self) is UnusedLease:
+                self._refuse_closed()
+            return self.detach_session()  # used by another thread in this very instant
+        wire: Wire | None = slot.wire if slot is not None else None
+        return wire.attributes() if wire is not None else {}
+
+    @property
+    def open(self) -> bool:
+        return self._slot is not None
+
+    @property
+    def _returned(self) -> _borrower.Place | None:  # type: ignore[override]  # nobody sets it, on this class
+        return None if self._slot is not None else _borrower.UNKNOWN
+
+    def _refuse_closed(self) -> NoReturn:
+        assert self._pool is not None
+        raise ReturnConnectionToPoolError(
+            f"this connection has already returned to the pool({self._pool.name}), unused; it was borrowed at "
+            f"{_borrower.describe_place(self._borrowed)}"
+        )
+
+    def __del__(self) -> None:
+        try:
+            if self._slot is not None:
+                self._slot.mark_leaked(self)
+        except AttributeError:
+            pass  # interrupted while it was made: it never had anything
+
+    def __repr__(self) -> str:
+        if not hasattr(self, "_pool") or self._pool is None:
+            return f"<{type(self).__name__} that is not lent yet>"
+        return f"<{type(self).__name__} of pool {self._pool.name!r} {'lent' if self.open else 'returned'}>"
+
+
+def get_connection(
+    self: Any,
+    retry_num: int = 3,
+    retry_interval: float = 0.1,
+    pre_ping: bool | float = False,
+    timeout: float | None = None,
+) -> Connection:
+    """Borrow a connection. Give it back with `close()`, or use it as a context manager.
+
+    When none is idle and `size` is reached, the call waits for one to come back, in order of arrival. After its
+    patience a new one is made if `maxsize` allows.
+
+    Args:
+        retry_num, retry_interval: the patience is their product, in seconds.
+        pre_ping: ask the server before lending: always (True), or when it was idle for longer than so many seconds.
+            Dead sockets are found without it.
+        timeout: seconds that bound everything: waiting, connecting (handshake included), checking. Default is the
+            pool's `timeout`; without either, the patience bounds the waiting and `connect_timeout` the rest.
+
+    Raises:
+        PoolTimeout: none came back in time and `maxsize` is reached.
+        PoolDeadlock: a PoolTimeout, with `deadlock="raise"`: all that hold a connection wait for another.
+        PoolUnavailable: the server could not be reached in time; the cause is the last connect error.
+        PoolOverloaded: more than `max_waiting` callers wait already.
+        PoolClosed: the pool is closed.
+        pymysql.err.Error: the server refused the login or the set-up; waiting would not help.
+
+    All but the last are `GetConnectionFromPoolError`, which is a `pymysql.err.OperationalError`.
+    """
+    # The pool's method; here because it is the counterpart of `UnusedLease.close`.
+    if self._here[0]:
+        ledger = self._ledger
+        if ledger.lock_free:
+            try:
+                lease: Connection = ledger.idle.pop()
+            except IndexError:
+                return self._borrow_slowly(make_lease(self), retry_num, retry_interval, pre_ping, timeout)  # type: ignore[no-any-return]
+            slot: Any = lease._slot
+            lease._pool = self
+            slot.borrower = slot.user = _thread.reference
+            slot.lent += 1
+            now = monotonic()
+            if now >= slot.heard_until or pre_ping or self._has_checkout_hooks or self._verbose:
+                if (
+                    pre_ping
+                    or self._has_checkout_hooks
+                    or now >= slot.expires_at
+                    or slot.wire.readable(0)
+                    or logger.isEnabledFor(DEBUG)
+                ):
+                    slot.state = IN_USE
+                    return self._borrow_slowly(lease, retry_num, retry_interval, pre_ping, timeout)  # type: ignore[no-any-return]
+                slot.heard_until = now + TRUST
+            slot.since = now
+            frame = _getframe(1)
+            slot.place = frame.f_code
+            slot.offset = frame.f_lasti
+            slot.state = IN_USE
+            return lease
+    else:
+        self._enter_process()
+    return self._borrow_slowly(make_lease(self), retry_num, retry_interval, pre_ping, timeout)  # type: ignore[no-any-return]
+
+
+class Books(Protocol):
+    """What `return_to_idle` needs of a pool."""
+
+    _ledger: Ledger
+
+    def _look_again(self) -> None: ...
+
+
+def return_to_idle(home: Books, lease: Connection, slot: Slot) -> bool:
+    """Make the clean connection in `slot`, of the dead `lease`, ready to be lent again, if that needs no lock."""
+    ledger = home._ledger
+    mine = id(lease)
+    if ledger.waiters:
+        return False
+    ready = make_idle_lease(slot)
+    yours = id(ready)
+    # No call from the questions to the last answer, so that nothing comes between them.
+    if not ledger.lock_free or slot.holder != mine:
+        return False
+    slot.state = IDLE
+    slot.holder = yours
+    ledger.idle.append(ready)
+    lease._slot = None
+    if not ledger.lock_free:
+        home._look_again()
+    return True
+
+
+def make_lease(pool: Home) -> Connection:
+    """A lease of `pool` that has nothing yet."""
+    lease: UnusedLease | SpentLease = UnusedLease() if HAS_GIL else SpentLease()
+    lease._pool = pool
+    lease._slot = None
+    if HAS_GIL:
+        lease._claim = None
+    return lease
+
+
+def make_idle_lease(slot: Slot) -> UnusedLease:
+    """The lease that will be lent next on an idle connection."""
+    lease: UnusedLease = UnusedLease()
+    lease._slot = slot
+    lease._claim = None
+    return lease
+
+
+class SpentLease(Connection):
+    """A lease that lives as long as it has the attributes of a session; then it can do nothing but say so.
+
+    With a GIL a `Connection` becomes one when it is given back, because a `__getattr__` would slow down every attribute
+    of the living (in Python 3.11).
+    """
+
+    __slots__ = ()
+
+    __init__ = object.__init__  # making one opens nothing
+
+    def put_on(self, wire: Wire) -> None:
+        """Begin to live, with the session of `wire`."""
+        self.__dict__ = wire.attributes()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in Connection.__slots__ or name.startswith("__") or "_live" in self.__dict__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self._refuse_closed()
+
+    @property
+    def _returned(self) -> _borrower.Place | None:  # type: ignore[override]
+        if "_live" in self.__dict__:
+            return None
+        place = _borrower.spell_out(getattr(self, "_returned_code", None), getattr(self, "_returned_offset", 0))
+        return place or _borrower.UNKNOWN
+
+    def ping(self, *arguments: Any, **named: Any) -> None:
+        if "_live" not in self.__dict__:
+            self._refuse_closed()
+        super().ping(*arguments, **named)
+
+    def insert_id(self) -> int:
+        if "_live" not in self.__dict__:
+            self._refuse_closed()
+        return super().insert_id()  # type: ignore[no-any-return, no-untyped-call]
+
+
+def learn_attributes(names: Set[str]) -> None:
+    """Leases show what sessions have before they have one. Called with the attributes of each new session, which are
+    nearly always those of the first."""
+    known = vars(UnusedLease).keys()
+    if not names <= known:
+        for name in names - known:
+            setattr(UnusedLease, name, _SessionAttribute(name))
+
+
+learn_attributes(SESSION_DEFAULTS.keys() - set(Connection.__slots__))
+UnusedLease.__name__ = SpentLease.__name__ = Connection.__name__  # what a traceback shows is what a user knows
