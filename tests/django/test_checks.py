@@ -14,9 +14,10 @@ from django.db import connections
 from django.test import RequestFactory, override_settings
 from django.urls import include, path
 
+from pymysqlpool.devserver import DevServer
 from pymysqlpool_django import checks, views
 
-from .conftest import Connect
+from .conftest import Connect, RunSite, database
 
 
 @pytest.fixture
@@ -116,3 +117,46 @@ def test_the_view_shows_this_processes_pools_to_staff_only(registered: Any, alia
     site = (path("admin/", include(([path("login/", login, name="login")], "admin"))),)
     with override_settings(ROOT_URLCONF=site, ALLOWED_HOSTS=["testserver"]):
         assert views.pool_status(request).status_code == 302
+
+
+CHECK = """
+def main():
+    from django.core.management import call_command
+    from django.core.management.base import SystemCheckError
+    try:
+        call_command("check", database=["default"])
+        report("nothing")
+    except SystemCheckError as error:
+        report(str(error))
+"""
+
+
+@pytest.mark.parametrize("installed", [True, False], ids=["installed", "backend only"])
+@pytest.mark.parametrize(
+    ("pool", "changes", "expected"),
+    [
+        (True, {"CONN_MAX_AGE": 60}, "(pymysqlpool.E002) DATABASES['default']: Pooling doesn't support persistent"),
+        (
+            {"max_sise": 5},
+            {},
+            "(pymysqlpool.E001) DATABASES['default']['OPTIONS']['pool'] has unknown options: max_sise",
+        ),
+        (True, {"ssl_mode": "REQUIRED"}, "(pymysqlpool.E001) DATABASES['default'] cannot be used for a connection: "),
+        (True, {"max_size": 5}, "(pymysqlpool.E001) DATABASES['default']['OPTIONS'] has max_size: "),
+    ],
+)
+def test_check_with_database_reports_unusable_settings_once(
+    run_site: RunSite, server: DevServer, installed: bool, pool: Any, changes: dict[str, Any], expected: str
+) -> None:
+    apps = ["pymysqlpool_django"] if installed else []
+    told = run_site(CHECK, {"default": database(server, pool, **changes)}, INSTALLED_APPS=apps)
+    assert told.count("pymysqlpool.E") == 1, told
+    assert expected in told
+
+
+def test_what_is_not_pymysqls_is_named_with_its_place_and_its_like(registered: Any) -> None:
+    registered(ssl_mode="REQUIRED")
+    (found,) = checks.check_options()
+    assert "unknown option 'ssl_mode'" in found.msg
+    assert "ssl={'ca': ...}" in found.msg
+    assert "['pool']" not in found.msg
