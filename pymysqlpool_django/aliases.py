@@ -13,10 +13,12 @@ Never: touches a wrapper of another backend, or one in a transaction; looks into
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import wraps
 from typing import Any, Protocol
 
-from django.utils.connection import BaseConnectionHandler
+from django.db.utils import ConnectionHandler
+from django.utils.connection import ConnectionDoesNotExist
 
 from . import pools
 
@@ -27,21 +29,23 @@ class _Wrapper(Protocol):
     def close(self) -> None: ...
 
 
-_delete = BaseConnectionHandler.__delitem__
+_delete = ConnectionHandler.__delitem__
 
 
 def close_pools_of_forgotten_aliases(kind: type[Any]) -> None:
     """Wrap `__delitem__` of Django's connection handlers for wrappers of `kind`; for the first call only."""
-    if BaseConnectionHandler.__delitem__ is not _delete:
+    if ConnectionHandler.__delitem__ is not _delete:
         return
 
     @wraps(_delete)
     def delete(self: Any, alias: str) -> None:
-        wrapper: _Wrapper | None = getattr(self._connections, alias, None)
+        wrapper: _Wrapper | None = None
+        with suppress(ConnectionDoesNotExist):
+            wrapper = self[alias]  # a new one in a thread that has not used it, so that `del` works in any thread
         _delete(self, alias)
         if isinstance(wrapper, kind):
             pools.close(alias)
             if not wrapper.in_atomic_block:
                 wrapper.close()
 
-    BaseConnectionHandler.__delitem__ = delete  # type: ignore[method-assign]
+    ConnectionHandler.__delitem__ = delete  # type: ignore[method-assign]

@@ -13,10 +13,10 @@ running. Where there is no such name, connections stay until somebody closes the
 from __future__ import annotations
 
 import concurrent.futures.thread
-import sys
 import threading
 from concurrent.futures import Future
 from enum import Enum
+from inspect import currentframe
 from types import CodeType, FrameType
 from typing import Any
 
@@ -48,7 +48,7 @@ def request() -> Request:
 
 def item() -> Future[Any] | None:
     """The future of the executor's work item that this thread is in; None in any other thread."""
-    frame: FrameType | None = sys._getframe(1) if _RUN is not None else None
+    frame: FrameType | None = currentframe() if _RUN is not None else None
     while frame is not None:
         if frame.f_code is _RUN:
             future = getattr(frame.f_locals.get("self"), "future", None)

@@ -107,3 +107,19 @@ def test_an_alias_taken_out_of_the_settings_is_noticed_at_the_next_pool(
     wait_until(lambda: sessions() == 0, "the server has none of its sessions")
     other.close()
     pools.close(f"{alias}_next")
+
+
+def test_an_alias_may_be_deleted_in_a_thread_that_has_not_used_it(sessions: Any, alias: str) -> None:
+    def other() -> None:
+        use(alias)
+        connections[alias].close()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert sessions() == 1
+    del connections[alias]
+    wait_until(lambda: sessions() == 0, "the server has none of its sessions")
+    del connections.settings[alias]
+    with pytest.raises(AttributeError):
+        del connections[alias]
