@@ -44,6 +44,7 @@ from ._util.log import logger
 from .errors import ReturnConnectionToPoolError
 from .pool import ConnectionPool
 from .reuse import error_number
+from .secrets import conceal
 from .stats import PoolStats
 
 __all__ = ["AsyncConnection", "AsyncConnectionPool", "AsyncCursor", "Borrowing"]
@@ -89,6 +90,7 @@ class AsyncConnectionPool:
     ) -> None:
         if pool is not None and (args or options):
             raise TypeError("pool= shares an existing pool, which has its options already")
+        options = conceal(options)
         self.pool = pool if pool is not None else ConnectionPool(*args, **options)
         self.kill_on_cancel = kill_on_cancel
         # Each errand has a slot to itself, so none waits for another's end; one thread more, for a return that goes on

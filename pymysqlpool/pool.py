@@ -33,6 +33,7 @@ from ._util.namesakes import warn_of_namesakes
 from .errors import PoolUnavailable, ReturnConnectionToPoolError
 from .request_scope import RequestScope, request_scope
 from .reuse import Reason
+from .secrets import conceal
 from .settings import Settings
 from .stats import PoolStats
 
@@ -70,6 +71,7 @@ class ConnectionPool(PoolCore):
         reuse_policy: reuse.Policy = reuse.decide,
         **options: Any,
     ) -> None:
+        options = conceal(options)
         own, connect_args = settings.split(
             {
                 "size": size,

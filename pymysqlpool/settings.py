@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from ._util import arguments
 from .errors import SettingsError
+from .secrets import conceal
 
 ResetMode = Literal["auto", "always", "never"]
 DeadlockMode = Literal["warn", "raise"]
@@ -145,9 +146,12 @@ OPTION_NAMES = frozenset(field.name for field in fields(Settings))
 def split(options: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
     """Part `options` into the pool's settings and the arguments for PyMySQL, refusing what neither accepts.
 
+    Passwords among them come out concealed.
+
     Raises:
         SettingsError: an option is unknown or out of bounds, contradicts another, or PyMySQL would refuse it.
     """
+    options = conceal(options)
     unknown = sorted(set(options) - OPTION_NAMES - arguments.NAMES)
     if unknown:
         from difflib import get_close_matches  # here: few need it

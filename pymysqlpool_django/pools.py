@@ -26,6 +26,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from pymysqlpool import ConnectionPool, PoolStats, SettingsError
+from pymysqlpool.secrets import conceal
 
 from . import options
 
@@ -70,7 +71,7 @@ class PooledDatabase:
 
     def __init__(self, alias: str, key: PoolKey, health_checks: bool) -> None:
         understood = options.read(alias, key.pool, health_checks)
-        params = dict(key.params)
+        params = conceal(key.params)
         setup = session_setup(params.get("init_command"), key.isolation_level)
         self.sets_up = setup is not None  # if not, the wrapper sets each session up at checkout
         if setup is not None:

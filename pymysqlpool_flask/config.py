@@ -18,6 +18,7 @@ from typing import Any
 
 from pymysqlpool import SettingsError, settings
 from pymysqlpool.request_scope import CommitVeto, TransactionMode
+from pymysqlpool.secrets import conceal
 
 KEY = "PYMYSQLPOOL"
 BINDS_KEY = "PYMYSQLPOOL_BINDS"
@@ -91,6 +92,7 @@ def read(config: Mapping[str, Any], default_g_name: str | None) -> tuple[AppOpti
     Raises:
         ConfigError: a key is unknown or its value out of bounds, or two databases share a name on `g`.
     """
+    config = _concealed(config)
     if config.get(KEY) is None and config.get(BINDS_KEY) is None:
         raise ConfigError(f"app.config has neither {KEY} nor {BINDS_KEY}; set one before init_app()")
     options = AppOptions()
@@ -111,6 +113,14 @@ def read(config: Mapping[str, Any], default_g_name: str | None) -> tuple[AppOpti
     if len(names) != len(set(names)):
         raise ConfigError(f"two databases have the same name on g, of {', '.join(names)}; tell them apart by 'g_name'")
     return options, binds
+
+
+def _concealed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Our keys of `config`, without a password that a traceback could show."""
+    own, binds = config.get(KEY), config.get(BINDS_KEY)
+    if isinstance(binds, Mapping):
+        binds = {name: conceal(bind) if isinstance(bind, Mapping) else bind for name, bind in binds.items()}
+    return {KEY: conceal(own) if isinstance(own, Mapping) else own, BINDS_KEY: binds}
 
 
 def _bind(key: str, given: dict[str, Any], default_g_name: str | None) -> BindOptions:

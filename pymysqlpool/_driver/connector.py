@@ -14,6 +14,7 @@ from pymysql import err
 from pymysql.constants import ER
 
 from .._util.log import logger
+from ..secrets import conceal, reveal
 from ..settings import Settings
 from . import dial, instrumented
 from .exchange import CLIENT_SESSION_TRACK, WireConnection
@@ -75,11 +76,12 @@ class Connector:
             for name in _CALLABLE_ARGUMENTS:
                 if callable(value := arguments.get(name)):
                     arguments[name] = value()
+            arguments = conceal(arguments)
         arguments["client_flag"] = arguments.get("client_flag", 0) | CLIENT_SESSION_TRACK
         connection = WireConnection.__new__(WireConnection)
         connection._tls_contexts = self._tls_contexts
         connection._reads_fast = self._settings.fast_reader
-        connection.__init__(**arguments, defer_connect=True)  # type: ignore[misc]
+        connection.__init__(**reveal(arguments), defer_connect=True)  # type: ignore[misc]
         try:
             with connection.within(deadline):
                 dial.establish(connection, deadline, self._settings.tcp_user_timeout)

@@ -32,6 +32,7 @@ from pymysql.constants import COMMAND, CR, SERVER_STATUS
 from .._util import callsite as borrower
 from .._util.process import Mark, mark_process
 from ..errors import ConnectionInterruptedError, ForkedConnectionError, ReturnConnectionToPoolError
+from ..secrets import conceal
 from .block import Block
 from .commands import COM_QUERY, LARGEST_STATEMENT, pack_header
 from .deadline import within
@@ -268,6 +269,8 @@ class WireConnection(ReadingConnection):
         contexts = self._tls_contexts
         if contexts is None:
             return super()._create_ssl_ctx(sslp)
+        if isinstance(sslp, dict):
+            sslp = conceal(sslp)
         return contexts.of(sslp, super()._create_ssl_ctx)
 
     within = within

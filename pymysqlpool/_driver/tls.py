@@ -17,8 +17,11 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
+
+from ..secrets import Secret, reveal
 
 
 class SharedContext:
@@ -72,12 +75,20 @@ class SharedContexts:
             key: Hashable = id(wanted)  # which is kept, so no other gets the number
             files: Hashable = None
         else:
-            key = tuple(sorted((name, _comparable(name, value)) for name, value in wanted.items()))
+            key = frozenset((name, _comparable(value)) for name, value in wanted.items())
+            create = partial(_create_from, create)
             files = _state_of_files(wanted)  # before they are read: a change while they are read shows the next time
         found = self._found.get(key)
         if found is None or found[0] != files:
-            found = self._found[key] = files, SharedContext(create(wanted))
+            found = self._found[key] = (
+                files,
+                SharedContext(create(wanted)),
+            )
         return found[1]
+
+
+def _create_from(create: Callable[[Any], ssl.SSLContext], wanted: Mapping[str, Any]) -> ssl.SSLContext:
+    return create(reveal(wanted))
 
 
 def demands_of(context: ssl.SSLContext) -> Hashable:
@@ -96,8 +107,8 @@ def demands_of(context: ssl.SSLContext) -> Hashable:
     )
 
 
-def _comparable(name: str, value: Any) -> Hashable:
-    return hash(value) if name == "password" else repr(value)
+def _comparable(value: Any) -> Hashable:
+    return value if isinstance(value, Secret) else repr(value)
 
 
 def _state_of_files(wanted: Mapping[str, Any]) -> Hashable:

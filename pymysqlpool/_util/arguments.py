@@ -22,6 +22,7 @@ from pymysql.connections import Connection
 from pymysql.constants import CLIENT
 
 from ..errors import SettingsError
+from ..secrets import Secret, reveal
 
 NAMES = frozenset(inspect.signature(Connection.__init__).parameters) - {"self"}
 
@@ -41,7 +42,7 @@ def check(given: Mapping[str, Any]) -> None:
     """Refuse what PyMySQL would.
 
     Args:
-        given: arguments of `pymysql.connect()`, all of them in `NAMES`.
+        given: arguments of `pymysql.connect()`, all of them in `NAMES`, passwords concealed.
 
     Raises:
         SettingsError: one cannot be used; the message names it.
@@ -61,7 +62,7 @@ def _dry_run(given: Mapping[str, Any]) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            Connection(**{**trial, "defer_connect": True, "ssl_disabled": True})  # type: ignore[arg-type]
+            Connection(**reveal({**trial, "defer_connect": True, "ssl_disabled": True}))
     except Exception as error:
         names = ", ".join(sorted(given))
         raise SettingsError(f"pymysql.connect() refuses these arguments ({names}): {error!r}") from error
@@ -90,10 +91,6 @@ def _host(name: str, value: Any, given: Mapping[str, Any]) -> None:
 def _text(name: str, value: Any, given: Mapping[str, Any]) -> None:
     if value is None or isinstance(value, str) or (name in _MAY_BE_CALLED and callable(value)):
         return
-    if name in ("password", "passwd"):
-        if isinstance(value, bytes | bytearray):
-            return
-        raise SettingsError(f"{name} must be text, bytes or a function that returns one, not {type(value).__name__}")
     if callable(value):
         _refuse(name, value, "must be text; only host, user and password may be functions, asked at every connect")
     if not (isinstance(value, bytes) and name in ("user", "database", "db", "unix_socket", "init_command")):
@@ -101,15 +98,20 @@ def _text(name: str, value: Any, given: Mapping[str, Any]) -> None:
 
 
 def _password(name: str, value: Any, given: Mapping[str, Any]) -> None:
-    _text(name, value, given)
-    if isinstance(value, str):
-        try:
-            value.encode("latin1")
-        except UnicodeEncodeError as error:
-            raise SettingsError(
-                f"{name} has a character that PyMySQL cannot encode (in latin1), the one at {error.start}: give it as "
-                "bytes, as in password.encode('utf-8')"
-            ) from None
+    if not isinstance(value, Secret):
+        return  # None, or a function
+    kind = type(value.reveal())
+    if not issubclass(kind, str | bytes | bytearray):
+        raise SettingsError(f"{name} must be text, bytes or a function that returns one, not {kind.__name__}")
+    if issubclass(kind, str) and (at := _first_beyond_latin1(value)) is not None:
+        raise SettingsError(
+            f"{name} has a character that PyMySQL cannot encode (in latin1), the one at {at}: give it as "
+            "bytes, as in password.encode('utf-8')"
+        )
+
+
+def _first_beyond_latin1(secret: Secret) -> int | None:
+    return next((at for at, character in enumerate(secret.reveal()) if ord(character) > 255), None)
 
 
 def _port(name: str, value: Any, given: Mapping[str, Any]) -> None:

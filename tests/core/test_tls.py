@@ -15,6 +15,7 @@ import pytest
 from benchmarks.bench import write_certificate
 from pymysqlpool._driver.tls import SharedContexts, demands_of
 from pymysqlpool.devserver import DevServer
+from pymysqlpool.secrets import Secret
 from tests.conftest import MakePool
 
 
@@ -177,5 +178,5 @@ def test_a_context_is_made_again_only_when_a_file_of_it_changed(tmp_path: Path) 
         assert contexts.of(wanted, create) is not first
         first = contexts.of(wanted, create)
     assert len(made) == 5
-    assert contexts.of({**wanted, "password": "secret"}, create) is not first
+    assert contexts.of({**wanted, "password": Secret("secret")}, create) is not first
     assert "secret" not in repr(vars(contexts))

@@ -1,0 +1,71 @@
+"""Passwords that do not print: not in a log, an error, a traceback's local variables (Invariant 16).
+
+Tools that report exceptions send the local variables of every frame, and mask those that are called `password`; one
+inside a dictionary they send. So the frames of this package never hold one in the clear: it is wrapped where it comes
+in, and revealed in the call that hands it to PyMySQL.
+
+    pool = ConnectionPool(user="shop", password=Secret(read_password()))
+
+Owns: `Secret`, and which arguments are secret. Never: keeps a secret from code that asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["Secret", "conceal", "reveal"]
+
+_NAMES = frozenset({"password", "passwd", "ssl_key_password"})
+
+
+class Secret:
+    """A value that shows itself as `***`; equal to another one of an equal value."""
+
+    __slots__ = ("_reveal",)
+
+    def __init__(self, value: Any) -> None:
+        self._reveal: Callable[[], Any] = lambda: value  # in a closure, where no tool looks
+
+    def reveal(self) -> Any:
+        return self._reveal()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+    def __bool__(self) -> bool:
+        return bool(self._reveal())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and bool(self._reveal() == other._reveal())
+
+    def __hash__(self) -> int:
+        return hash(self._reveal())
+
+    def __reduce__(self) -> Any:
+        return Secret, (self._reveal(),)
+
+
+def conceal(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of arguments for PyMySQL, with each password in a `Secret`, and that of a key in `ssl` as well.
+
+    A function that returns a password is none; None is none.
+    """
+    concealed = {name: _conceal(name, arguments[name]) for name in arguments}
+    if isinstance(concealed.get("ssl"), Mapping):
+        concealed["ssl"] = {name: _conceal(name, concealed["ssl"][name]) for name in concealed["ssl"]}
+    return concealed
+
+
+def _conceal(name: str, value: Any) -> Any:
+    if str(name).lower() not in _NAMES or value is None or isinstance(value, Secret) or callable(value):
+        return value
+    return Secret(value)
+
+
+def reveal(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `arguments` as they were before `conceal`. To be called where they are handed over, and not kept."""
+    return {
+        name: value.reveal() if isinstance(value, Secret) else reveal(value) if type(value) is dict else value
+        for name, value in arguments.items()
+    }
