@@ -1,11 +1,10 @@
-"""Invariants whose test belongs to no single room of the core: 4, 18, 19, 20."""
+"""Invariants whose test belongs to no single room of the core: 4, 18, 19."""
 
 from __future__ import annotations
 
 import gc
 import logging
 import threading
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +12,6 @@ import pymysql
 import pytest
 
 from pymysqlpool import ConnectionPool, logger
-from pymysqlpool._driver import statements
 from tests.conftest import MakePool
 
 
@@ -117,19 +115,3 @@ def test_a_finalizer_may_use_the_pool_wherever_it_runs(make_pool: MakePool) -> N
     assert not thread.is_alive(), "a finalizer waits for a lock that its own thread holds"
     gc.collect()
     assert used == 300
-
-
-@pytest.mark.parametrize("text", ["/*", "(", "'", "`", "--", "/*!", "@", "select ", "a.", "\\", "if(", "#", " \n"])
-def test_reading_a_statement_takes_time_that_grows_with_its_length_only(text: str) -> None:
-    """Invariant 20."""
-
-    def seconds(length: int) -> float:
-        best = 9.0
-        for trial in range(3):
-            sql = b"select %d, " % (length + trial) + text.encode() * (length // len(text))
-            began = time.thread_time()
-            statements._read(sql)
-            best = min(best, time.thread_time() - began)
-        return best
-
-    assert seconds(200_000) < 40 * max(seconds(20_000), 0.0005)

@@ -266,6 +266,7 @@ LEXERS = (Lexer(Bytes.UTF8, escapes=True), Lexer(Bytes.DOUBLE, escapes=False))
 @pytest.mark.parametrize("piece", PIECES, ids=repr)
 @pytest.mark.parametrize("length", [16_000, 256_000])
 def test_reading_is_linear_in_what_is_repeated(piece: bytes, length: int) -> None:
+    """Invariant 20."""
     for beginning in (b"", b"'", b"select '", b"select /*", b"(", b"1"):
         read_within_bounds(beginning + piece * (length // len(piece)))
 
