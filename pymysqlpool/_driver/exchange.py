@@ -41,7 +41,7 @@ from .pipeline import outcomes, pipeline, rollback
 from .reading import ReadingConnection
 from .receive import SocketSource
 from .role import Role
-from .session_state import EFFECT_OF_COMMAND, IN_TRANSACTION, SAME, TELLING, marks_after
+from .session_state import EFFECT_OF_COMMAND, IN_TRANSACTION, OPAQUE, SAME, TELLING, marks_after
 from .statements import AUTOCOMMIT, NOTHING, STATE, TRANSACTION, reader_for
 from .tls import SharedContexts
 from .usage import Usage
@@ -113,13 +113,13 @@ class WireConnection(ReadingConnection):
             sql = sql.encode(self.encoding)
         if command == COM_QUERY:
             effect = self._read_statement(sql, self.server_status & _NO_BACKSLASH_ESCAPES)
-            if effect == STATE and self._recipe is not None and self._recipe.holds_after(sql):
-                effect = SAME
+            if effect == STATE:
+                effect = SAME if self._recipe is not None and self._recipe.holds_after(sql) else OPAQUE
             if slot is not None:
                 slot.queries += 1
             self._serves_file = self._local_infile and reads_local_file(sql)
         else:
-            effect = EFFECT_OF_COMMAND.get(command, STATE)
+            effect = EFFECT_OF_COMMAND.get(command, OPAQUE)
             self._serves_file = False
         self._effect = effect
         if effect:

@@ -17,6 +17,7 @@ What COM_RESET_CONNECTION keeps, measured on MariaDB 10.11 and MySQL 9 (`tests/c
 
 * the current database: said again, and where the pool has none it is asked, since no statement takes it away;
 * the active roles: said again, as the login gave them;
+* what SHOW PROFILES shows on MariaDB, the texts of statements: asked for after a text that was not understood;
 * a prepared XA branch of MariaDB, whose session is of no use after a reset (a later statement can crash the
   server). Such a session says that a transaction is open, and refuses the ROLLBACK; so nothing that may touch a
   table is sent before the reply to that ROLLBACK is known.
@@ -39,7 +40,7 @@ from .exchange import WireConnection, is_between_commands
 from .role import QUESTIONS, read
 from .sameness import QUESTION, Sameness, values_in
 from .server_version import server_version
-from .session_state import IN_TRANSACTION
+from .session_state import IN_TRANSACTION, OPAQUE
 from .statements import NOTHING, TRANSACTION
 from .wire import Wire, has_unread
 
@@ -47,6 +48,7 @@ _TRACKING = "session_track_state_change = 1"
 _ROLLBACK: Command = (COMMAND.COM_QUERY, b"ROLLBACK")
 _WHICH_SERVER: list[Command] = [(COMMAND.COM_QUERY, question.encode()) for question in QUESTIONS]
 _WHICH_ROLE: Command = (COMMAND.COM_QUERY, b"SELECT CURRENT_ROLE()")
+_WHICH_PROFILES: Command = (COMMAND.COM_QUERY, b"SHOW PROFILES")
 _WHICH_DATABASE: Command = (COMMAND.COM_QUERY, b"SELECT DATABASE()")
 _WHICH_INSERT_ID: Command = (COMMAND.COM_QUERY, b"SELECT LAST_INSERT_ID()")
 
@@ -69,8 +71,10 @@ class Recipe:
         "_has_roles",
         "_init_command",
         "_is_known",
+        "_keeps_profiles",
         "_names",
         "_on_connect",
+        "_resets_always",
         "_sameness",
         "_sql_mode",
         "_wanted_autocommit",
@@ -100,6 +104,8 @@ class Recipe:
         self._sameness = Sameness()
         self._handle = handle
         self._on_connect = settings.on_connect
+        self._resets_always = settings.reset == "always"
+        self._keeps_profiles = is_mariadb
         self._wanted_server = settings.role
         self._wanted_autocommit: bool | None = connection.autocommit_mode
         self.autocommit = False
@@ -216,6 +222,9 @@ class Recipe:
         if attributes["_role"] is not None:
             first.append((COMMAND.COM_QUERY, b"SET ROLE " + attributes["_role"]))
         first += self._basics()
+        looks_for_profiles = self._keeps_profiles and (self._resets_always or attributes["_marks"] & OPAQUE == OPAQUE)
+        if looks_for_profiles:
+            first.append(_WHICH_PROFILES)
         rest = self._rest()
         connection = wire.lend_for_set_up(WireConnection.__new__(WireConnection))
         with connection.within(deadline):
@@ -224,6 +233,8 @@ class Recipe:
                 self._say(connection, rest)
             if self.database is None and results[1 + bool(in_transaction)].rows != ((None,),):
                 raise err.InternalError("the session is in a database, the pool's are in none")
+            if looks_for_profiles and results[len(first) - 1].rows:
+                raise err.InternalError("the session shows profiles of its statements, which nothing takes away")
         if has_unread(connection.__dict__):
             raise err.InternalError("the server sent more replies than there were commands")
         status = connection.server_status

@@ -25,9 +25,11 @@ SESSION_STATE_CHANGED: Final = 0x4000
 TELLING: Final = IN_TRANSACTION | SESSION_STATE_CHANGED
 # An effect, never a mark: a SET to what the session is set to anyway, see `sameness`.
 SAME: Final = 64
+# A mark beside STATE: a text that was not understood, so anything may have been done.
+OPAQUE: Final = STATE | 128
 
 
-# Of commands that are not COM_QUERY; of all others: STATE.
+# Of commands that are not COM_QUERY; of all others: OPAQUE.
 EFFECT_OF_COMMAND: Mapping[int, int] = {
     COMMAND.COM_PING: NOTHING,
     COMMAND.COM_INIT_DB: DATABASE,
