@@ -16,7 +16,8 @@ from pymysql import err
 from .commands import Command, pack_all
 from .pymysql_names import PyMySQLConnection
 from .receive import SocketSource
-from .statements import STATE, TRANSACTION
+from .session_state import SAME
+from .statements import TRANSACTION
 
 
 def outcomes(connection: Any, commands: Sequence[Command]) -> list[Any]:
@@ -32,7 +33,7 @@ def outcomes(connection: Any, commands: Sequence[Command]) -> list[Any]:
     if not exchange.acquire(False):
         connection._refuse_interrupted()
     connection._exchange = None  # no single reply ends it
-    connection._effect = STATE
+    connection._effect = SAME  # what the pool says leaves nothing that a new session would not show
     connection._result = None
     connection._serves_file = False
     core = connection._rfile if type(connection._rfile) is SocketSource else None
