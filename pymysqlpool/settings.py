@@ -66,6 +66,8 @@ class Settings:
         tcp_user_timeout: a connection over TCP ends when the server's machine has acknowledged nothing for so long, be
             it data or a keep-alive probe: the machine or the way to it is gone. A statement may take longer. None:
             after the system's own time, which is minutes to hours.
+        allow_cleartext_password: send the password in clear text, without encryption, to a server that asks for that
+            (plugin `mysql_clear_password`, PAM's `dialog`). Over TLS and a unix socket it is sent in any case.
         fail_fast: while the server is down, refuse at once with the real cause instead of waiting for it.
         deadlock: what happens when every connection is held by a thread that itself waits for another one (nested
             borrowing). "warn": a warning in the log, and the waits go on, because a connection that was handed to
@@ -96,6 +98,7 @@ class Settings:
     fast_reader: bool = True
     role: RoleWanted = "any"
     tcp_user_timeout: float | None = 60.0
+    allow_cleartext_password: bool = False
     fail_fast: bool = False
     deadlock: DeadlockMode = "warn"
     record_stacks: bool = False
@@ -130,7 +133,7 @@ class Settings:
             raise SettingsError(f"role={self.role!r} must be 'any', 'ready', 'primary' or 'replica'")
         if self.deadlock not in ("warn", "raise"):
             raise SettingsError(f"deadlock={self.deadlock!r} must be 'warn' or 'raise'")
-        for flag in ("background", "fast_reader", "fail_fast", "record_stacks"):
+        for flag in ("allow_cleartext_password", "background", "fast_reader", "fail_fast", "record_stacks"):
             if not isinstance(getattr(self, flag), bool):
                 raise SettingsError(f"{flag}={getattr(self, flag)!r} must be True or False")
         if self.pipeline_reset not in (None, True, False):

@@ -81,6 +81,7 @@ class Connector:
         connection = WireConnection.__new__(WireConnection)
         connection._tls_contexts = self._tls_contexts
         connection._reads_fast = self._settings.fast_reader
+        connection._sends_clear_text = self._settings.allow_cleartext_password
         connection.__init__(**reveal(arguments), defer_connect=True)  # type: ignore[misc]
         try:
             with connection.within(deadline):

@@ -37,6 +37,7 @@ from .block import Block
 from .commands import COM_QUERY, LARGEST_STATEMENT, pack_header
 from .deadline import within
 from .local_infile import reads_local_file
+from .login import LoginConnection
 from .pipeline import outcomes, pipeline, rollback
 from .reading import ReadingConnection
 from .receive import SocketSource
@@ -56,7 +57,7 @@ _NO_BACKSLASH_ESCAPES = SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
 _thread = borrower.local
 
 
-class WireConnection(ReadingConnection):
+class WireConnection(LoginConnection, ReadingConnection):
     """PyMySQL's connection, with a record of where its byte stream is and of what its session went through."""
 
     _exchange: threading.Lock | None = None  # taken = in the middle of an exchange

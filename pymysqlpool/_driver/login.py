@@ -1,0 +1,39 @@
+"""A password does not go over the network in the clear because a server asks for it.
+
+A server, or whatever answers in its place, may ask for the password itself: by the plugin `mysql_clear_password`, or
+the `dialog` of PAM. MySQL's own clients refuse unless they are told to (ENABLE_CLEARTEXT_PLUGIN); PyMySQL answers. Here
+it is answered where nobody can listen, over TLS or a unix socket, where the user has an `auth_plugin_map` for it, and
+where the option `allow_cleartext_password` says so.
+
+Never: judges other plugins; those send something that the password cannot be read from.
+
+Source: MySQL 9 Reference Manual, 8.4.1.4, "Client-Side Cleartext Pluggable Authentication".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pymysql import err
+from pymysql.constants import CR
+
+from .pymysql_names import PyMySQLConnection
+
+_CLEAR_TEXT = frozenset({b"mysql_clear_password", b"dialog"})
+
+
+class LoginConnection(PyMySQLConnection):
+    """PyMySQL's connection, which may refuse to send its password."""
+
+    _sends_clear_text = True  # a pool's connections: as its option says
+
+    def _process_auth(self, plugin_name: bytes, auth_packet: Any, *handler: Any) -> Any:
+        if plugin_name in _CLEAR_TEXT and not (self._secure or self._sends_clear_text or any(handler)):
+            raise err.OperationalError(
+                CR.CR_AUTH_PLUGIN_CANNOT_LOAD,
+                f"the server at {self.host}:{self.port} asks for the password in clear text (plugin "
+                f"{plugin_name.decode('ascii', 'replace')!r}), and the connection is not encrypted: it was not sent. "
+                "Use TLS (ssl_ca=..., ssl_verify_identity=True), or allow_cleartext_password=True if you trust the "
+                "network and the server",
+            )
+        return super()._process_auth(plugin_name, auth_packet, *handler)
