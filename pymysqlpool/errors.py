@@ -71,6 +71,10 @@ class PoolClosed(GetConnectionFromPoolError):
     """The pool has been closed: it lends nothing any more (Invariant 12)."""
 
 
+class AmbiguousPrimary(GetConnectionFromPoolError):
+    """More than one server of a cluster says that it takes writes, and only one may: none is lent for writing."""
+
+
 class WrongRole(PoolError, err.OperationalError):
     """The server can be reached, and is not one that the pool wants (`role=`): it is read-only, or takes writes, or
     does no work at this moment.

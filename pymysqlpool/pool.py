@@ -169,6 +169,10 @@ class ConnectionPool(PoolCore):
             )
         connection.give_back(exception, _getframe(1))
 
+    def owns(self, connection: Connection) -> bool:
+        """Whether `connection` was lent by this pool."""
+        return connection._pool is self
+
     # -- the pool's own life -------------------------------------------------------------------------------
 
     def drain(self) -> None:

@@ -117,14 +117,14 @@ class Settings:
             raise SettingsError(f"pre_create_num={self.pre_create_num} is larger than maxsize={self.maxsize}")
         _optional(_whole, "max_uses", self.max_uses, 1)
         _optional(_whole, "max_waiting", self.max_waiting, 0)
-        _optional(_seconds, "timeout", self.timeout, 0.0)
-        _optional(_seconds, "max_idle", self.max_idle, 0.0)
-        _optional(_seconds, "keepalive", self.keepalive, 0.001)
-        _optional(_seconds, "con_lifetime", self.con_lifetime, None)
-        _optional(_seconds, "tcp_user_timeout", self.tcp_user_timeout, 1.0)
-        _seconds("reset_timeout", self.reset_timeout, 0.001)
+        _optional(seconds, "timeout", self.timeout, 0.0)
+        _optional(seconds, "max_idle", self.max_idle, 0.0)
+        _optional(seconds, "keepalive", self.keepalive, 0.001)
+        _optional(seconds, "con_lifetime", self.con_lifetime, None)
+        _optional(seconds, "tcp_user_timeout", self.tcp_user_timeout, 1.0)
+        seconds("reset_timeout", self.reset_timeout, 0.001)
         if not isinstance(self.pre_ping, bool):
-            _seconds("pre_ping", self.pre_ping, 0.001)
+            seconds("pre_ping", self.pre_ping, 0.001)
         if self.name is not None and not isinstance(self.name, str):
             raise SettingsError(f"name={self.name!r} must be a string")
         if self.reset not in ("auto", "always", "never"):
@@ -205,7 +205,8 @@ def _whole(option: str, value: Any, least: int) -> None:
         raise SettingsError(f"{option}={value!r} must be a whole number of at least {least}")
 
 
-def _seconds(option: str, value: Any, least: float | None) -> None:
+def seconds(option: str, value: Any, least: float | None) -> None:
+    """Refuse `value` if it is no number of seconds, or less than `least`."""
     if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
         raise SettingsError(f"{option}={value!r} must be a number of seconds")
     if least is not None and value < least:

@@ -29,7 +29,7 @@ FLOORS = (
     {"pool"},
     {"_async"},
     {"aio"},
-    {"health"},
+    {"health", "cluster"},
     {"_observe"},
     {"_web"},
     {"wsgi", "asgi", "testing", "otel"},

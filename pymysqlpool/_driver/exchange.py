@@ -81,6 +81,11 @@ class WireConnection(LoginConnection, ReadingConnection):
         return self._marks
 
     @property
+    def server_role(self) -> Role | None:
+        """What the server said of its role when the session was made; None where the pool has role="any"."""
+        return self._server_role
+
+    @property
     def effect(self) -> int:
         """What the last statement may have done to the session, from its text."""
         return self._effect

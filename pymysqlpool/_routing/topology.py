@@ -156,13 +156,14 @@ class Topology:
         if target == "prefer-primary":
             decision = self._primary(now)
             return decision if isinstance(decision, Use | Ask) else self._readers(in_use, self._up(), decision)
-        if target == "any":
-            return self._readers(in_use, self._up(), self._due(now))
-        replicas = [index for index in self._up() if self._is_replica(index)]
         asks = self._due(now)
-        if not replicas and target == "prefer-replica" and not isinstance(asks, Ask):
-            return self._readers(in_use, self._up(), asks)
-        return self._readers(in_use, replicas, asks)
+        if isinstance(asks, Ask):
+            return asks  # one reader finds out, so that the others are spread over all that are there
+        fitting = self._up()
+        if target != "any":
+            replicas = [index for index in fitting if self._is_replica(index)]
+            fitting = replicas if replicas or target == "replica" else fitting
+        return self._readers(in_use, fitting, asks)
 
     def _up(self) -> list[int]:
         return [index for index, endpoint in enumerate(self.endpoints) if endpoint.state is State.UP]

@@ -1,0 +1,55 @@
+"""The hosts of a cluster, as they were written: checked by name and value before anything connects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .._util.url import host_and_port
+from ..errors import SettingsError
+from .endpoints import Endpoint
+
+DEFAULT_PORT = 3306
+Host = str | Mapping[str, Any]
+Place = tuple[str, int, Endpoint]
+
+
+def places_of(hosts: Sequence[Host]) -> list[Place]:
+    """Host, port and books of each endpoint, in the order given.
+
+    Raises:
+        SettingsError: one cannot be a host, or stands there twice.
+    """
+    if isinstance(hosts, str) or not hosts:
+        raise SettingsError(f"hosts={hosts!r} must be a list of at least one host")
+    places = [place(host) for host in hosts]
+    names = [endpoint.name for _, _, endpoint in places]
+    if len(set(names)) < len(names):
+        raise SettingsError(f"hosts={names!r} names a host twice")
+    return places
+
+
+def place(host: Host) -> Place:
+    """The host, the port and the books of an endpoint.
+
+    Raises:
+        SettingsError: it cannot be one.
+    """
+    if isinstance(host, str):
+        try:
+            name, port = host_and_port(host)
+        except ValueError as error:
+            raise SettingsError(f"hosts: {error}") from error
+        known: Mapping[str, Any] = {"host": name, "port": port}
+    elif isinstance(host, Mapping):
+        known = host
+    else:
+        raise SettingsError(f"hosts: {host!r} must be 'host', 'host:port' or a mapping")
+    unknown = sorted(known.keys() - {"host", "port", "weight", "zone"})
+    if unknown or not known.get("host"):
+        raise SettingsError(f"hosts: {host!r} needs a host, and may have port, weight and zone")
+    port = known.get("port") or DEFAULT_PORT
+    weight = known.get("weight", 1.0)
+    if not isinstance(port, int) or not isinstance(weight, int | float) or weight <= 0:
+        raise SettingsError(f"hosts: in {host!r} the port must be a whole number, and the weight more than 0")
+    return known["host"], port, Endpoint(f"{known['host']}:{port}", float(weight), known.get("zone", ""))

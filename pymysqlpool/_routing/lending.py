@@ -1,0 +1,241 @@
+"""How a borrow follows the decision: ask an endpoint what it is, borrow from one, or wait for the turn.
+
+Owns: the pools of a cluster, its lock, the queues, and what is told to the topology. Reaches the pools over their
+public methods. Never: decides which endpoint serves, sends a statement of the user's.
+
+Invariants that live here: 2 (order of arrival, over all endpoints), 4 (nothing slow under the lock), 14 (one deadline),
+18 (never replay).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import monotonic
+
+from pymysql import err
+
+from .._driver.role import QUESTIONS, Role, read
+from .._pool.lease import Connection
+from .._util.lock import new_lock
+from .._util.log import logger
+from ..errors import AmbiguousPrimary, PoolClosed, PoolTimeout, PoolUnavailable
+from ..pool import ConnectionPool
+from .endpoints import Ambiguous, Ask, Endpoint, State, Target, Use
+from .queue import Queue
+from .topology import Topology
+
+_SLICE = 0.25  # seconds that a caller waits at one endpoint before it looks whether another fits better
+_ASKING = 2.0  # seconds for an endpoint's answer to what it is
+_ASKING_BESIDE = 0.25  # the same, where another endpoint is up
+
+
+class Lending:
+    """The endpoints of one cluster, and who is served by which."""
+
+    def __init__(self, name: str, topology: Topology, pools: Sequence[ConnectionPool]) -> None:
+        self.name = name
+        self.pools = pools
+        self.closed = False
+        self._lock = new_lock()
+        self._topology = topology  # guarded by _lock
+        self._queues: dict[Target, Queue] = {}  # guarded by _lock
+
+    def lend(self, target: Target, pre_ping: bool | float, timeout: float) -> Connection:
+        """A connection to an endpoint that fits `target`, within `timeout` seconds."""
+        started = monotonic()
+        deadline = started + timeout
+        with self._lock:
+            queue = self._queues.setdefault(target, Queue())
+            ticket = queue.join()
+        problem: BaseException | None = None
+        try:
+            while True:
+                now = monotonic()
+                if self.closed:
+                    raise PoolClosed(f"can't get connection from cluster({self.name}): it is closed", pool=self.name)
+                with self._lock:
+                    decision = self._topology.decide(target, now, self._in_use)
+                    if isinstance(decision, Ask):
+                        self._topology.asking(decision.endpoint)
+                    enters = isinstance(decision, Use) and queue.may_enter(ticket, self._room(decision))
+                if isinstance(decision, Ask):
+                    problem = self._ask(decision.endpoint, deadline) or problem
+                elif isinstance(decision, Ambiguous):
+                    raise self._ambiguous(decision)
+                elif now >= deadline:
+                    raise self._too_late(target, now - started, problem) from problem
+                elif enters:
+                    assert isinstance(decision, Use)
+                    lease, problem = self._borrow(decision, target, pre_ping, deadline, problem)
+                    if lease is not None:
+                        return lease
+                else:
+                    until = deadline if isinstance(decision, Use) else min(deadline, decision.until)
+                    ticket.wait(min(_SLICE, until - now))
+        finally:
+            with self._lock:
+                following = queue.leave(ticket)
+            if following is not None:
+                following.call()
+
+    def _borrow(
+        self, decision: Use, target: Target, pre_ping: bool | float, deadline: float, problem: BaseException | None
+    ) -> tuple[Connection | None, BaseException | None]:
+        """Borrow from the first of the endpoints that lends at once, else wait a little at the best one."""
+        for place, index in enumerate(decision.endpoints):
+            pool = self.pools[index]
+            alone = len(decision.endpoints) == 1
+            if not alone and place + 1 < len(decision.endpoints) and not self._has_room(pool):
+                continue
+            left = deadline - monotonic()
+            try:
+                lease = pool.get_connection(pre_ping=pre_ping, timeout=max(0.001, min(left, _SLICE)))
+            except PoolTimeout as error:
+                return None, error  # all of it is lent; look whether another fits by now
+            except PoolUnavailable as error:
+                self._tell_failed(index, error)
+                problem = error
+                continue
+            except PoolClosed as error:
+                return None, error
+            if self._fits(index, lease, target):
+                return lease, None
+            lease.close()
+        return None, problem
+
+    def _fits(self, index: int, lease: Connection, target: Target) -> bool:
+        """Whether the session of `lease` says of its server what the topology knows."""
+        role = lease.server_role
+        if role is None:
+            return True
+        with self._lock:
+            endpoint = self._topology.endpoints[index]
+            if role.writable == endpoint.writable:
+                return True
+            self._topology.suspect(index, monotonic(), f"its role has changed: {role.said}")
+        return False
+
+    # -- news ----------------------------------------------------------------------------------------------
+
+    def _ask(self, index: int, deadline: float) -> BaseException | None:
+        """Ask an endpoint what it is; what went wrong, if anything did."""
+        pool = self.pools[index]
+        is_alone = not any(endpoint.state is State.UP for endpoint in self._topology.endpoints)
+        longest = _ASKING if is_alone else _ASKING_BESIDE
+        told = False
+        try:
+            with pool.get_connection(timeout=max(0.001, min(longest, deadline - monotonic()))) as lease:
+                role = _role_of(lease)
+            self._tell_role(index, role)
+            told = True
+        except PoolTimeout as error:
+            return error  # all of it is lent: no news
+        except (err.MySQLError, OSError) as error:
+            self._tell_failed(index, error)
+            told = True
+            return error
+        finally:
+            if not told:
+                with self._lock:
+                    self._topology.not_asked(index)
+        return None
+
+    def _tell_role(self, index: int, role: Role) -> None:
+        with self._lock:
+            endpoint = self._topology.endpoints[index]
+            changed = endpoint.state is not State.UP or endpoint.writable != role.writable
+            was = endpoint.writable
+            self._topology.answered(
+                index, monotonic(), ready=role.ready, writable=role.writable, galera=role.galera, said=role.said
+            )
+            waiting = [ticket for queue in self._queues.values() for ticket in queue.all()]
+        if changed:
+            logger.info("Cluster(%s): %s is up, %s", self.name, endpoint.name, role.said)
+            if was != role.writable:
+                self.pools[index].drain()  # its sessions were made when it was something else
+        for ticket in waiting:
+            ticket.call()
+
+    def _tell_failed(self, index: int, error: BaseException) -> None:
+        with self._lock:
+            endpoint = self._topology.endpoints[index]
+            was_down = endpoint.state is State.DOWN
+            self._topology.failed(index, monotonic(), str(error))
+        if not was_down:
+            logger.warning("Cluster(%s): %s is down: %s", self.name, endpoint.name, error)
+
+    # -- what the decision needs to know -------------------------------------------------------------------
+
+    def _in_use(self, index: int) -> int:
+        pool = self.pools[index]
+        return pool.connection_num - pool.size
+
+    def _has_room(self, pool: ConnectionPool) -> bool:
+        return bool(pool.size) or pool.connection_num < pool.stats().maxsize
+
+    def _room(self, decision: Use) -> int:
+        """How many more connections its endpoints can lend at this moment."""
+        return sum(self.pools[index].stats().maxsize - self._in_use(index) for index in decision.endpoints)
+
+    # -- errors --------------------------------------------------------------------------------------------
+
+    def _ambiguous(self, decision: Ambiguous) -> AmbiguousPrimary:
+        names = ", ".join(self._topology.endpoints[index].name for index in decision.endpoints)
+        return AmbiguousPrimary(
+            f"can't get connection from cluster({self.name}): {names} all say that they take writes, and only one may "
+            f"be the primary. Make the others read-only (SET GLOBAL read_only = 1), or take them out of hosts=",
+            pool=self.name,
+        )
+
+    def _too_late(self, target: Target, waited: float, problem: BaseException | None) -> PoolTimeout | PoolUnavailable:
+        with self._lock:
+            known = "; ".join(
+                f"{endpoint.name} is {described(endpoint)}" + (f" ({endpoint.problem})" if endpoint.problem else "")
+                for endpoint in self._topology.endpoints
+            )
+        kind = PoolTimeout if isinstance(problem, PoolTimeout) else PoolUnavailable
+        return kind(
+            f"can't get connection from cluster({self.name}) within {waited:.2f} s: no {target} lent one: {known}",
+            pool=self.name,
+            waited=waited,
+        )
+
+    # -- an operator's wishes, and looks -------------------------------------------------------------------
+
+    def take_out(self, index: int) -> None:
+        with self._lock:
+            self._topology.drain(index, monotonic())
+        self.pools[index].drain()
+
+    def put_back(self, index: int) -> None:
+        with self._lock:
+            self._topology.undrain(index, monotonic())
+
+    def known(self) -> list[tuple[str, str]]:
+        """Each endpoint's name, and its state in words."""
+        with self._lock:
+            return [(endpoint.name, described(endpoint)) for endpoint in self._topology.endpoints]
+
+    def close(self) -> None:
+        """Lend nothing more, and wake those that wait."""
+        self.closed = True
+        with self._lock:
+            waiting = [ticket for queue in self._queues.values() for ticket in queue.all()]
+        for ticket in waiting:
+            ticket.call()
+
+
+def _role_of(lease: Connection) -> Role:
+    results = []
+    for question in QUESTIONS:
+        with lease.cursor() as cursor:
+            cursor.execute(question)
+            results.append(cursor.fetchall())
+    return read(results)
+
+
+def described(endpoint: Endpoint) -> str:
+    """Its state and role."""
+    if endpoint.state is not State.UP:
+        return str(endpoint.state.value)
+    return "up, takes writes" if endpoint.writable else "up, read-only"

@@ -1,0 +1,274 @@
+"""Several hosts as one: a primary that takes the writes, and replicas to read from.
+
+    from pymysqlpool.cluster import Cluster
+
+    db = Cluster(hosts=["db1", "db2:3307", {"host": "db3", "weight": 2}], user="me", password="secret", database="shop")
+
+    with db.primary.get_connection(timeout=5) as connection:  # on whichever host takes writes at this moment
+        ...
+    with db.replica.get_connection(timeout=5) as connection:  # on one of those that are read-only
+        ...
+
+One endpoint is one `ConnectionPool`. Which of them serves a borrow is decided by `_routing/topology.py` and carried
+out by `_routing/lending.py`. What the servers say of themselves decides their roles: `read_only`,
+and `wsrep_ready` where there is Galera. A new server becomes the primary only when all others have been asked.
+
+Never: parses a statement to route it, sends one twice, moves a lease to another server, uses a replica as the primary,
+waits without a bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import fields
+from random import random
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self, get_args
+
+from ._pool.lease import Connection
+from ._routing.endpoints import Balance, Target
+from ._routing.hosts import DEFAULT_PORT, Host, place, places_of
+from ._routing.lending import Lending
+from ._routing.topology import Topology
+from ._util.url import parse
+from .errors import SettingsError
+from .pool import ConnectionPool
+from .request_scope import RequestScope, request_scope
+from .settings import Settings, seconds
+from .stats import PoolStats
+
+__all__ = ["Cluster", "ClusterPool"]
+
+_CONNECT_TIMEOUT = 10.0  # seconds; PyMySQL's default
+_OF_THE_CLUSTER = ("host", "port", "unix_socket", "role", "fail_fast")  # which it says to its pools itself
+
+
+class Cluster:
+    """The pools of several hosts, and the decision which of them lends.
+
+    Args:
+        hosts: each a host, `host:port`, or a mapping with `host` and perhaps `port`, `weight` (its share of the
+            readers with balance="weighted") and `zone`. In order of preference.
+        name: shown in messages; default: the hosts.
+        balance: how readers are spread over the hosts that fit: "least-used", "order", "random", "weighted", or "zone"
+            (those in `zone` first).
+        zone: where this process runs.
+        failback_after: seconds for which a preferred Galera node must have been well before writes return to it.
+        **options: those of `ConnectionPool`, for the pool of each endpoint.
+
+    Attributes:
+        primary: lends connections to the server that takes writes.
+        replica: lends connections to servers that are read-only; in a Galera cluster, to the other nodes.
+
+    Raises:
+        SettingsError: a host or an option cannot be right.
+    """
+
+    def __init__(
+        self,
+        hosts: Sequence[Host],
+        *,
+        name: str | None = None,
+        balance: Balance = "least-used",
+        zone: str = "",
+        failback_after: float = 30.0,
+        **options: Any,
+    ) -> None:
+        _check("balance", balance, get_args(Balance))
+        seconds("failback_after", failback_after, 0.0)
+        for refused in _OF_THE_CLUSTER:
+            if refused in options:
+                raise SettingsError(f"{refused}={options[refused]!r}: a cluster has hosts=, and says this to its pools")
+        places = places_of(hosts)
+        endpoints = [endpoint for _, _, endpoint in places]
+        self.name = name or ",".join(endpoint.name for endpoint in endpoints)
+        self.endpoint = self.name
+        topology = Topology(endpoints, random=random, balance=balance, zone=zone, failback_after=failback_after)
+        pools = [
+            ConnectionPool(host=host, port=port, role="ready", fail_fast=True, **options) for host, port, _ in places
+        ]
+        self.lending = Lending(self.name, topology, pools)
+        self.primary = ClusterPool(self, "primary")
+        self.replica = ClusterPool(self, "replica")
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Self:
+        """`Cluster.from_url("mysql://me:secret@db1,db2:3307/shop?balance=order", size=5)`.
+
+        Raises:
+            SettingsError: the URL is none, or an option behind `?` is none of `balance`, `zone`, `failback_after`.
+        """
+        try:
+            address = parse(url)
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+        own: dict[str, Any] = dict(address.options)
+        unknown = sorted(own.keys() - {"balance", "zone", "failback_after"})
+        if unknown:
+            raise SettingsError(f"unknown option {unknown[0]!r} in the URL: balance, zone and failback_after are known")
+        if "failback_after" in own:
+            try:
+                own["failback_after"] = float(own["failback_after"])
+            except ValueError as error:
+                raise SettingsError(f"failback_after={own['failback_after']!r} must be a number of seconds") from error
+        hosts: list[Host] = [{"host": host, "port": port or DEFAULT_PORT} for host, port in address.hosts]
+        return cls(hosts, **{**address.arguments, **own, **options})
+
+    def target(self, target: Target) -> ClusterPool:
+        """The pool for "any", "primary", "replica", "prefer-primary" or "prefer-replica"."""
+        _check("target", target, get_args(Target))
+        return ClusterPool(self, target)
+
+    def stats(self) -> PoolStats:
+        """The numbers of all endpoints, added up."""
+        return _sum(self.name, [pool.stats() for pool in self.lending.pools])
+
+    def endpoints(self) -> list[tuple[str, str, PoolStats]]:
+        """Each endpoint's name, its state in words, and the numbers of its pool."""
+        known = self.lending.known()
+        return [(name, state, pool.stats()) for (name, state), pool in zip(known, self.lending.pools, strict=True)]
+
+    def drain(self, host: str | None = None) -> None:
+        """Renew all connections; with a `host`, take it out: nothing is lent from it until `undrain`."""
+        if host is not None:
+            self.lending.take_out(self._index(host))
+            return
+        for pool in self.lending.pools:
+            pool.drain()
+
+    def undrain(self, host: str) -> None:
+        """Use a host again, once it has been asked what it is."""
+        self.lending.put_back(self._index(host))
+
+    def _index(self, host: str) -> int:
+        wanted = place(host)[2].name
+        names = [name for name, _ in self.lending.known()]
+        if wanted not in names:
+            raise SettingsError(f"{host!r} is none of the hosts of cluster({self.name})")
+        return names.index(wanted)
+
+    def close(self, timeout: float = 10.0) -> None:
+        """End all pools; waiters fail at once.
+
+        Args:
+            timeout: seconds to wait for lent connections, of all endpoints together.
+        """
+        self.lending.close()
+        deadline = monotonic() + timeout
+        for pool in self.lending.pools:
+            pool.close(max(0.0, deadline - monotonic()))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any of its pools lends."""
+        return not self.lending.closed and any(pool.is_open for pool in self.lending.pools)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self.name!r} {'; '.join(' '.join(known) for known in self.lending.known())}>"
+
+
+class ClusterPool:
+    """A cluster as a pool, for one target: every adapter that takes a `ConnectionPool` takes it.
+
+    A lease never changes its server, and goes back to the pool of the endpoint that it is of.
+    """
+
+    def __init__(self, cluster: Cluster, target: Target) -> None:
+        self.cluster = cluster
+        self.name = f"{cluster.name} {target}"
+        self.endpoint = cluster.endpoint
+        self._target = target
+
+    @property
+    def settings(self) -> Settings:
+        """The options, which the pools of all endpoints share."""
+        return self.cluster.lending.pools[0].settings
+
+    def get_connection(
+        self,
+        retry_num: int = 3,
+        retry_interval: float = 0.1,
+        pre_ping: bool | float = False,
+        timeout: float | None = None,
+    ) -> Connection:
+        """Borrow a connection to a server that fits.
+
+        Args:
+            retry_num, retry_interval: without a `timeout`, their product and 10 s for a connect bound the call.
+            pre_ping, timeout: as of `ConnectionPool.get_connection`.
+
+        Raises:
+            AmbiguousPrimary: more than one server says that it takes writes.
+            PoolTimeout, PoolUnavailable, PoolClosed: as of `ConnectionPool.get_connection`.
+        """
+        if timeout is None:
+            timeout = self.settings.timeout
+        if timeout is None:
+            timeout = retry_num * retry_interval + _CONNECT_TIMEOUT
+        lease = self.cluster.lending.lend(self._target, pre_ping, timeout)
+        lease.note_place()
+        return lease
+
+    def give_back(self, connection: Connection, exception: BaseException | None = None) -> None:
+        """Return `connection` after `exception`, to the pool of the endpoint that it is of.
+
+        Raises:
+            ReturnConnectionToPoolError: it has been given back already, or is of no pool of this cluster.
+        """
+        pools = self.cluster.lending.pools
+        (next((pool for pool in pools if pool.owns(connection)), pools[0])).give_back(connection, exception)
+
+    def scope(self) -> AbstractContextManager[RequestScope]:
+        """As `ConnectionPool.scope`."""
+        return request_scope(self)
+
+    def stats(self) -> PoolStats:
+        """The numbers of all endpoints of the cluster, added up."""
+        return self.cluster.stats()
+
+    def drain(self) -> None:
+        """Renew all connections of the cluster."""
+        self.cluster.drain()
+
+    def close(self, timeout: float = 10.0) -> None:
+        """End the cluster, its other targets too."""
+        self.cluster.close(timeout)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any of the cluster's pools lends."""
+        return self.cluster.is_open
+
+    def __repr__(self) -> str:
+        return f"<ClusterPool {self._target!r} of {self.cluster!r}>"
+
+
+def _check(option: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise SettingsError(f"{option}={value!r} must be one of {', '.join(map(repr, allowed))}")
+
+
+def _sum(name: str, parts: Sequence[PoolStats]) -> PoolStats:
+    discarded: dict[str, int] = {}
+    for part in parts:
+        for reason, number in part.discarded.items():
+            discarded[reason] = discarded.get(reason, 0) + number
+    numbers = {
+        field.name: sum(getattr(part, field.name) for part in parts)
+        for field in fields(PoolStats)
+        if field.name not in ("name", "discarded")
+    }
+    return PoolStats(name=name, discarded=discarded, **numbers)

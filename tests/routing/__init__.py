@@ -1,0 +1,1 @@
+"""Several hosts, on three throwaway servers whose roles are switched."""

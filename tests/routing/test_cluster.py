@@ -1,0 +1,264 @@
+"""A cluster of three servers: roles are switched by `read_only`, servers are killed, frozen and started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from time import monotonic
+from typing import Any
+
+import pymysql
+import pytest
+
+from pymysqlpool import PoolClosed, PoolTimeout, PoolUnavailable, SettingsError
+from pymysqlpool.cluster import Cluster
+from pymysqlpool.devserver import DevServer
+from pymysqlpool.errors import AmbiguousPrimary
+from tests.support import run_threads, wait_until
+
+NUMBER = 3
+APP = {"user": "app", "password": "app", "database": "test", "ssl_disabled": True}  # read_only does not bind root
+
+
+def execute(server: DevServer, *statements: str) -> None:
+    connection = pymysql.connect(**server.connect_args)
+    for statement in statements:
+        connection.cursor().execute(statement)
+    connection.close()
+
+
+def start(stack: ExitStack, request: pytest.FixtureRequest) -> DevServer:
+    """A server with the account of an application."""
+    server = stack.enter_context(DevServer(binary=request.config.getoption("--server")))
+    execute(server, "CREATE USER app IDENTIFIED BY 'app'", "GRANT ALL ON test.* TO app")
+    return server
+
+
+class Trio:
+    """Three servers, the first of which takes writes."""
+
+    def __init__(self, servers: list[DevServer]) -> None:
+        self.servers = servers
+
+    def role(self, index: int, *, writable: bool) -> None:
+        execute(self.servers[index], f"SET GLOBAL read_only = {not writable:d}")
+
+    def hosts(self) -> list[Any]:
+        return [{"host": server.host, "port": server.port} for server in self.servers]
+
+
+@pytest.fixture(scope="module")
+def servers(request: pytest.FixtureRequest) -> Iterator[list[DevServer]]:
+    with ExitStack() as stack:
+        yield [start(stack, request) for _ in range(NUMBER)]
+
+
+@pytest.fixture
+def trio(servers: list[DevServer]) -> Trio:
+    trio = Trio(servers)
+    for index in range(NUMBER):
+        trio.role(index, writable=index == 0)
+    return trio
+
+
+@pytest.fixture
+def make_cluster(trio: Trio) -> Iterator[Any]:
+    clusters: list[Cluster] = []
+
+    def make(**options: Any) -> Cluster:
+        cluster = Cluster(trio.hosts(), **{"size": 4, "maxsize": 4, "timeout": 10, **APP, **options})
+        clusters.append(cluster)
+        return cluster
+
+    yield make
+    for cluster in clusters:
+        cluster.close(timeout=0)
+
+
+def port_of(pool: Any, **options: Any) -> int:
+    with pool.get_connection(**options) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT @@port")
+        return int(cursor.fetchone()[0])
+
+
+def test_writes_go_to_the_one_that_takes_them_and_reads_to_the_others(trio: Trio, make_cluster: Any) -> None:
+    cluster = make_cluster()
+    ports = [server.port for server in trio.servers]
+    assert port_of(cluster.primary) == ports[0]
+    assert {port_of(cluster.replica) for _ in range(4)} <= set(ports[1:])
+    assert port_of(cluster.target("any")) in ports
+    assert "takes writes" in repr(cluster)
+
+
+def test_readers_are_spread_over_the_replicas(trio: Trio, make_cluster: Any) -> None:
+    cluster = make_cluster()
+    held = [cluster.replica.get_connection() for _ in range(4)]
+    ports = sorted(connection.port for connection in held)
+    assert ports == sorted([trio.servers[1].port, trio.servers[2].port] * 2)
+    for connection in held:
+        connection.close()
+
+
+def test_a_planned_switchover_moves_the_writes(trio: Trio, make_cluster: Any) -> None:
+    cluster = make_cluster()
+    assert port_of(cluster.primary) == trio.servers[0].port
+    trio.role(0, writable=False)
+    trio.role(1, writable=True)
+    with pytest.raises(pymysql.err.MySQLError, match="read-only"), cluster.primary.get_connection() as connection:
+        connection.cursor().execute("CREATE TABLE nowhere (id INT)")
+    assert port_of(cluster.primary) == trio.servers[1].port, "one failed statement, and the next goes to the right one"
+
+
+def test_two_servers_that_take_writes_are_an_error(trio: Trio, make_cluster: Any) -> None:
+    trio.role(1, writable=True)
+    cluster = make_cluster()
+    with pytest.raises(AmbiguousPrimary, match="only one may be the primary") as refused:
+        cluster.primary.get_connection()
+    assert str(trio.servers[0].port) in str(refused.value)
+    assert port_of(cluster.replica) == trio.servers[2].port
+
+
+def test_no_replica_is_lent_as_the_primary_and_the_wait_is_bounded(trio: Trio, make_cluster: Any) -> None:
+    trio.role(0, writable=False)
+    cluster = make_cluster()
+    began = monotonic()
+    with pytest.raises(PoolUnavailable, match="no primary lent one"):
+        cluster.primary.get_connection(timeout=0.5)
+    assert monotonic() - began < 3
+    assert port_of(cluster.target("prefer-primary"))
+
+
+def test_a_caller_waits_for_the_promotion_of_a_replica(trio: Trio, make_cluster: Any) -> None:
+    trio.role(0, writable=False)
+    cluster = make_cluster()
+    lent: list[int] = []
+    caller = threading.Thread(target=lambda: lent.append(port_of(cluster.primary, timeout=20)))
+    caller.start()
+    wait_until(lambda: cluster.stats().borrowed >= NUMBER, "all were asked")
+    trio.role(2, writable=True)
+    caller.join(20)
+    assert lent == [trio.servers[2].port]
+
+
+def test_a_killed_primary_is_left_when_another_is_promoted(trio: Trio, make_cluster: Any, request: Any) -> None:
+    with ExitStack() as stack:
+        doomed = start(stack, request)
+        trio.role(0, writable=False)
+        hosts = [{"host": doomed.host, "port": doomed.port}, *trio.hosts()]
+        with Cluster(hosts, size=4, maxsize=4, timeout=10, **APP) as cluster:
+            assert port_of(cluster.primary) == doomed.port
+            doomed.kill()
+            assert port_of(cluster.replica) in [server.port for server in trio.servers]
+            trio.role(1, writable=True)
+            with pytest.raises(pymysql.err.MySQLError), cluster.primary.get_connection() as stale:
+                stale.cursor().execute("SELECT 1")  # at most what was in flight, or found dead in its place
+                raise pymysql.err.OperationalError(0, "it was found dead before it was lent")
+            assert port_of(cluster.primary) == trio.servers[1].port
+
+
+def test_a_frozen_replica_holds_readers_for_no_longer_than_an_answer_may_take(trio: Trio, make_cluster: Any) -> None:
+    cluster = make_cluster(read_timeout=1.0)
+    assert port_of(cluster.replica)
+    frozen = trio.servers[1]
+    assert frozen.pid is not None
+    os.kill(frozen.pid, signal.SIGSTOP)
+    try:
+        began = monotonic()
+        done = 0
+        while done < 3 and monotonic() - began < 15:
+            try:
+                assert port_of(cluster.replica) == trio.servers[2].port
+                done += 1
+            except pymysql.err.OperationalError:
+                continue
+        assert done == 3
+    finally:
+        os.kill(frozen.pid, signal.SIGCONT)
+
+
+def test_callers_are_served_in_order_and_none_is_lost(make_cluster: Any) -> None:
+    cluster = make_cluster(size=1, maxsize=1)
+
+    def work(index: int) -> int:
+        return sum(port_of(cluster.primary) > 0 for _ in range(20))
+
+    assert run_threads(8, work) == [20] * 8
+    assert cluster.stats().in_use == 0
+
+
+def test_an_exhausted_cluster_says_so(make_cluster: Any) -> None:
+    cluster = make_cluster(size=1, maxsize=1)
+    with cluster.primary.get_connection(), pytest.raises(PoolTimeout, match="no primary lent one"):
+        cluster.primary.get_connection(timeout=0.3)
+
+
+def test_a_drained_host_is_left_and_comes_back(trio: Trio, make_cluster: Any) -> None:
+    cluster = make_cluster()
+    out = f"{trio.servers[1].host}:{trio.servers[1].port}"
+    cluster.drain(out)
+    assert {port_of(cluster.replica) for _ in range(4)} == {trio.servers[2].port}
+    cluster.undrain(out)
+    held = [cluster.replica.get_connection() for _ in range(4)]
+    assert {connection.port for connection in held} == {trio.servers[1].port, trio.servers[2].port}
+    for connection in held:
+        connection.close()
+
+
+def test_a_closed_cluster_lends_nothing_and_wakes_its_waiters(make_cluster: Any) -> None:
+    cluster = make_cluster(size=1, maxsize=1)
+    held = cluster.primary.get_connection()
+    refused: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            cluster.primary.get_connection(timeout=20)
+        except PoolClosed as error:
+            refused.append(error)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    cluster.close(timeout=0)
+    waiter.join(10)
+    assert refused
+    assert not cluster.is_open
+    with pytest.raises(PoolClosed):
+        cluster.primary.get_connection()
+    held.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"hosts": []}, "at least one host"),
+        ({"hosts": ["a", "a:3306"]}, "twice"),
+        ({"hosts": ["a:no"]}, "port"),
+        ({"hosts": [{"port": 3306}]}, "needs a host"),
+        ({"hosts": [{"host": "a", "weight": 0}]}, "weight"),
+        ({"hosts": ["a"], "host": "b"}, "hosts="),
+        ({"hosts": ["a"], "balance": "best"}, "balance"),
+        ({"hosts": ["a"], "siz": 3}, "siz"),
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_a_cluster_is_refused_when_it_is_made(options: dict[str, Any], what: str) -> None:
+    with pytest.raises(SettingsError, match=what):
+        Cluster(**options)
+
+
+def test_adapters_take_a_target_for_a_pool(trio: Trio, make_cluster: Any) -> None:
+    cluster = make_cluster()
+    with cluster.primary.scope() as scope:
+        assert scope.connection().port == trio.servers[0].port
+    assert cluster.stats().in_use == 0
+
+
+def test_a_url_names_the_hosts(trio: Trio) -> None:
+    places = ",".join(f"{server.host}:{server.port}" for server in trio.servers)
+    with Cluster.from_url(f"mysql://app:app@{places}/test?balance=order", size=2, maxsize=2) as cluster:
+        assert port_of(cluster.primary) == trio.servers[0].port
+        assert port_of(cluster.replica) == trio.servers[1].port
+    with pytest.raises(SettingsError, match="unknown option"):
+        Cluster.from_url("mysql://db1,db2/shop?balanc=order")
