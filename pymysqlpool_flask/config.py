@@ -123,6 +123,16 @@ def _concealed(config: Mapping[str, Any]) -> dict[str, Any]:
     return {KEY: conceal(own) if isinstance(own, Mapping) else own, BINDS_KEY: binds}
 
 
+def read_bind(name: str, options: Any) -> BindOptions:
+    """The options of a database that is added at run time; it has no name on `g` unless they say one.
+
+    Raises:
+        ConfigError: see `read`.
+    """
+    key = f"{BINDS_KEY}[{name}]"
+    return _bind(key, _lower(key, conceal(options) if isinstance(options, Mapping) else options), None)
+
+
 def _bind(key: str, given: dict[str, Any], default_g_name: str | None) -> BindOptions:
     g_name = given.pop("g_name", default_g_name) or None
     if g_name is not None and (not isinstance(g_name, str) or not g_name.isidentifier()):

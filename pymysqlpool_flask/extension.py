@@ -9,7 +9,7 @@ Never: connects before a view asks, overrides a method of Flask, keeps an applic
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -129,6 +129,27 @@ class PyMySQLPool:
             GetConnectionFromPoolError: none could be had; unless you handle it, the answer is a 503.
         """
         return self._state(None).connection(bind)
+
+    def add_bind(self, name: str, options: Mapping[str, Any], app: Flask | None = None) -> None:
+        """A further database at run time, as for a new tenant: `options` are those of an entry of PYMYSQLPOOL_BINDS.
+
+        It is known to this process. Connects to nothing.
+
+        Raises:
+            ConfigError: there is one of that name, or an option cannot be used.
+        """
+        bind = config.read_bind(name, options)
+        if bind.g_name is not None:
+            raise config.ConfigError("g_name is for databases that are known at the start; use get_connection()")
+        self._state(app).add(name, bind)
+
+    def remove_bind(self, name: str, app: Flask | None = None) -> None:
+        """Forget a database of `add_bind` or PYMYSQLPOOL_BINDS, and close its pool, see `ConnectionPool.close`.
+
+        Raises:
+            KeyError: there is none of that name.
+        """
+        self._state(app).remove(name)
 
     def transaction(self, bind: str | None = None) -> AbstractContextManager[Connection]:
         """`with db.transaction():` commits the block at its end and undoes it at an exception; nests by savepoints."""

@@ -55,6 +55,21 @@ class AppState:
                     pool = self._pools[bind] = ConnectionPool(**self.binds[bind].pool)
         return pool
 
+    def add(self, bind: str, options: BindOptions) -> None:
+        with self._lock:
+            if bind in self.binds:
+                raise config.ConfigError(f"there is a database {bind!r} already; remove_bind() it first")
+            self.binds[bind] = options
+
+    def remove(self, bind: str) -> None:
+        with self._lock:
+            if self.binds.pop(bind, None) is None:
+                raise KeyError(f"there is no database {bind!r} to remove")
+            self._health.pop(bind, None)
+            pool = self._pools.pop(bind, None)
+        if pool is not None:
+            pool.close()
+
     def health(self, bind: str | None) -> Health:
         check = self._health.get(bind)
         return (check or self._health.setdefault(bind, HealthCheck(self.pool(bind))))()

@@ -22,8 +22,8 @@ PAGES = [Path("README.md"), *sorted(path.relative_to(ROOT) for path in (ROOT / "
 # Run by tests beside what they describe.
 ELSEWHERE = {
     "docs/async.md": "tests/aio/test_documentation.py",
-    "docs/flask.md": "tests/flask",
-    "docs/wsgi.md": "tests/middleware",
+    "docs/flask.md": "tests/flask/test_documentation.py",
+    "docs/wsgi.md": "tests/middleware/test_documentation.py",
     "docs/django.md": "tests/django",
 }
 PROGRAMS = [

@@ -23,7 +23,12 @@ from .tls import SharedContext
 @cache
 def _source_socket(base: type[socket.socket]) -> type[socket.socket]:
     """A `base` that is read through a `SocketSource` from its first byte; asked for late: gevent may have its own."""
-    return type(base.__name__, (base,), {"makefile": lambda sock, *mode, **options: SocketSource(sock)})
+    names: dict[str, Any] = {"makefile": lambda sock, *mode, **options: SocketSource(sock)}
+    if base.__module__ == "socket":  # gevent's would ask its hub
+        # As PyMySQL's connections, which close their sockets when they are collected, without a warning: a pool that is
+        # dropped in a circle with its application is collected in no certain order with its sockets.
+        names["__del__"] = base.close
+    return type(base.__name__, (base,), names)
 
 
 def open_socket(connection: Any, deadline: float, tcp_user_timeout: float | None = None) -> socket.socket:
