@@ -39,6 +39,7 @@ from .deadline import within
 from .local_infile import reads_local_file
 from .login import LoginConnection
 from .pipeline import outcomes, pipeline, rollback
+from .protocol.packets import out_of_step
 from .reading import ReadingConnection
 from .receive import SocketSource
 from .role import Role
@@ -61,7 +62,7 @@ class WireConnection(LoginConnection, ReadingConnection):
     """PyMySQL's connection, with a record of where its byte stream is and of what its session went through."""
 
     _exchange: threading.Lock | None = None  # taken = in the middle of an exchange
-    _fetch: threading.Lock | None = None  # taken = a thread is reading an unbuffered row
+    _fetch: threading.Lock | None = None  # taken = a thread is reading on, see `_reading`
     _read_statement: Callable[[bytes, int], int] = reader_for("", "").read  # until it is connected
     _effect = NOTHING  # what the statement being answered may do, from its text
     _tracked = False  # the server reports session state changes
@@ -164,17 +165,22 @@ class WireConnection(LoginConnection, ReadingConnection):
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """One thread at a time reads from an unbuffered result."""
+        """One thread at a time reads on in an exchange: rows of an unbuffered result, the next of several results."""
         fetch = self._fetch
         if fetch is None:
             self._refuse_closed()
-        elif not fetch.acquire(False):
+        if not fetch.acquire(False):
             self._refuse_interrupted()
-        else:
-            try:
-                yield
-            finally:
-                fetch.release()
+        try:
+            if self._fetch is not fetch:  # given back by another thread in this very instant
+                self._refuse_closed()
+            yield
+        finally:
+            fetch.release()
+
+    def next_result(self, unbuffered: bool = False) -> int:
+        with self._reading():
+            return super().next_result(unbuffered)
 
     def _refuse_interrupted(self) -> NoReturn:
         slot = self._slot
@@ -188,7 +194,11 @@ class WireConnection(LoginConnection, ReadingConnection):
         )
 
     def _refuse_surplus(self) -> NoReturn:
+        source = self._rfile
+        number = source.buffer[source.position + 3 : source.position + 4]
         self._force_close()
+        if number == b"\0":  # the farewell of a server that ends the session; no reply has this number
+            raise out_of_step(0, 1)
         raise ConnectionInterruptedError(
             "the server has sent more than the replies to the statements so far, so the next reply could not be told "
             "from it; nothing was sent, and the connection is closed. Borrow another"

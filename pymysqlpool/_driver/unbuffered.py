@@ -38,23 +38,25 @@ class UnbufferedResult(ResultSet):
         try:
             row = self._ready.popleft()  # one step, so two threads never get the same row
         except IndexError:
-            if not self.unbuffered_active or not self._receive_rows():
+            received = self._receive_rows() if self.unbuffered_active else None
+            if received is None:
                 return None
-            row = self._ready.popleft()
+            row = received
         self.affected_rows = 1
         self.rows = (row,)
         return row
 
-    def _receive_rows(self, most: int = _BATCH) -> bool:
-        """Read rows; False at their end. One thread at a time."""
+    def _receive_rows(self) -> tuple[Any, ...] | None:
+        """Read rows: the first is the caller's, the others are ready for the next; None at their end. One thread at a
+        time."""
         connection = self.connection
         with connection._reading():
             failure, self.failure = self.failure, None
             if failure is None:
-                rows = connection._read_rows(self, most)
+                rows = connection._read_rows(self, _BATCH)
                 if rows:
-                    self._ready.extend(rows)
-                    return True
+                    self._ready.extend(rows[1:])
+                    return rows[0]  # type: ignore[no-any-return]
                 failure, self.failure = self.failure, None
             if failure is not None:
                 raise failure
@@ -64,7 +66,7 @@ class UnbufferedResult(ResultSet):
                 connection._refused(self.refusal)
             self.rows = None
             connection._reply_read(self.server_status, self.warning_count, 0, self.has_next)
-        return False
+        return None
 
     def _finish_unbuffered_query(self) -> None:
         """Called when its cursor is closed or collected: the rest is not wanted. It is not waited for either: it is
@@ -75,7 +77,7 @@ class UnbufferedResult(ResultSet):
         """Read and forget what is left."""
         self.converting = []
         try:
-            while self.unbuffered_active and self._receive_rows():
+            while self.unbuffered_active and self._receive_rows() is not None:
                 self._ready.clear()
         except err.OperationalError as error:
             if error.args[0] not in (ER.QUERY_TIMEOUT, ER.STATEMENT_TIMEOUT):  # as PyMySQL

@@ -16,7 +16,8 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from time import monotonic
+from typing import Any, NamedTuple
 
 from pymysql import err
 from pymysql.constants import COMMAND
@@ -27,8 +28,19 @@ from .exchange import WireConnection
 from .protocol.packets import ERR
 from .protocol.reply import at_hand, reply
 from .receive import SocketSource
-from .session_state import AUTOCOMMIT_STATUS, IN_TRANSACTION
+from .session_state import AUTOCOMMIT_STATUS, IN_TRANSACTION, marks_after
 from .statements import NOTHING, STATE
+
+_LAST_REPLIES = 0.005  # seconds that a return waits for the OK packet of a CALL
+
+
+class SessionFacts(NamedTuple):
+    """What a handle that was given back says of its session."""
+
+    quiet: bool  # at a command boundary
+    open: bool  # it has a socket
+    reconnected: bool  # which is of another session, made by ping(reconnect=True)
+    error: err.MySQLError | None  # the last error packet
 
 
 class Wire:
@@ -101,14 +113,57 @@ class Wire:
         del attributes["_slot"]
         self._keep(attributes)
 
-    def is_quiet(self, attributes: Mapping[str, Any]) -> bool:
+    def facts(self, attributes: dict[str, Any]) -> SessionFacts:
+        """What there is to know of a handle that is dead by now, before its session is judged.
+
+        If it is quiet, the exchange lock is taken: no thread that still has the handle can begin an exchange.
+        """
+        sock = attributes.get("_sock")
+        return SessionFacts(
+            quiet=self.is_quiet(attributes),
+            open=sock is not None,
+            reconnected=sock is not None and sock is not self.sock,
+            error=last_error(attributes),
+        )
+
+    def is_quiet(self, attributes: dict[str, Any]) -> bool:
         """Whether the handle with these attributes is at a command boundary. If so, takes the exchange lock.
 
         With the lock taken no thread that still holds the handle can begin an exchange.
         """
-        if has_unread(attributes):
+        if attributes.get("_sock") is not self.sock:
             return False
-        return attributes.get("_sock") is self.sock and self.exchange.acquire(False)
+        is_free = self.exchange.acquire(False) or self._read_last_replies(attributes)
+        return is_free and not has_unread(attributes)
+
+    def _read_last_replies(self, attributes: dict[str, Any]) -> bool:
+        """Whether all that was left to read were OK packets, which are there or come within milliseconds: that of a
+        CALL, whose caller has read the rows. Rows are never read (Invariant 10). The exchange lock stays taken."""
+        result, source, fetch = attributes.get("_result"), attributes["_rfile"], attributes["_fetch"]
+        if result is None or result.unbuffered_active or not result.has_next or type(source) is not SocketSource:
+            return False
+        if not fetch.acquire(False):
+            return False  # another thread is reading in this very instant
+        try:
+            deadline = monotonic() + _LAST_REPLIES
+            while True:
+                if source.position == len(source.buffer):
+                    source.refill(deadline)
+                ok = at_hand(source, "", True, {}, True, only_ok=True)
+                if ok is None:
+                    return False
+                attributes["server_status"] = ok.server_status
+                attributes["_marks"] = marks_after(
+                    attributes["_marks"], STATE, ok.server_status, ok.warning_count, ok.insert_id, ok.message
+                )
+                if not ok.has_next:
+                    return True
+        except (OSError, err.MySQLError):
+            return False
+        finally:
+            fetch.release()
+            with suppress(OSError):
+                self.sock.settimeout(self._timeout)
 
     def marks_left(self, attributes: Mapping[str, Any]) -> int:
         """The marks of a handle that is dead by now; STATE where they do not tell all that it did to the session."""

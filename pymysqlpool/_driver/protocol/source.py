@@ -20,7 +20,7 @@ class Source:
         self.latest: Any = None  # the `Columns` of the last result, which are often those of the next
 
     def feed(self, data: bytes) -> None:
-        """Add `data`, as it was received."""
+        """Add `data`, as it was received. What is unread is copied: while much is waited for, gather it first."""
         if self.position == len(self.buffer):
             self.buffer = data
         else:

@@ -1,0 +1,139 @@
+"""The protocol core without a socket: it says what it needs, and gives what PyMySQL reads of the same bytes."""
+
+from __future__ import annotations
+
+import ast
+import io
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pymysql
+import pytest
+from pymysql import converters
+
+import pymysqlpool._driver.protocol
+from pymysqlpool._driver.protocol.packets import ERR, OK, LocalInfileRequest
+from pymysqlpool._driver.protocol.reply import ResultSet, more_rows, reply
+from pymysqlpool._driver.protocol.source import Source
+from tests.core import replies
+
+FOLDER = Path(pymysqlpool._driver.protocol.__file__).parent
+DECODERS = converters.decoders
+REPLIES = 80
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.py")), ids=lambda file: file.stem)
+def test_it_imports_nothing_that_waits_sends_or_receives(file: Path) -> None:
+    imported = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level < 2, f"{file.name} imports from outside the core"
+            imported.add(node.module or "")
+    assert not imported & {"socket", "ssl", "select", "asyncio", "threading", "time", "os"}
+
+
+class Feed:
+    """Drives steps with the pieces of a stream, as an event loop does."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.source = Source()
+        self.pauses = 0
+        self.sent = b""
+        self._pieces = iter(pieces)
+
+    def run(self, steps: Any, file: bytes = b"") -> Any:
+        answer = None
+        try:
+            while True:
+                asked = steps.send(answer)
+                answer = None
+                if isinstance(asked, LocalInfileRequest):
+                    answer = iter([file])
+                elif isinstance(asked, bytes):
+                    self.sent += asked
+                elif asked == 0:
+                    self.pauses += 1
+                else:
+                    while self.source.unread < asked:
+                        self.source.feed(next(self._pieces))
+        except StopIteration as end:
+            return end.value
+
+    def next_reply(self, encoding: str, most: int, **options: Any) -> Any:
+        return self.run(reply(self.source, encoding, True, DECODERS, True, most=most, **options))
+
+
+def pymysqls(stream: bytes, charset: str) -> Any:
+    connection = pymysql.connections.Connection(user="u", charset=charset, defer_connect=True)
+    connection._rfile = io.BytesIO(stream)  # type: ignore[attr-defined]
+    connection._sock = None  # type: ignore[attr-defined]
+    connection._current_timeout = connection._read_timeout  # type: ignore[attr-defined]
+    connection._next_seq_id = 1  # type: ignore[attr-defined]
+    return connection
+
+
+@pytest.mark.parametrize("most", [1, 3, 1000])
+def test_fed_in_pieces_and_stopped_every_few_rows_it_gives_what_pymysql_reads(most: int) -> None:
+    pauses = 0
+    for seed in range(REPLIES):
+        random = Random(seed)
+        stream = b"".join(replies.packets(replies.a_reply(random, "utf8")))
+        feed = Feed(replies.in_pieces(random, stream))
+        theirs = pymysqls(stream, "utf8mb4")
+        while True:
+            ours = feed.next_reply("utf8", most)
+            failure = ours.exception if type(ours) is ERR else getattr(ours, "failure", None)
+            error: Exception | None = None
+            try:
+                theirs._affected_rows = theirs._read_query_result()
+            except Exception as raised:  # noqa: BLE001 - compared
+                error = raised
+            if error is not None:
+                assert (type(failure), str(failure)) == (type(error), str(error)), seed
+                break
+            his = theirs._result
+            assert failure is None, seed
+            names = ("affected_rows", "insert_id", "description", "rows", "has_next", "message")
+            assert repr([getattr(ours, name) for name in names]) == repr([getattr(his, name) for name in names]), seed
+            if not ours.has_next:
+                assert feed.source.unread == 0
+                break
+        pauses += feed.pauses
+    assert (pauses > 0) == (most < 1000)
+
+
+def test_an_unbuffered_result_comes_in_batches_of_what_was_received() -> None:
+    rows = [replies.string(b"%d" % number) for number in range(100)]
+    columns = [replies.column(3, 63)]
+    stream = b"".join(replies.packets(replies.result_set(columns, rows, replies.end(warnings=2))))
+    feed = Feed([stream[at : at + 50] for at in range(0, len(stream), 50)])
+    result = feed.next_reply("utf8", 1000, unbuffered=True)
+    assert type(result) is ResultSet
+    result.unbuffered_active = True
+    batches = []
+    while batch := feed.run(more_rows(feed.source, result, 7)):
+        batches.append(batch)
+    assert [row for batch in batches for row in batch] == [(number,) for number in range(100)]
+    assert max(map(len, batches)) == 7
+    assert len(batches) > 100 / 7
+    assert (result.is_whole, result.warning_count, result.has_next) == (True, 2, 0)
+
+
+@pytest.mark.parametrize("allowed", [True, False, None])
+def test_a_request_for_a_local_file_is_answered_only_where_it_may_be(allowed: bool | None) -> None:
+    stream = replies.packets([b"\xfbrows"])[0] + replies.packets([replies.ok(2)], 4)[0]
+    feed = Feed([stream])
+    steps = reply(feed.source, "utf8", True, DECODERS, True, local_infile=allowed)
+    if allowed:
+        assert type(answer := feed.run(steps, b"1\n2\n")) is OK
+        assert answer.affected_rows == 2
+        assert feed.sent == b"\4\0\0\2" + b"1\n2\n" + b"\0\0\0\3"
+    else:
+        with pytest.raises(
+            RuntimeError if allowed is None else pymysql.err.InternalError, match=r"local_infile|'rows'"
+        ):
+            feed.run(steps)
+        assert feed.sent == b""
