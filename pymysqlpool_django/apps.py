@@ -1,4 +1,4 @@
-"""With "pymysqlpool_django" in INSTALLED_APPS: system checks and the command `poolstatus`. The backend needs it not."""
+"""System checks and the command `poolstatus`. The backend needs neither, nor to be in INSTALLED_APPS."""
 
 from __future__ import annotations
 

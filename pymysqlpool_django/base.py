@@ -14,7 +14,7 @@ reasons are in `holds`. What follows when a statement fails is in `aftermath`.
 
 From one piece of work of an ASGI request to the next a connection is also kept when a statement told its session
 something (`SET`, user variables, GET_LOCK(), temporary tables). Elsewhere, and with `"release": "transaction"`, that is
-forgotten when the connection goes back; `hold()` is for those who need it.
+forgotten when the connection goes back; `hold()` keeps it for code that needs it.
 
 Django sends `connection_created` at each checkout. For what belongs to a physical connection there is the pool option
 `on_connect`.
@@ -117,7 +117,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
             self.hold_count -= 1
         lease = self._lease
         if lease is not None:
-            lease.autocommit_is_set = lease.is_set_up = lease.remembers = False  # what set it up is never forgotten
+            lease.autocommit_is_set = lease.is_set_up = lease.remembers = False  # its set-up is repeated after a reset
 
     # Django checks for an event loop in the methods that call these two, `connect()` and `cursor()`.
 
@@ -192,14 +192,14 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         return holding
 
     def cursor_closed(self, lease: Lease, cursor: HoldingCursor) -> None:
-        """The cursor's word."""
+        """Called by the cursors of this wrapper: one was closed."""
         if lease.cursors is not None:
             lease.cursors.discard(cursor)
         if lease is self._lease:
             self._release_if_free()
 
     def statement_failed(self, error: pymysql.Error) -> None:
-        """A cursor's word."""
+        """Called by the cursors of this wrapper: the server or the driver refused a statement."""
         if aftermath.of_failure(self, self._lease, error):
             self._close()
 

@@ -1,4 +1,4 @@
-"""System checks: what would fail, or starve, at the first request is said by `manage.py check`.
+"""System checks: `manage.py check` reports what would fail, or starve, at the first request.
 
 `check_options` looks at the settings alone. `check_server` asks the servers, so it runs only where Django's own
 database checks do: `check --database default`, `migrate`.
@@ -70,7 +70,7 @@ def check_server(app_configs: Any = None, databases: Sequence[str] | None = None
     try:
         pooled = server.pooled(list(databases or ()))
     except ImproperlyConfigured:
-        return []  # E001 has said it
+        return []  # reported as E001
     for alias, understood in pooled.items():
         if pool_errors(connections[alias]):
             continue  # E001 and E002 are reported, and no connection can be had

@@ -108,7 +108,7 @@ def reasons(wrapper: Holder, lease: Lease) -> set[Hold]:
 
 
 def in_transaction(wrapper: Holder) -> bool:
-    """What the last reply said."""
+    """Whether a transaction was open at the last reply that had status flags."""
     status: int = getattr(wrapper.connection, "server_status", 0)
     return bool(status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
 

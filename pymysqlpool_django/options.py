@@ -1,10 +1,10 @@
-"""What `OPTIONS["pool"]` may say, and what it means for the core's pool.
+"""The options in `OPTIONS["pool"]`, and what they mean for the core's pool.
 
 Owns the names, the synonyms and the defaults under Django. Never corrects anything: what is not understood is
 refused as ImproperlyConfigured, with the option, the value and the allowed names.
 
 All names of `pymysqlpool.settings.Settings`, and `reuse_policy`, mean here what they mean there, `max_waiting=0`
-included (nobody waits; in psycopg's pool it is no limit). What is different under Django:
+included (no request waits; in psycopg's pool it is no limit). What is different under Django:
 
     size, min_size      default 4, or max_size where that is less
     maxsize, max_size   default 18, or size where that is more; reached without waiting first
@@ -77,7 +77,7 @@ def read(alias: str, given: Any, health_checks: bool) -> PoolOptions:
     for name, value in given.items():
         meant = SYNONYMS.get(str(name), str(name))
         if meant in core:
-            _refuse(alias, f"says one thing twice: {meant} and {_synonym_of(meant)}; give one of them")
+            _refuse(alias, f"has two names for one option: {meant} and {_synonym_of(meant)}; give one of them")
         core[meant] = value
     release = core.pop("release", RELEASE[0])
     if release not in RELEASE:
@@ -93,7 +93,7 @@ def check(alias: str, options: PoolOptions, connect_args: Mapping[str, Any]) -> 
     """Ask the core whether it would make a pool of this, without making one.
 
     Raises:
-        ImproperlyConfigured: it would not. The message says whether a value outside or inside of `pool` is the cause.
+        ImproperlyConfigured: it would not. The message names the place: `pool`, or the options beside it.
     """
     misplaced = sorted((set(connect_args) & ALLOWED) - {"autocommit"})
     if misplaced:

@@ -5,8 +5,8 @@ which it was made, and keeps none alive.
 
 Why the alias alone is not enough: Django's test runner changes `settings_dict["NAME"]` in place, and a pool opened
 before would go on serving the production database. So a pool is found by what it was made from, and when an alias
-comes with something new, the idle connections of its older pools are closed: nothing blocks a DROP DATABASE, and
-nobody keeps connections that were made with a password that is no longer good. The pools of an alias that was taken out
+comes with something new, the idle connections of its older pools are closed: nothing blocks a DROP DATABASE, and no
+connection stays that was made with a password that is no longer good. The pools of an alias that was taken out
 of DATABASES at run time end when the next pool is made, or at `del connections[alias]` (see `aliases`).
 
 A forked child starts with no pools (Invariant 13): the parent's lock may be held by a thread that is not here.
@@ -55,7 +55,16 @@ class PoolKey:
 
 
 class PooledDatabase:
-    """One pool, with what Django wants to know about the server behind it."""
+    """One pool, with what Django wants to know about the server behind it.
+
+    Attributes:
+        is_current: it is in the registry of `process`, the id of the process that made it.
+        is_listed: its alias is in DATABASES; not so for `connection.copy()` and the like.
+        key: what it was made from.
+        release_after_transaction: see `options.PoolOptions`.
+        server_data: Django's `mysql_server_data`, asked once.
+        sets_up: the pool sets sessions up for Django; if not, the wrapper does so at each checkout.
+    """
 
     __slots__ = (
         "alias",
@@ -73,7 +82,7 @@ class PooledDatabase:
         understood = options.read(alias, key.pool, health_checks)
         params = conceal(key.params)
         setup = session_setup(params.get("init_command"), key.isolation_level)
-        self.sets_up = setup is not None  # if not, the wrapper sets each session up at checkout
+        self.sets_up = setup is not None
         if setup is not None:
             params["init_command"] = setup
         options.check(alias, understood, params)
@@ -85,15 +94,15 @@ class PooledDatabase:
         self.server_data: dict[str, Any] | None = None
         self.alias = alias
         self.process = os.getpid()
-        self.is_current = True  # it is in the registry of its process
-        self.is_listed = alias in connections.settings  # in DATABASES; not so for `connection.copy()` and the like
+        self.is_current = True
+        self.is_listed = alias in connections.settings
         self.key = key
 
 
 def session_setup(init_command: str | None, isolation_level: str | None) -> str | None:
     """One statement that sets up a session for Django after the user's `init_command`; None if that cannot be joined.
 
-    The pool says it again whenever it resets a session. PyMySQL takes one statement only, so the isolation level is
+    The pool repeats it whenever it resets a session. PyMySQL takes one statement only, so the isolation level is
     set by variable. Its name is tx_isolation in MariaDB and transaction_isolation in MySQL; each reads its own comment.
     """
     assignments = ["SESSION sql_auto_is_null = 0"]

@@ -1,4 +1,4 @@
-"""What a server says about its limits, set against what the pools may ask of it. For the checks and `poolstatus`."""
+"""A server's limits, to compare with what the pools may ask of it; for the checks and `poolstatus`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Django's database checks say of an alias: `manage.py check --database`.
+"""The database checks of an alias, as `manage.py check --database` runs them.
 
 With a pool that cannot be made, no connection can be had to look at the server, so the reason is all that is reported.
 """

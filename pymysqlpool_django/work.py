@@ -1,4 +1,4 @@
-"""When does the work end for which a thread borrows? Django tells of a request, a future of an executor's work.
+"""When does the work end for which a thread borrows? At Django's signal for a request; at its future for an executor.
 
 Under WSGI the thread that borrows is the one that hears of the end of the request. Under ASGI it often is not: before
 Django 6.2 error pages are rendered in a thread of a shared executor, and so runs whatever `sync_to_async(f,
@@ -7,7 +7,7 @@ closes their connections. But the executor runs a piece of work as a `concurrent
 back in the same thread as the last thing the item does; that is where the connection goes back.
 
 Of `concurrent.futures` this uses one private name, the code of `_WorkItem.run`, to find the item that a thread is
-running. Where there is no such name, connections stay until somebody closes them, as with Django's own backends.
+running. Where there is no such name, connections stay until something closes them, as with Django's own backends.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tools, and who has them."""
+"""Tools and their loans."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Tour:
         sessions = {visitor.json("/api/tools.json")["session"] for _ in range(20)}
         yield (
             # A connection goes home after the answer was sent; the next request may be faster.
-            "twenty requests, twenty threads, one database session or two: nobody connects anew",
+            "twenty requests, twenty threads, one database session or two: no request connects anew",
             len(sessions) <= 2,
             f"GET /api/tools.json was answered over session {' and '.join(map(str, sorted(sessions)))}",
         )
@@ -111,7 +111,7 @@ class Tour:
         with ThreadPoolExecutor(12) as threads:
             statuses = Counter(threads.map(lend, range(12)))
         return (
-            "select_for_update: twelve want the same tool at once, nobody gets one that is not there",
+            "select_for_update: twelve want the same tool at once, none gets one that is not there",
             statuses == {200: wanted["left"], 409: 12 - wanted["left"]},
             f"{wanted['left']} left of the {wanted['name'].lower()}: {statuses[200]} got one, {statuses[409]} did not",
         )

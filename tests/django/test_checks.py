@@ -37,7 +37,7 @@ def registered(connect: Connect, alias: str) -> Any:
 
 
 def login(request: Any) -> None:
-    """Where somebody who is no staff is sent to."""
+    """Where visitors are sent that are not staff."""
 
 
 def ids(found: list[Any]) -> list[str]:

@@ -174,7 +174,7 @@ def test_close_pool_without_a_pool_does_nothing(connect: Connect) -> None:
     assert wrapper.is_usable()
 
 
-def test_a_lease_of_a_dead_thread_is_taken_back_when_somebody_waits(connect: Connect) -> None:
+def test_a_lease_of_a_dead_thread_is_taken_back_when_another_borrower_waits(connect: Connect) -> None:
     """Plain threads that never call connection.close(), and whose wrappers something still refers to."""
     pool = {"max_size": 2, "timeout": 20}
     kept: list[Any] = []

@@ -37,7 +37,7 @@ def other_database(admin: Any) -> Any:
 
 
 def test_a_name_changed_in_place_is_never_served_from_the_old_pool(connect: Connect, other_database: str) -> None:
-    """As Django's test runner does it, after somebody has queried in AppConfig.ready()."""
+    """As Django's test runner does it, after a query in AppConfig.ready()."""
     wrapper = connect()
     assert ask(wrapper, "SELECT DATABASE()") == "test"
     old = wrapper.pool

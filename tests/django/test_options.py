@@ -36,7 +36,7 @@ def test_djangos_names_for_postgresql_are_synonyms() -> None:
     ("one", "other"), [("min_size", "size"), ("max_size", "maxsize"), ("max_lifetime", "con_lifetime")]
 )
 def test_two_names_for_one_thing_are_refused(one: str, other: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match=f"says one thing twice: {other} and {one}"):
+    with pytest.raises(ImproperlyConfigured, match=f"has two names for one option: {other} and {one}"):
         read("default", {one: 5, other: 5}, False)
 
 

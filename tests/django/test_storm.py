@@ -1,4 +1,4 @@
-"""500 mixed requests at once under real servers with a pool of 10: nobody is refused, and nothing stays out.
+"""500 mixed requests at once under real servers with a pool of 10: none is refused, and nothing stays out.
 
 Sync and async views, streams, transactions, errors, error pages that query, work in executors, tasks that outlive
 their request, clients that hang up. The servers are not among this project's requirements; without them these tests

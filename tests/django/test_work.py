@@ -1,4 +1,4 @@
-"""Work in executors: what it borrowed goes back at its end, in threads that nobody tells of the end of a request."""
+"""Work in executors: what it borrowed goes back at its end, in threads that do not hear of the end of a request."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_in_the_thread_of_an_asgi_request_a_session_that_remembers_is_kept(
     assert out() == 1
     submit(lambda: (request_finished.send(None), wrapper.close()))
     submit(execute)
-    assert out() == 0, "after the request nobody would say when to give it back"
+    assert out() == 0, "after the request nothing would tell when to give it back"
 
 
 def test_a_thread_of_its_own_is_no_executors(connect: Connect) -> None:
