@@ -17,7 +17,7 @@ import sys
 from contextlib import AbstractContextManager
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from . import reuse, settings
 from ._pool import checkin, diagnostics, idle_lease, maintenance
@@ -31,11 +31,13 @@ from ._pool.waiter import ThreadWaiter, Waiter
 from ._util import callsite as _borrower
 from ._util.namesakes import warn_of_namesakes
 from .errors import PoolUnavailable, ReturnConnectionToPoolError
-from .request_scope import RequestScope, request_scope
 from .reuse import Reason
 from .secrets import conceal
 from .settings import Settings
 from .stats import PoolStats
+
+if TYPE_CHECKING:
+    from .request_scope import RequestScope
 
 __all__ = ["ConnectionPool", "PoolState"]
 
@@ -187,6 +189,8 @@ class ConnectionPool(PoolCore):
     def scope(self) -> AbstractContextManager[RequestScope]:
         """`with pool.scope() as scope:` for what is no request: a script, a thread, a job. `scope.connection()` borrows
         at its first call; the connection goes back when the block ends."""
+        from .request_scope import request_scope  # built on pools; a program that opens no scope never needs it
+
         return request_scope(self)
 
     def resize(self, size: int, maxsize: int) -> None:

@@ -58,12 +58,17 @@ _NO_BACKSLASH_ESCAPES = SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
 _thread = borrower.local
 
 
+def _anything(text: bytes, no_escapes: int = 0) -> int:
+    """What a statement may do when neither the character set nor the server is known."""
+    return STATE
+
+
 class WireConnection(LoginConnection, ReadingConnection):
     """PyMySQL's connection, with a record of where its byte stream is and of what its session went through."""
 
     _exchange: threading.Lock | None = None  # taken = in the middle of an exchange
     _fetch: threading.Lock | None = None  # taken = a thread is reading on, see `_reading`
-    _read_statement: Callable[[bytes, int], int] = reader_for("", "").read  # until it is connected
+    _read_statement: Callable[[bytes, int], int] = staticmethod(_anything)  # until it is connected
     _effect = NOTHING  # what the statement being answered may do, from its text
     _tracked = False  # the server reports session state changes
     _server_role: Role | None = None  # as the server said when the session was made; None: it was not asked
