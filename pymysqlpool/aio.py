@@ -1,13 +1,14 @@
 """The same pool, awaited: `async with pool.get_connection() as connection`.
 
-One pool, two faces: async and sync borrowers stand in one queue, in order of arrival. Waiting happens on the event
-loop and parks no thread. Statements run in worker threads of this pool's own, at most one per connection
-(`_async_connection`). On the loop itself nothing makes a round trip, connects, closes or calls a hook of yours: what
-is clean is lent and given back there, everything else goes to a thread.
+One pool, two faces: async and sync borrowers stand in one queue, in order of arrival. Waiting parks no thread, and
+statements run on the event loop (`_async/session`). On the loop nothing waits for a socket, connects or calls a hook of
+yours: what needs that goes to a worker thread of this pool's own, at most one per connection. Where a loop cannot watch
+sockets (Windows' Proactor loop) statements run there too.
 
-**Cancellation.** A cancelled task does not end the thread that works for it, so the two agree who is last (`_errand`):
+**Cancellation.**
 
-* while a statement runs, the connection is cut, which wakes its thread with an error, and that thread gives it back;
+* while a statement runs, its connection is discarded and its capacity is free at once. If a thread is at it
+  (`run_sync`), the connection is cut, which wakes the thread with an error, and the thread gives it back;
 * while a connection is made or asked whether it lives, the thread finishes and passes it on to the next one;
 * while the task only waits, it leaves the queue, and what it was given in that very instant is passed on (Invariant 3).
 
@@ -28,7 +29,8 @@ from typing import Any, NoReturn, Self
 
 from pymysql.constants import ER
 
-from ._async.connection import AsyncConnection, AsyncCursor, cut, token_of_task
+from ._async.connection import AsyncConnection, cut, token_of_task
+from ._async.cursor import AsyncCursor
 from ._async.worker import Bell, Errand, Workers, in_a_thread_of_its_own, runs_asyncio
 from ._driver.exchange import is_between_commands
 from ._pool.checkin import needs_no_thread
@@ -199,6 +201,14 @@ class AsyncConnectionPool:
 
         self._workers.submit(work)
         return bell
+
+    def hand_in_interrupted(self, give_back: Callable[[], object]) -> None:
+        """Discard by `give_back` a connection whose exchange was left: here, unless that asks or tells someone."""
+        own = self.pool.settings
+        if self.kill_on_cancel or own.on_discard is not None or own.on_checkin is not None:
+            self._workers.submit(give_back)
+        else:
+            give_back()
 
     async def run(self, errand: Errand) -> Any:
         """The errand's result, from one of the pool's worker threads."""

@@ -1,53 +1,72 @@
-"""What an async borrower holds: a lent connection and its cursors, awaited.
+"""What an async borrower holds: a lent connection, awaited.
 
-A statement runs in a worker thread, with all the rows that PyMySQL reads for it; what is in memory already is handed
-out without one. One trip to a thread per call: `execute`, `executemany`, `callproc`, `begin`, `ping`, `run_sync`, and
-`fetch...` of an unbuffered cursor or `nextset` when there is something to read. None for `cursor()`, for the `fetch...`
-of an ordinary cursor, for `commit` and `rollback` after nothing that could be, and for `close()`, unless something must
-be cleaned up.
+Its statements run on the event loop (`session`), where the loop and the connection allow that; else in a worker thread,
+as does what only the sync connection can do (`run_sync`). Either way tasks that use it at the same time take turns.
 
-A cancelled statement's connection is cut, which wakes its thread with an error, and that thread gives it back: as
-long as a thread uses the connection nobody else can have it.
+A task that is cancelled in the middle of a statement leaves a connection of which nobody knows what comes next: it is
+given back at once, and discarded. If a thread is at it, the connection is cut, which wakes the thread with an error,
+and the thread gives it back: as long as a thread uses the connection no other borrower can have it. Where the whole
+reply had come already, the connection is as good as before.
 
-Never: says anything to the server on the event loop, repeats a statement, decides what is kept.
+Never: repeats a statement, decides what is kept.
 """
 
 from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import _GeneratorContextManager, asynccontextmanager, suppress
 from functools import partial
 from inspect import GEN_CLOSED, getgeneratorstate
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, NoReturn, Protocol, Self
 
 from pymysql import err
-from pymysql.constants import CR
+from pymysql.constants import COMMAND, CR, ER
 
 from .. import transaction as _transaction
+from .._driver import steps as _steps
 from .._driver.exchange import can_go_on, is_between_commands
 from .._driver.statements import TRANSACTION, WROTE
-from .._pool.lease import Connection
+from .._pool.lease import Connection, slot_of
 from .._util import callsite as _borrower
 from ..errors import ConnectionInterruptedError, ReturnConnectionToPoolError
 from ..reuse import Reason
+from .cursor import AsyncCursor
+from .names import FieldsNames
+from .session import ROWS, Session, session_of
 from .worker import Bell, Errand
 
-if TYPE_CHECKING:
-    from ..aio import AsyncConnectionPool
+_ROWS_IN_A_ROW = 1000  # of an unbuffered result, before other tasks have their turn
 
 
-class AsyncConnection:
+class Home(Protocol):
+    """What an `AsyncConnection` asks of the pool that it is of: see `aio.AsyncConnectionPool`."""
+
+    pool: Any
+    kill_on_cancel: bool
+
+    @property
+    def name(self) -> str: ...
+    async def run(self, errand: Errand) -> Any: ...
+    def hand_in(self, lease: Connection, give_back: Callable[[], object]) -> Bell | None: ...
+    def hand_in_interrupted(self, give_back: Callable[[], object]) -> None: ...
+    def kill(self, session: int) -> None: ...
+
+
+class AsyncConnection(FieldsNames):
     """A lent connection, awaited. `close()` gives it back.
 
     As a context manager it commits at the end of a good block, rolls back at an exception, and gives itself back
     either way. Tasks that use it at the same time are served one after the other. When a task is cancelled while its
-    statement runs, the connection is cut and can do nothing more; borrow another.
+    statement runs, the connection can do nothing more; borrow another.
     """
 
-    def __init__(self, pool: AsyncConnectionPool, lease: Connection, token: _borrower.Token | None = None) -> None:
+    lease: Connection
+    floats = False  # it may have no lease, which `_prepare` then borrows: see `_web.socket_scope`
+
+    def __init__(self, pool: Home, lease: Connection, token: _borrower.Token | None = None) -> None:
         self._pool = pool
         self.lease = lease
         self.token = token  # of the task that borrowed, kept alive; None: whichever thread uses the lease
@@ -56,6 +75,7 @@ class AsyncConnection:
         self._was_cut = False
         self._given_back: _borrower.Place | None = None  # where
         self._lost_changes = False
+        self._in_a_row = 0  # rows of an unbuffered result that came without a wait
         # Open transactions. One whose task was cancelled stays here until the lease is dead: collected before that, it
         # would roll back, and that on the loop.
         self._blocks: list[_GeneratorContextManager[Connection]] = []
@@ -87,25 +107,39 @@ class AsyncConnection:
         return AsyncCursor(self, self.lease.cursor(cursor))
 
     async def begin(self) -> None:
-        await self.do(lambda: self.lease.begin())
+        await self._command("BEGIN", lambda: self.lease.begin())
 
     async def commit(self) -> None:
-        await self._end_transaction(lambda: self.lease.commit())
+        await self._end_transaction("COMMIT", lambda: self.lease.commit())
 
     async def rollback(self) -> None:
-        await self._end_transaction(lambda: self.lease.rollback())
+        await self._end_transaction("ROLLBACK", lambda: self.lease.rollback())
 
-    async def _end_transaction(self, call: Callable[[], Any]) -> None:
+    async def _end_transaction(self, sql: str, call: Callable[[], Any]) -> None:
         """Where no statement has left anything behind there is nothing to end, and nothing is said."""
         async with self._turn:
-            await self._prepare()
-            self._refuse_closed()
+            session = await self.enter()
             if self.lease.marks or not is_between_commands(self.lease):
-                await self._in_turn(call)
+                await (self._in_turn(call) if session is None else self.say(session, sql))
 
-    async def ping(self) -> None:
-        """Ask the server; raises when it does not answer."""
-        await self.do(lambda: self.lease.ping(reconnect=False))
+    async def ping(self, reconnect: bool = False) -> None:
+        """Ask the server; raises when it does not answer.
+
+        Args:
+            reconnect: as in aiomysql, whose default differs; another session would not be the one that was lent, so
+                there is none: borrow another connection instead.
+        """
+        async with self._turn:
+            session = await self.enter()
+            if session is None:
+                await self._in_turn(lambda: self.lease.ping(reconnect=False))
+            else:
+                await self._ask(session, COMMAND.COM_PING)
+
+    async def _command(self, sql: str, call: Callable[[], Any]) -> None:
+        async with self._turn:
+            session = await self.enter()
+            await (self._in_turn(call) if session is None else self.say(session, sql))
 
     async def run_sync(self, function: Callable[..., Any], *args: Any) -> Any:
         """`function(connection, *args)` in a worker thread, with the sync `Connection`, for what is missing here."""
@@ -115,8 +149,7 @@ class AsyncConnection:
     async def transaction(self) -> AsyncIterator[Self]:
         """All of the block or nothing; nested by savepoints. See `pymysqlpool.transaction`."""
         async with self._turn:
-            await self._prepare()
-            self._refuse_closed()
+            await self.enter()
             block = _transaction.transaction(self.lease)
             self._blocks.append(block)
         self._depth += 1
@@ -138,15 +171,136 @@ class AsyncConnection:
             if getgeneratorstate(block.gen) == GEN_CLOSED:
                 self._blocks.remove(block)
 
+    # -- an exchange on the loop, in turn ------------------------------------------------------------------
+
+    def session(self) -> Session | None:
+        """What drives the connection on this loop; None: a thread must."""
+        return session_of(self.lease, asyncio.get_running_loop())
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no statement is under way, and no result is left to read."""
+        return is_between_commands(self.lease)
+
+    async def enter(self) -> Session | None:
+        """Called in turn, before each exchange: what drives it; None: a thread must."""
+        if self.floats:
+            await self._prepare()
+        self._refuse_closed()
+        lease = self.lease
+        session = self.session()
+        if session is not None:
+            if not is_between_commands(lease):
+                await self._read_rest(session)
+            if _steps.needs_status(lease):
+                await self._ask(session, COMMAND.COM_PING)
+                _steps.note_status(lease)
+        return session
+
+    async def say(self, session: Session, sql: str | bytes, unbuffered: bool = False) -> int:
+        """Send a statement and read its first result; returns the affected rows."""
+        sql, told = _steps.observed(self.lease, sql)
+        if told is None:
+            return await self._ask(session, COMMAND.COM_QUERY, sql, unbuffered)
+        try:
+            affected = await self._ask(session, COMMAND.COM_QUERY, sql, unbuffered)
+        except BaseException as error:
+            told(error)
+            raise
+        told(None)
+        return affected
+
+    async def _ask(self, session: Session, command: int, sql: str | bytes = b"", unbuffered: bool = False) -> int:
+        lease = self.lease
+        data = _steps.begin(lease, command, sql, None if self.token is None else weakref.ref(token_of_task()))
+        try:
+            steps = _steps.steps_of_reply(lease, unbuffered, ROWS)
+            answer = await session.exchange(data, steps, _steps.read_timeout(lease))
+        except BaseException as error:  # noqa: BLE001 - raised again
+            self._not_answered(session, error, lambda answer: _steps.note(lease, answer, unbuffered))
+        return _steps.note(lease, answer, unbuffered)
+
+    async def next_result(self, session: Session, unbuffered: bool = False) -> int:
+        """Read the next result of the last statement."""
+        lease = self.lease
+        try:
+            steps = _steps.steps_of_reply(lease, unbuffered, ROWS)
+            answer = await session.read_on(steps, _steps.read_timeout(lease))
+        except BaseException as error:  # noqa: BLE001 - raised again
+            self._not_answered(session, error, lambda answer: _steps.note(lease, answer, unbuffered))
+        return _steps.note(lease, answer, unbuffered)
+
+    async def fetch(self, session: Session, result: Any) -> bool:
+        """Read some rows of an unbuffered `result`; False at their end."""
+        if result.failure is not None:
+            return bool(result.take([]))
+        lease = self.lease
+        done = _steps.begin_fetch(lease)
+        try:
+            rows = await session.read_on(_steps.steps_of_rows(lease, result), _steps.read_timeout(lease))
+        except BaseException as error:  # noqa: BLE001 - raised again
+            self._not_answered(session, error, result.take)
+        finally:
+            done()
+        more = bool(result.take(rows))
+        self._in_a_row += len(rows)
+        if self._in_a_row >= _ROWS_IN_A_ROW:
+            self._in_a_row = 0
+            await asyncio.sleep(0)
+        return more
+
+    async def _read_rest(self, session: Session) -> None:
+        """Read what is left of the last statement's results, as PyMySQL does before another one."""
+        lease = self.lease
+        result = _steps.unread(lease)
+        if result is None:
+            return  # quiet, or interrupted, which is refused
+        if result.unbuffered_active:
+            result.skip()
+            try:
+                while result.unbuffered_active and await self.fetch(session, result):
+                    result.skip()
+            except err.OperationalError as error:
+                if error.args[0] not in (ER.QUERY_TIMEOUT, ER.STATEMENT_TIMEOUT):  # as PyMySQL
+                    raise
+        while _steps.has_next(lease):
+            await self.next_result(session)
+        _steps.all_read(lease)
+
+    def _not_answered(self, session: Session, error: BaseException, note: Callable[[Any], object]) -> NoReturn:
+        """`error` came in place of a reply."""
+        if isinstance(error, Exception):
+            if self._given_back is None:
+                _steps.lose(self.lease, error)
+            raise error
+        answers = session.answers()
+        if answers:  # the reply had come, when the task was cancelled
+            with suppress(Exception):
+                note(answers[0])
+        else:
+            session.abandon()
+            self._interrupted()
+        raise error
+
+    def _interrupted(self) -> None:
+        """The task has gone in the middle of a reply."""
+        self._was_cut = True
+        self._lost_changes = bool(self.lease.marks & WROTE)
+        expire(self.lease)
+        self._pool.hand_in_interrupted(self._hand_in_cut)
+
+    # -- in a thread ---------------------------------------------------------------------------------------
+
     async def do(self, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """One exchange, in a worker thread, after those that came before."""
         async with self._turn:
-            await self._prepare()
+            if self.floats:
+                await self._prepare()
             self._refuse_closed()
             return await self._in_turn(partial(call, *args, **options))
 
     async def _prepare(self) -> None:
-        """Called in turn, before each exchange: see `_web.socket_scope`."""
+        """Where it `floats`: see that there is a lease."""
 
     async def _in_turn(self, call: Callable[[], Any]) -> Any:
         if self.token is not None:
@@ -168,7 +322,7 @@ class AsyncConnection:
             cut(self.lease)
 
     def _hand_in_cut(self) -> None:
-        """In the thread of a statement that nobody waits for any more: it is the last one here."""
+        """Nobody waits any more for what was interrupted: this is the last one here."""
         if self._pool.kill_on_cancel and not is_between_commands(self.lease):
             self._pool.kill(self.lease.thread_id())  # type: ignore[no-untyped-call]
         self._give_back(err.OperationalError(CR.CR_SERVER_LOST, "cut off, because its task was cancelled"))
@@ -197,6 +351,10 @@ class AsyncConnection:
         self._given_back = _borrower.place()
         if self._errand is not None and self._errand.leave(self._cut):
             return None
+        if self._turn.locked():  # a task waits for a reply
+            session = _steps.watch_of(self.lease)
+            if session is not None:
+                session.fail(err.OperationalError(CR.CR_SERVER_LOST, "the connection was given back meanwhile"))
         return self._pool.hand_in(self.lease, give_back)
 
     def _give_back(self, exception: BaseException | None) -> None:
@@ -219,7 +377,7 @@ class AsyncConnection:
                 raise ConnectionInterruptedError(f"changes were not committed: this connection {self._end()}")
             if not self.closed and self.lease.marks & TRANSACTION:
                 if exception is None:
-                    await self.do(lambda: self.lease.commit_at_the_end())
+                    await self._commit_at_the_end()
                 elif self.has_owner and can_go_on(self.lease):
                     await self.rollback()
         except BaseException as error:
@@ -231,6 +389,12 @@ class AsyncConnection:
             else:
                 await self.give_back(exception)
 
+    async def _commit_at_the_end(self) -> None:
+        if can_go_on(self.lease):
+            await self.commit()
+        else:
+            await self.do(lambda: self.lease.commit_at_the_end())  # which says why it cannot
+
     async def leave(self) -> None:
         """Its outermost with-block has ended, and its owner gives it back: see `_web.socket_scope`."""
 
@@ -239,7 +403,7 @@ class AsyncConnection:
             return "was cut off: a statement on it was cancelled"
         return f"has returned to the pool({self._pool.name}) at {_borrower.describe_place(self._given_back)}"
 
-    def note(self, query: str) -> None:
+    def note(self, query: Any) -> None:
         """A cursor is about to send `query`: see `_web.socket_scope`."""
 
     def can_read_here(self) -> bool:
@@ -254,17 +418,22 @@ class AsyncConnection:
             self.lease._refuse_closed()
 
 
+def expire(lease: Connection) -> bool:
+    """Have `lease` discarded when it comes home; False when it is on its way already."""
+    slot = slot_of(lease)
+    if slot is None:
+        return False
+    slot.expire(Reason.INTERRUPTED)
+    return True
+
+
 def cut(lease: Connection) -> None:
     """Wake the thread that uses `lease` with an error. Nothing, once somebody has begun to give it back."""
-    slot = lease._slot
-    if slot is None or slot.holder != id(lease):
-        return
-    wire = slot.wire
+    slot = slot_of(lease)
     # In this order: whoever begins to give it back after the question finds it expired, and so does not keep what is
     # being cut. Should it have been lent anew in this very instant, that one is replaced when it comes home.
-    slot.expire(Reason.INTERRUPTED)
-    if "_live" in lease.__dict__ and slot.holder == id(lease):
-        wire.cut()
+    if expire(lease) and slot is not None and "_live" in lease.__dict__ and slot.holder == id(lease):
+        slot.wire.cut()
 
 
 _tokens: weakref.WeakKeyDictionary[asyncio.Task[Any], _borrower.Token] = weakref.WeakKeyDictionary()
@@ -289,91 +458,3 @@ def _on_behalf_of(task: weakref.ref[_borrower.Token], call: Callable[[], Any]) -
         return call()
     finally:
         _borrower.local.reference = thread
-
-
-class AsyncCursor:
-    """PyMySQL's cursor, awaited. Rows that are in memory already are handed out without a thread."""
-
-    def __init__(self, connection: AsyncConnection, cursor: Any) -> None:
-        self.connection = connection
-        self._cursor = cursor
-
-    async def execute(self, query: str, args: Any = None) -> int:
-        self.connection.note(query)
-        return await self._do(self._cursor.execute, query, args)  # type: ignore[no-any-return]
-
-    async def executemany(self, query: str, args: Any) -> int | None:
-        self.connection.note(query)
-        return await self._do(self._cursor.executemany, query, args)  # type: ignore[no-any-return]
-
-    async def callproc(self, procname: str, args: Sequence[Any] = ()) -> Any:
-        self.connection.note("CALL")
-        return await self._do(self._cursor.callproc, procname, args)
-
-    async def nextset(self) -> bool | None:
-        return await self._read(self._cursor.nextset)  # type: ignore[no-any-return]
-
-    async def fetchone(self) -> Any:
-        return await self._read(self._cursor.fetchone)
-
-    async def fetchmany(self, size: int | None = None) -> Any:
-        return await self._read(self._cursor.fetchmany, size)
-
-    async def fetchall(self) -> Any:
-        return await self._read(self._cursor.fetchall)
-
-    async def close(self) -> None:
-        """Close it; what is left of an unbuffered result is read to its end."""
-        if not self.connection.closed:
-            await self._read(self._cursor.close)
-
-    async def _do(self, call: Callable[..., Any], *args: Any) -> Any:
-        return await self.connection.do(self._run, call, *args)
-
-    def _run(self, call: Callable[..., Any], *args: Any) -> Any:
-        """In a thread, on the lease that the connection has by now."""
-        if self._cursor.connection is not None:
-            self._cursor.connection = self.connection.lease
-        return call(*args)
-
-    async def _read(self, call: Callable[..., Any], *args: Any) -> Any:
-        if self.connection.can_read_here():
-            return call(*args)
-        return await self._do(call, *args)
-
-    def mogrify(self, query: str, args: Any = None) -> str:
-        return self._cursor.mogrify(query, args)  # type: ignore[no-any-return]
-
-    @property
-    def description(self) -> Any:
-        return self._cursor.description
-
-    @property
-    def rowcount(self) -> int:
-        return self._cursor.rowcount  # type: ignore[no-any-return]
-
-    @property
-    def lastrowid(self) -> int | None:
-        return self._cursor.lastrowid  # type: ignore[no-any-return]
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Any:
-        row = await self.fetchone()
-        if row is None:
-            raise StopAsyncIteration
-        return row
-
-    def __await__(self) -> Generator[Any, None, Self]:
-        """As in aiomysql: `cursor = await connection.cursor()`."""
-        return self.__aenter__().__await__()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if exception is None or is_between_commands(self.connection.lease):
-            await self.close()  # after an exception nobody waits for rows that nobody wants (Invariant 10)

@@ -148,6 +148,8 @@ class WireConnection(LoginConnection, ReadingConnection):
                 self._next_seq_id = 1
             else:
                 super()._execute_command(command, sql)
+                if type(source) is SocketSource:
+                    source.sequence = self._next_seq_id  # the packets of a long statement are counted on
         except AttributeError:  # of None, where the socket was
             self._refuse_if_closed()
             raise
@@ -223,7 +225,7 @@ class WireConnection(LoginConnection, ReadingConnection):
         raise err.InterfaceError(0, "the connection is closed")
 
     def _reply_read(
-        self, status: int, warning_count: int, insert_id: int, has_next: bool | None, message: bytes = b""
+        self, status: int, warning_count: int, insert_id: int, has_next: int | None, message: bytes = b""
     ) -> None:
         """A whole reply was read: note what it says, and when none follows, that the wire is quiet."""
         if self._marks or status & TELLING or warning_count or insert_id:

@@ -17,10 +17,18 @@ End = Callable[[BaseException | None], None]
 Observer = Callable[[Any, str | bytes], tuple[str | bytes, End]]
 
 _usual = WireConnection.query
+_observer: Observer | None = None
+
+
+def observer_of(connection: Any) -> Observer | None:
+    """Who is told of the statements of `connection`, where they are not sent by `query`."""
+    return None if connection._slot is None else _observer
 
 
 def observe(observer: Observer | None) -> None:
     """From now on `observer` is told of every statement; None: nothing is."""
+    global _observer
+    _observer = observer
     if observer is None:
         WireConnection.query = _usual  # type: ignore[method-assign]
         return

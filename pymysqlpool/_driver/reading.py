@@ -16,7 +16,7 @@ from pymysql.constants import CR
 
 from .local_infile import content
 from .protocol.packets import ERR, LOST, OK
-from .protocol.reply import at_hand, more_rows, reply
+from .protocol.reply import ResultSet, at_hand, more_rows, reply
 from .pymysql_names import PyMySQLConnection
 from .pymysql_results import WireResult
 from .receive import SocketSource
@@ -56,7 +56,7 @@ class ReadingConnection(PyMySQLConnection):
     # -- of the exchange -----------------------------------------------------------------------------------
 
     def _reply_read(
-        self, status: int, warning_count: int, insert_id: int, has_next: bool | None, message: bytes = b""
+        self, status: int, warning_count: int, insert_id: int, has_next: int | None, message: bytes = b""
     ) -> None:
         """A whole reply was read."""
         raise NotImplementedError
@@ -125,6 +125,11 @@ class ReadingConnection(PyMySQLConnection):
         if answer.failure is None:
             self._reply_read(answer.server_status, answer.warning_count, 0, answer.has_next)
             return answer
+        self._fail(answer)
+
+    def _fail(self, answer: ResultSet) -> NoReturn:
+        """Note a result with a value that could not be converted, and raise."""
+        assert answer.failure is not None
         if not answer.is_whole:
             self._force_close()
         elif answer.refusal is not None:

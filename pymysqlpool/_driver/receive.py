@@ -25,12 +25,13 @@ _LARGEST_SEGMENT = 256 * 1024
 class SocketSource(Source):
     """A `Source` that knows the socket its bytes come from."""
 
-    __slots__ = ("segment", "sock")
+    __slots__ = ("segment", "sock", "watch")
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__()
         self.sock: socket.socket | None = sock
         self.segment = _SEGMENT
+        self.watch: Any = None  # what else must be closed with the socket: an event loop's view of it
 
     def run(self, steps: Steps, deadline: float | None = None, serve: Callable[[Any], Any] | None = None) -> Any:
         """Run `steps` of the core (see `protocol.reply`) to their end, and return what they return.
@@ -111,3 +112,6 @@ class SocketSource(Source):
 
     def close(self) -> None:
         self.sock = None
+        watch, self.watch = self.watch, None
+        if watch is not None:
+            watch.close()

@@ -51,22 +51,48 @@ class UnbufferedResult(ResultSet):
         time."""
         connection = self.connection
         with connection._reading():
-            failure, self.failure = self.failure, None
-            if failure is None:
-                rows = connection._read_rows(self, _BATCH)
-                if rows:
-                    self._ready.extend(rows[1:])
-                    return rows[0]  # type: ignore[no-any-return]
-                failure, self.failure = self.failure, None
-            if failure is not None:
-                raise failure
-            self.unbuffered_active = False
-            self.connection = None
-            if self.refusal is not None:
-                connection._refused(self.refusal)
-            self.rows = None
-            connection._reply_read(self.server_status, self.warning_count, 0, self.has_next)
+            rows = [] if self.failure is not None else connection._read_rows(self, _BATCH)
+            if rows:
+                self._ready.extend(rows[1:])
+                return rows[0]  # type: ignore[no-any-return]
+            self._note_end()
         return None
+
+    def take(self, rows: list[tuple[Any, ...]]) -> bool:
+        """Keep the next `rows`, as `more_rows` has read them, for the cursor; False at their end.
+
+        Raises:
+            Exception: a value could not be converted.
+            pymysql.err.MySQLError: the server's refusal, in place of the end.
+        """
+        if rows:
+            self._ready.extend(rows)
+        else:
+            self._note_end()
+        return bool(rows)
+
+    def _note_end(self) -> None:
+        """There are no more rows, or a value among them could not be converted."""
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
+        connection = self.connection
+        self.unbuffered_active = False
+        self.connection = None
+        if self.refusal is not None:
+            connection._refused(self.refusal)
+        self.rows = None
+        connection._reply_read(self.server_status, self.warning_count, 0, self.has_next)
+
+    @property
+    def at_hand(self) -> int:
+        """How many rows its cursor can have without reading any."""
+        return len(self._ready)
+
+    def skip(self) -> None:
+        """Nobody wants the rows that are here, or come."""
+        self.converting = []
+        self._ready.clear()
 
     def _finish_unbuffered_query(self) -> None:
         """Called when its cursor is closed or collected: the rest is not wanted. It is not waited for either: it is

@@ -44,6 +44,8 @@ _LOCKS = re.compile(r"\b(?:for\s+update|for\s+share|in\s+share\s+mode|into)\b", 
 class SocketConnection(AsyncConnection):
     """A task's connection, which has a lease only while the task has work under way on it."""
 
+    floats = True
+
     def __init__(self, share: _Share, lent: AsyncConnection) -> None:
         super().__init__(share.pool, lent.lease, lent.token)
         self.has_owner = lent.lease.has_owner = True
@@ -87,18 +89,27 @@ class SocketConnection(AsyncConnection):
     def closed(self) -> bool:
         return super().closed and not (self.parked and self._given_back is None)
 
-    async def do(self, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    async def say(self, session: Any, sql: str | bytes, unbuffered: bool = False) -> int:
         try:
-            return await super().do(call, *args, **options)
+            return await super().say(session, sql, unbuffered)
         finally:
             self._done()
 
-    async def _end_transaction(self, call: Callable[[], Any]) -> None:
+    async def fetch(self, session: Any, result: Any) -> bool:
+        try:
+            return await super().fetch(session, result)
+        finally:
+            self._done()
+
+    async def _in_turn(self, call: Callable[[], Any]) -> Any:
+        try:
+            return await super()._in_turn(call)
+        finally:
+            self._done()
+
+    async def _end_transaction(self, sql: str, call: Callable[[], Any]) -> None:
         if not self.parked:
-            try:
-                await super()._end_transaction(call)
-            finally:
-                self._done()
+            await super()._end_transaction(sql, call)
 
     def _done(self) -> None:
         if not self.parked and not self.lease.marks & TRANSACTION:

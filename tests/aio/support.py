@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pymysqlpool._driver import dial
-from pymysqlpool._driver.exchange import WireConnection
+from pymysqlpool._driver.receive import SocketSource
 from pymysqlpool.aio import AsyncConnectionPool
 
 
@@ -29,7 +29,7 @@ async def all_home(pool: AsyncConnectionPool) -> None:
 
 @contextmanager
 def round_trips_on_a_loop(monkeypatch: Any) -> Iterator[list[str]]:
-    """Yield a list of the places that spoke to a database server in a thread with a running event loop."""
+    """Yield a list of the places that waited for a database server in a thread with a running event loop."""
     made: list[str] = []
 
     def watched(owner: Any, name: str) -> None:
@@ -42,7 +42,8 @@ def round_trips_on_a_loop(monkeypatch: Any) -> Iterator[list[str]]:
 
         monkeypatch.setattr(owner, name, watching)
 
-    watched(WireConnection, "_execute_command")
-    watched(WireConnection, "pipeline")
+    watched(SocketSource, "run")
+    watched(SocketSource, "refill")
+    watched(SocketSource, "receive")
     watched(dial, "establish")
     yield made

@@ -1,0 +1,293 @@
+"""PyMySQL's cursor, awaited.
+
+What PyMySQL's own class does before and after a statement is done by its own methods (`_driver/cursors`); the statement
+itself by the connection, on the loop. Cursors that have ways of their own (a subclass with its own `execute`, the
+wrapper of a tracing package) work in a thread, as they are.
+
+Rows that are in memory are handed out without waiting for anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from .._driver import cursors as _cursors
+from .._driver import steps as _steps
+from .session import Session
+
+_AT_ONCE = 500  # rows that are handed out before other tasks have their turn
+
+
+class Speaker(Protocol):
+    """What a cursor asks of its `AsyncConnection`."""
+
+    lease: Any
+    _turn: asyncio.Lock
+
+    @property
+    def closed(self) -> bool: ...
+    def can_read_here(self) -> bool: ...
+    def note(self, query: Any) -> None: ...
+    async def enter(self) -> Session | None: ...
+    async def say(self, session: Session, sql: Any, unbuffered: bool = False) -> int: ...
+    async def next_result(self, session: Session, unbuffered: bool = False) -> int: ...
+    async def fetch(self, session: Session, result: Any) -> bool: ...
+    async def _in_turn(self, call: Callable[[], Any]) -> Any: ...
+
+
+class AsyncCursor:
+    """A cursor of PyMySQL's classes, awaited. Rows that are in memory are handed out without waiting."""
+
+    def __init__(self, connection: Any, cursor: Any) -> None:
+        self.connection = connection
+        self._cursor = cursor
+        self._steps = _cursors.can_step(cursor)
+        self._unbuffered = _cursors.is_unbuffered(cursor)
+
+    # -- statements ----------------------------------------------------------------------------------------
+
+    async def execute(self, query: Any, args: Any = None) -> int:
+        """Run a statement; returns the number of affected, or read, rows."""
+        connection: Speaker = self.connection
+        connection.note(query)
+        async with connection._turn:
+            session = await self._enter()
+            if session is None:
+                return await self._in_a_thread(self._cursor.execute, query, args)  # type: ignore[no-any-return]
+            return await self._execute(session, query, args)
+
+    async def executemany(self, query: Any, args: Any) -> int | None:
+        """Run a statement for each of `args`; INSERT and REPLACE of values in few large statements, as PyMySQL."""
+        connection: Speaker = self.connection
+        connection.note(query)
+        if not args:
+            return None
+        async with connection._turn:
+            session = await self._enter()
+            cursor = self._cursor
+            if session is None:
+                return await self._in_a_thread(cursor.executemany, query, args)  # type: ignore[no-any-return]
+            statements = _cursors.statements_for_many(cursor, query, args)
+            rows = 0
+            if statements is None:
+                for one in args:
+                    rows += await self._execute(session, query, one)
+            else:
+                for statement in statements:
+                    if statement is None:
+                        await asyncio.sleep(0)
+                    else:
+                        rows += await self._execute(session, bytes(statement), None)
+            cursor.rowcount = rows
+            return rows
+
+    async def callproc(self, procname: str, args: Sequence[Any] = ()) -> Any:
+        """Call a stored procedure; see PyMySQL's `callproc` for its results and OUT parameters."""
+        connection: Speaker = self.connection
+        connection.note("CALL")
+        async with connection._turn:
+            session = await self._enter()
+            cursor = self._cursor
+            if session is None:
+                return await self._in_a_thread(cursor.callproc, procname, args)
+            setting, call = _cursors.statements_of_call(cursor, procname, args)
+            if setting is not None:
+                await self._execute(session, setting, None)
+            await self._execute(session, call, None)
+            return args
+
+    async def _enter(self) -> Session | None:
+        cursor = self._cursor
+        session: Session | None = await self.connection.enter()
+        if cursor.connection is not None:
+            cursor.connection = self.connection.lease  # which may be another one by now
+        return session if self._steps else None
+
+    async def _in_a_thread(self, call: Callable[..., Any], *args: Any) -> Any:
+        return await self.connection._in_turn(partial(call, *args))
+
+    async def _execute(self, session: Session, query: Any, args: Any) -> int:
+        connection, cursor = self.connection, self._cursor
+        while _cursors.has_another(cursor, connection.lease):
+            await self._next(session)
+        if args is not None:
+            query = cursor.mogrify(query, args)
+        if _steps.serves_file(connection.lease, query):
+            return await self._in_a_thread(cursor.execute, query)  # type: ignore[no-any-return]
+        _cursors.begin(cursor)
+        await connection.say(session, query, self._unbuffered)
+        return await self._take(query)
+
+    async def _take(self, query: Any = None) -> int:
+        cursor = self._cursor
+        steps = _cursors.conversion(cursor, self.connection.lease)
+        if steps is not None:
+            for _ in steps:
+                await asyncio.sleep(0)
+        else:
+            _cursors.answered(cursor)
+        if query is not None:
+            _cursors.executed(cursor, query)
+        return cursor.rowcount  # type: ignore[no-any-return]
+
+    async def _next(self, session: Session) -> None:
+        _cursors.begin(self._cursor)
+        await self.connection.next_result(session, self._unbuffered)
+        await self._take()
+
+    # -- results -------------------------------------------------------------------------------------------
+
+    async def nextset(self) -> bool | None:
+        """Go to the next result of the statement; None when there is none."""
+        connection: Speaker = self.connection
+        if connection.can_read_here():
+            return self._cursor.nextset()  # type: ignore[no-any-return]
+        async with connection._turn:
+            if not self._steps:
+                return await self._in_a_thread(self._cursor.nextset)  # type: ignore[no-any-return]
+            session = self._session()
+            if session is None:
+                return await self._in_a_thread(self._cursor.nextset)  # type: ignore[no-any-return]
+            if not _cursors.has_another(self._cursor, connection.lease):
+                return None
+            await self._next(session)
+            return True
+
+    async def fetchone(self) -> Any:
+        """The next row; None at the end."""
+        return await self._fetched(1, self._cursor.fetchone)
+
+    async def fetchmany(self, size: int | None = None) -> Any:
+        """The next `size` rows (default `arraysize`); fewer at the end."""
+        return await self._fetched(size or self._cursor.arraysize, self._cursor.fetchmany, size)
+
+    async def fetchall(self) -> Any:
+        """All rows that are left."""
+        cursor = self._cursor
+        if not self._unbuffered or self.connection.can_read_here() or not self._steps:
+            return await self._fetched(None, cursor.fetchall)
+        rows: list[Any] = []
+        while some := await self.fetchmany(_AT_ONCE):
+            rows += some
+        return rows
+
+    async def _fetched(self, wanted: int | None, call: Callable[..., Any], *args: Any) -> Any:
+        connection: Speaker = self.connection
+        if connection.can_read_here():
+            return call(*args)
+        result = _cursors.result_of(self._cursor)
+        if not self._unbuffered:
+            return call(*args)  # what is still to come is another result
+        if self._steps and wanted is not None and getattr(result, "at_hand", 0) >= wanted:
+            return call(*args)
+        async with connection._turn:
+            session = self._session() if self._steps and hasattr(result, "at_hand") else None
+            if session is None:
+                return await self._in_a_thread(call, *args)
+            while result.unbuffered_active and (wanted is None or result.at_hand < wanted):
+                if not await connection.fetch(session, result):
+                    break
+            return call(*args)
+
+    def _session(self) -> Session | None:
+        return self.connection.session()  # type: ignore[no-any-return]
+
+    async def scroll(self, value: int, mode: str = "relative") -> None:
+        """Move in the rows of the result: by `value`, or with mode "absolute" to it. An unbuffered result only goes
+        forward."""
+        ahead = value if mode == "relative" else value - self._cursor.rownumber
+        await self._fetched(max(ahead, 1), self._cursor.scroll, value, mode)
+
+    async def close(self) -> None:
+        """Close it; the rest of an unbuffered result is read only if another statement follows."""
+        connection: Speaker = self.connection
+        if connection.closed or self._cursor.connection is None:
+            return
+        if connection.can_read_here():
+            self._cursor.close()
+            return
+        async with connection._turn:
+            session = self._session() if self._steps else None
+            if session is None:
+                await self._in_a_thread(self._cursor.close)
+                return
+            _cursors.leave(self._cursor, connection.lease)
+            while _cursors.has_another(self._cursor, connection.lease):
+                await self._next(session)
+            self._cursor.connection = None
+
+    # -- what needs no wait --------------------------------------------------------------------------------
+
+    def mogrify(self, query: Any, args: Any = None) -> str:
+        return self._cursor.mogrify(query, args)  # type: ignore[no-any-return]
+
+    def setinputsizes(self, *args: Any) -> None:
+        """Does nothing, required by DB API."""
+
+    def setoutputsizes(self, *args: Any) -> None:
+        """Does nothing, required by DB API."""
+
+    @property
+    def description(self) -> Any:
+        return self._cursor.description
+
+    @property
+    def rowcount(self) -> int:
+        return self._cursor.rowcount  # type: ignore[no-any-return]
+
+    @property
+    def rownumber(self) -> int:
+        """Which row comes next, from 0."""
+        return self._cursor.rownumber  # type: ignore[no-any-return]
+
+    @property
+    def lastrowid(self) -> int | None:
+        return self._cursor.lastrowid  # type: ignore[no-any-return]
+
+    @property
+    def arraysize(self) -> int:
+        """How many rows `fetchmany()` returns."""
+        return self._cursor.arraysize  # type: ignore[no-any-return]
+
+    @arraysize.setter
+    def arraysize(self, rows: int) -> None:
+        self._cursor.arraysize = rows
+
+    @property
+    def max_stmt_length(self) -> int:
+        """How long, in bytes, a statement of `executemany` becomes."""
+        return self._cursor.max_stmt_length  # type: ignore[no-any-return]
+
+    @max_stmt_length.setter
+    def max_stmt_length(self, length: int) -> None:
+        self._cursor.max_stmt_length = length
+
+    @property
+    def closed(self) -> bool:
+        return self.connection.closed or self._cursor.connection is None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        row = await self.fetchone()
+        if row is None:
+            raise StopAsyncIteration
+        return row
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        """As in aiomysql: `cursor = await connection.cursor()`."""
+        return self.__aenter__().__await__()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if exception is None or self.connection.is_quiet:
+            await self.close()  # after an exception nobody waits for rows that nobody wants (Invariant 10)

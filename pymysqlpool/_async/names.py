@@ -1,0 +1,116 @@
+"""What users of aiomysql and asyncmy call on a connection, beside what is ours.
+
+The names, arguments and results are those of aiomysql, which took them from PyMySQL. Never: keeps anything.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class FieldsNames:
+    """The rest of the names that are usual on an async MySQL connection."""
+
+    lease: Any
+
+    async def run_sync(self, function: Any, *args: Any) -> Any:
+        raise NotImplementedError
+
+    async def query(self, sql: str | bytes, unbuffered: bool = False) -> int:
+        """Run a statement without a cursor; returns the number of affected rows."""
+        return await self.run_sync(lambda lease: lease.query(sql, unbuffered))  # type: ignore[no-any-return]
+
+    async def next_result_set(self, unbuffered: bool = False) -> int:
+        return await self.run_sync(lambda lease: lease.next_result(unbuffered))  # type: ignore[no-any-return]
+
+    async def autocommit(self, value: bool) -> None:
+        """Switch autocommit of this session on or off, until it is given back."""
+        await self.run_sync(lambda lease: lease.autocommit(value))
+
+    def get_autocommit(self) -> bool:
+        return bool(self.lease.get_autocommit())
+
+    async def select_db(self, db: str) -> None:
+        """Change the current database, until it is given back."""
+        await self.run_sync(lambda lease: lease.select_db(db))
+
+    async def set_charset(self, charset: str) -> None:
+        """Change the session's character set, until it is given back."""
+        await self.run_sync(lambda lease: lease.set_character_set(charset))
+
+    set_character_set = set_charset
+
+    async def show_warnings(self) -> Any:
+        """The warnings of the last statement: rows of level, code, message."""
+        return await self.run_sync(lambda lease: lease.show_warnings())
+
+    async def kill(self, thread_id: int) -> Any:
+        """End another session on the server."""
+        return await self.run_sync(lambda lease: lease.kill(thread_id))
+
+    def escape(self, obj: Any, mapping: Any = None) -> str:
+        return self.lease.escape(obj, mapping)  # type: ignore[no-any-return]
+
+    def literal(self, obj: Any) -> str:
+        return self.lease.literal(obj)  # type: ignore[no-any-return]
+
+    def escape_string(self, s: str) -> str:
+        return self.lease.escape_string(s)  # type: ignore[no-any-return]
+
+    def thread_id(self) -> int:
+        """The server's number of this session, as CONNECTION_ID()."""
+        return self.lease.thread_id()  # type: ignore[no-any-return]
+
+    def insert_id(self) -> int:
+        return self.lease.insert_id()  # type: ignore[no-any-return]
+
+    def affected_rows(self) -> int:
+        return self.lease.affected_rows()  # type: ignore[no-any-return]
+
+    def character_set_name(self) -> str:
+        return self.lease.character_set_name()  # type: ignore[no-any-return]
+
+    def get_host_info(self) -> str:
+        return self.lease.get_host_info()  # type: ignore[no-any-return]
+
+    def get_proto_info(self) -> int:
+        return self.lease.get_proto_info()  # type: ignore[no-any-return]
+
+    def get_server_info(self) -> str:
+        return self.lease.get_server_info()  # type: ignore[no-any-return]
+
+    def get_transaction_status(self) -> bool:
+        """Whether a transaction is open."""
+        return bool(self.lease.server_status & 1)  # SERVER_STATUS_IN_TRANS
+
+    @property
+    def charset(self) -> str:
+        return self.lease.charset  # type: ignore[no-any-return]
+
+    @property
+    def encoding(self) -> str:
+        return self.lease.encoding  # type: ignore[no-any-return]
+
+    @property
+    def db(self) -> Any:
+        return self.lease.db
+
+    @property
+    def host(self) -> str:
+        return self.lease.host  # type: ignore[no-any-return]
+
+    @property
+    def port(self) -> int:
+        return self.lease.port  # type: ignore[no-any-return]
+
+    @property
+    def user(self) -> Any:
+        return self.lease.user
+
+    @property
+    def unix_socket(self) -> str | None:
+        return self.lease.unix_socket  # type: ignore[no-any-return]
+
+    @property
+    def server_status(self) -> int:
+        return self.lease.server_status  # type: ignore[no-any-return]

@@ -1,0 +1,391 @@
+"""The bytes of one connection, driven by the event loop that runs here.
+
+A `Session` receives when the socket has something to read, feeds the protocol core (`_driver/protocol`) and wakes the
+task that waits for the reply. It stays with its socket on its loop, whichever lease is using it, and ends with it:
+
+* It watches a duplicate of the socket's descriptor. So a socket that another thread closes leaves nothing in the loop's
+  selector that a new one with the same number would run into; the loop ends the watch a moment later.
+* It sends and receives with MSG_DONTWAIT, so the socket stays as the blocking way needs it: a thread that uses the same
+  connection between two exchanges finds it as it was. (TLS has no such flag: there the socket is switched over for the
+  time of an exchange.)
+* What comes while no exchange of this loop is under way is left in the socket: it is for a thread, or the server's
+  farewell. The watch is then given up until the next exchange.
+
+Decoding takes turns: all sessions of a loop together have `_SLICE` seconds at a time, then the loop runs other tasks.
+
+Never: decides what a reply means, gives a connection back, closes a socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections import deque
+from contextlib import suppress
+from functools import partial
+from threading import get_ident
+from time import monotonic
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
+
+from pymysql import err
+from pymysql.constants import CR
+
+from .._driver.protocol.packets import LOST
+from .._driver.steps import can_step, put_watch_on, watch_of
+
+ROWS = 100  # decoded in one step
+_SLICE = 0.002  # seconds
+_SEGMENT = 64 * 1024  # bytes
+_LARGEST_SEGMENT = 256 * 1024
+_DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
+_NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class _Turns:
+    """Of one loop: the sessions that have something to decode, one after the other."""
+
+    def __init__(self) -> None:
+        self.queue: deque[Session] = deque()
+        self._is_scheduled = False
+
+    def add(self, session: Session, loop: asyncio.AbstractEventLoop) -> None:
+        self.queue.append(session)
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            loop.call_soon(self._run, loop)
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        until = monotonic() + _SLICE
+        queue = self.queue
+        while queue:
+            queue.popleft().decode()
+            if monotonic() > until:
+                break
+        self._is_scheduled = bool(queue)
+        if queue:
+            loop.call_soon(self._run, loop)
+
+
+class Session:
+    """Speaks over one socket on one loop."""
+
+    __slots__ = (
+        "_blocking_timeout",
+        "_decodes",
+        "_descriptor",
+        "_future",
+        "_heard",
+        "_is_tls",
+        "_is_watched",
+        "_loop",
+        "_missing",
+        "_parts",
+        "_pid",
+        "_segment",
+        "_sock",
+        "_source",
+        "_steps",
+        "_thread",
+        "_timeout",
+        "_timer",
+        "_turns",
+        "_waits",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: Any, source: Any) -> None:
+        """Raises NotImplementedError where the loop cannot watch descriptors, as Windows' Proactor loop."""
+        self._descriptor = -1
+        self._loop = loop
+        self._thread = get_ident()
+        self._pid = os.getpid()
+        self._sock = sock
+        self._source = source
+        self._is_tls = isinstance(sock, ssl.SSLSocket)
+        self._steps: Any = None  # of the exchange that is under way
+        self._future: Any = None  # its end
+        self._waits = False  # for bytes
+        self._decodes = False  # has a turn coming
+        self._parts: list[bytes] = []  # received, and not enough yet
+        self._missing = 0
+        self._segment = _SEGMENT
+        self._timer: asyncio.TimerHandle | None = None
+        self._timeout = 0.0
+        self._heard = 0.0  # monotonic; kept where there is a timeout
+        self._blocking_timeout: float | None = None  # of a TLS socket between two exchanges
+        self._turns = _turns_of(loop)
+        self._descriptor = os.dup(sock.fileno())
+        self._is_watched = False
+        self._watch()
+
+    def is_for(self, loop: asyncio.AbstractEventLoop) -> bool:
+        return self._loop is loop and self._descriptor >= 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the reply was read to its end, also when nothing waits for it any more."""
+        return self._steps is None
+
+    def answers(self) -> list[Any]:
+        """What the last exchange came to, if it was read to its end: one item."""
+        future = self._future
+        if future is None or not future.done() or future.cancelled() or future.exception() is not None:
+            return []
+        return [future.result()]
+
+    # -- an exchange ---------------------------------------------------------------------------------------
+
+    def exchange(self, data: bytes, steps: Any, timeout: float | None) -> Any:
+        """Send `data` and run `steps` over what comes; to be awaited. What comes out of the steps is its result.
+
+        Args:
+            timeout: seconds without a byte from the server, after which it ends in an error.
+        """
+        self._future = None
+        if self._is_tls:
+            self._switch_over()
+        try:
+            sent = self._send(data)
+        except OSError as error:
+            self._restore()
+            raise err.OperationalError(CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({error!r})") from error
+        if sent < len(data):
+            return self._exchange_in_pieces(memoryview(data)[sent:], steps, timeout)
+        return self._begin(steps, timeout)
+
+    def read_on(self, steps: Any, timeout: float | None) -> Any:
+        """Run `steps` over what is here already, and what comes; to be awaited."""
+        if self._is_tls:
+            self._switch_over()
+        future = self._begin(steps, timeout)
+        self._waits = False
+        self.decode()
+        return future
+
+    def _begin(self, steps: Any, timeout: float | None) -> Any:
+        if not self._is_watched:
+            self._watch()
+        self._steps = steps
+        self._waits = True
+        self._segment = _SEGMENT
+        if timeout is not None:
+            self._timeout = timeout
+            self._heard = self._loop.time()
+            self._timer = self._loop.call_later(timeout, self._time_out)
+        future = self._future = self._loop.create_future()
+        return future
+
+    def _send(self, data: Any) -> int:
+        """As much as goes now."""
+        try:
+            sent: int = self._sock.send(data) if self._is_tls else self._sock.send(data, _DONTWAIT)
+            return sent
+        except _NOT_NOW:
+            return 0
+
+    async def _exchange_in_pieces(self, rest: memoryview, steps: Any, timeout: float | None) -> Any:
+        while rest:
+            writable = self._loop.create_future()
+            self._loop.add_writer(self._descriptor, _finish, writable)
+            try:
+                await asyncio.wait_for(writable, timeout)
+            finally:
+                self._loop.remove_writer(self._descriptor)
+            rest = rest[self._send(rest) :]
+        return await self._begin(steps, timeout)
+
+    def abandon(self) -> None:
+        """Nothing waits for the rest of the exchange: its connection is of no use any more."""
+        self._end()
+        self._unwatch()
+
+    # -- what comes ----------------------------------------------------------------------------------------
+
+    def _readable(self) -> None:
+        if not self._waits:
+            if not self._decodes:
+                self._unwatch()
+            return
+        try:
+            data = self._sock.recv(self._segment) if self._is_tls else self._sock.recv(self._segment, _DONTWAIT)
+        except _NOT_NOW:
+            return
+        except OSError as error:
+            self._fail(error)
+            return
+        if not data:
+            self._fail(err.OperationalError(CR.CR_SERVER_LOST, LOST))
+            return
+        if self._timer is not None:
+            self._heard = self._loop.time()
+        if self._missing:
+            self._parts.append(data)
+            self._missing -= len(data)
+            if len(data) == self._segment < _LARGEST_SEGMENT:
+                self._segment *= 2
+            if self._missing > 0:
+                if self._is_tls:
+                    self._loop.call_soon(self._readable)  # some of it may have come in the same record
+                return
+            data = b"".join(self._parts)
+            self._parts.clear()
+            self._missing = 0
+        source = self._source
+        source.buffer = data
+        source.position = 0
+        if self._turns.queue:
+            self._take_turn()
+        else:
+            self.decode()
+
+    def _take_turn(self) -> None:
+        self._waits = False
+        self._decodes = True
+        self._turns.add(self, self._loop)
+
+    def decode(self) -> None:
+        """Go on with the steps, until they need what is not here, or have done their share."""
+        self._decodes = False
+        steps = self._steps
+        if steps is None:
+            return  # abandoned meanwhile
+        try:
+            asked = steps.send(None)
+        except StopIteration as end:
+            future = self._future
+            self._end()
+            if not future.done():
+                future.set_result(end.value)
+            return
+        except BaseException as error:  # noqa: BLE001 - for the task that waits
+            self._raise(error)
+            return
+        if asked == 0:
+            self._take_turn()
+            return
+        if type(asked) is not int:
+            self._raise(TypeError(f"the reply asks for {asked!r}"))
+            return
+        source = self._source
+        rest = source.buffer[source.position :]
+        source.buffer = b""
+        source.position = 0
+        if rest:
+            self._parts.append(rest)
+        self._missing = asked - len(rest)
+        self._waits = True
+        if self._is_tls:
+            self._readable()  # what TLS has decrypted already shows in no descriptor
+
+    def fail(self, error: Exception) -> None:
+        """End the exchange that is under way, if there is one, in `error`."""
+        if self._steps is not None:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """Of the socket: for the steps, which may make another error of it."""
+        try:
+            self._steps.throw(error)
+        except BaseException as raised:  # noqa: BLE001 - for the task that waits
+            self._raise(raised)
+
+    def _raise(self, error: BaseException) -> None:
+        future = self._future
+        self._end()
+        if not future.done():
+            future.set_exception(error)
+
+    def _time_out(self) -> None:
+        left = self._heard + self._timeout - self._loop.time()
+        if left > 0 or not self._waits:
+            self._timer = self._loop.call_later(max(left, 0.001), self._time_out)
+        else:
+            self._fail(TimeoutError("timed out"))
+
+    def _end(self) -> None:
+        self._steps = None
+        self._waits = False
+        self._missing = 0
+        self._parts.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._restore()
+
+    def _switch_over(self) -> None:
+        self._blocking_timeout = self._sock.gettimeout()
+        self._sock.settimeout(0)
+
+    def _restore(self) -> None:
+        if self._is_tls:
+            with suppress(OSError):  # closed meanwhile
+                self._sock.settimeout(self._blocking_timeout)
+
+    # -- the watch -----------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        self._loop.add_reader(self._descriptor, self._readable)
+        self._is_watched = True
+
+    def _unwatch(self) -> None:
+        if self._is_watched:
+            self._is_watched = False
+            self._loop.remove_reader(self._descriptor)
+
+    def close(self) -> None:
+        """The socket is closed, or another loop's session takes it over. Called in any thread."""
+        # In a forked child the loop's selector is the parent's too: it is none of ours.
+        if self._pid == os.getpid() and not self._loop.is_closed():
+            if get_ident() == self._thread:
+                self._leave()
+                return
+            with suppress(RuntimeError):  # closed in this very instant
+                self._loop.call_soon_threadsafe(self._leave)
+                return
+        self._close_descriptor()
+
+    def _leave(self) -> None:
+        self._unwatch()
+        self._close_descriptor()
+
+    def _close_descriptor(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        self._close_descriptor()  # the loop refers to what it watches, so there is no watch any more
+
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()
+_cannot: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # watch descriptors
+
+
+def _turns_of(loop: asyncio.AbstractEventLoop) -> _Turns:
+    turns = _turns.get(loop)
+    if turns is None:
+        turns = _turns[loop] = _Turns()
+    return turns
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def session_of(connection: Any, loop: asyncio.AbstractEventLoop) -> Session | None:
+    """The session that drives `connection` on `loop`; None where that has to be done in a thread: another kind of
+    loop, of socket, or of connection."""
+    known: Session | None = watch_of(connection)
+    if known is not None and known.is_for(loop):
+        return known
+    if not _DONTWAIT or not can_step(connection) or loop in _cannot:
+        return None
+    try:
+        made: Session = put_watch_on(connection, partial(Session, loop))
+        return made
+    except NotImplementedError:
+        _cannot.add(loop)
+        return None

@@ -1,0 +1,144 @@
+"""PyMySQL's cursors in steps: what they do before and after a statement is answered.
+
+An event loop that speaks for a cursor needs the parts of `Cursor.execute`, `executemany`, `callproc` and `nextset`
+between which PyMySQL waits. They are here, as PyMySQL has them; its own methods are used wherever they do not wait.
+
+Never: sends, receives, or knows who waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from typing import Any
+
+from pymysql import cursors
+from pymysql.cursors import Cursor, DictCursorMixin, SSCursor
+
+PAUSE_AFTER = 200  # rows
+
+_OWN = ("execute", "executemany", "callproc", "nextset", "fetchone", "fetchmany", "fetchall", "_query", "_nextset")
+
+
+def can_step(cursor: Any) -> bool:
+    """Whether it works as PyMySQL's cursors do, so that these steps are the whole of it. Where a class or a wrapper of
+    its user's has ways of its own, they are what must be called."""
+    kind = type(cursor)
+    known = _known.get(kind)
+    if known is None:
+        if not issubclass(kind, Cursor):
+            return False
+        base = SSCursor if issubclass(kind, SSCursor) else Cursor
+        known = _known[kind] = all(getattr(kind, name) is getattr(base, name) for name in _OWN)
+    return known
+
+
+_known: dict[type, bool] = {}
+
+
+def is_unbuffered(cursor: Any) -> bool:
+    return isinstance(cursor, SSCursor)
+
+
+def begin(cursor: Any) -> None:
+    """A statement, or the next result, is about to be asked for."""
+    cursor._clear_result()
+
+
+def executed(cursor: Any, query: Any) -> None:
+    """`query` was answered."""
+    cursor._executed = query
+
+
+def answered(cursor: Any) -> None:
+    """A result was read: it is the cursor's now."""
+    cursor._do_get_result()
+
+
+def conversion(cursor: Any, connection: Any) -> Generator[None, None, None] | None:
+    """In place of `answered` where the cursor makes something of each row, and there are many: the steps of that."""
+    result = connection._result
+    rows = result.rows
+    if not isinstance(cursor, DictCursorMixin) or not rows or len(rows) <= PAUSE_AFTER:
+        return None
+    return _convert(cursor, result, rows)
+
+
+def _convert(cursor: Any, result: Any, rows: Any) -> Generator[None, None, None]:
+    result.rows = rows[:1]
+    cursor._do_get_result()
+    result.rows = rows
+    converted: list[Any] = []
+    convert = cursor._conv_row
+    for start in range(0, len(rows), PAUSE_AFTER):
+        converted += map(convert, rows[start : start + PAUSE_AFTER])
+        yield
+    cursor._rows = converted
+
+
+def has_another(cursor: Any, connection: Any) -> bool:
+    """Whether the statement has another result, which `nextset` reads."""
+    result = cursor._result
+    return bool(result is not None and result is connection._result and result.has_next)
+
+
+def leave(cursor: Any, connection: Any) -> None:
+    """The cursor is closed: nobody reads the rest of an unbuffered result through it."""
+    result = cursor._result
+    if result is not None and result is connection._result and isinstance(cursor, SSCursor):
+        result._finish_unbuffered_query()
+
+
+def closed(cursor: Any) -> None:
+    cursor.connection = None
+
+
+def statements_for_many(cursor: Any, query: Any, args: Iterable[Any]) -> Generator[Any, None, None] | None:
+    """Of `executemany`: PyMySQL's bulk statements for an INSERT or REPLACE of values, one after the other; None in
+    between is a pause. None instead of them all: `execute` is to be called for each of `args`."""
+    match = cursors.RE_INSERT_VALUES.match(query)
+    if match is None:
+        return None
+    return _bulk(cursor, match.group(1) % (), match.group(2).rstrip(), (match.group(3) or "") % (), iter(args))
+
+
+def _bulk(cursor: Any, prefix: str, values: str, postfix: str, args: Any) -> Generator[Any, None, None]:
+    encoding = cursor.connection.encoding
+    before, after = prefix.encode(encoding), postfix.encode(encoding)
+    longest = cursor.max_stmt_length
+    statement = bytearray(before)
+    statement += cursor.mogrify(values, next(args)).encode(encoding)
+    for number, row in enumerate(args, 1):
+        if not number % PAUSE_AFTER:
+            yield None
+        text = cursor.mogrify(values, row).encode(encoding)
+        if len(statement) + len(text) + len(after) + 1 > longest:
+            yield statement + after
+            statement = bytearray(before)
+        else:
+            statement += b","
+        statement += text
+    yield statement + after
+
+
+def statements_of_call(cursor: Any, name: str, args: Any) -> tuple[str | None, str]:
+    """Of `callproc`: what sets the server variables, if there are arguments, and the CALL."""
+    said: list[str] = []
+
+    class Recorder(Cursor):
+        def _query(self, query: Any) -> int:
+            said.append(query)
+            return 0
+
+        def nextset(self) -> None:
+            return None
+
+    recorder = Recorder(cursor.connection)
+    recorder.callproc(name, args)
+    return (said[0] if len(said) > 1 else None), said[-1]
+
+
+# -- unbuffered results ----------------------------------------------------------------------------------------
+
+
+def result_of(cursor: Any) -> Any:
+    return cursor._result

@@ -1,0 +1,202 @@
+"""An exchange in steps, for what drives a connection without blocking: the parts before and after its bytes.
+
+    data = begin(connection, command, sql, user)     to be sent; the exchange is under way
+    steps = steps_of_reply(connection, unbuffered)   to be run over what comes, see `protocol.reply`
+    note(connection, answer, unbuffered)             what the steps returned; the exchange may be over
+    lose(connection, error)                          what came out of them instead
+
+The bookkeeping is that of the blocking way (`exchange`, `reading`). What would block in it is done by the caller first:
+`unread` results are read, and the status that a `needs_status` block waits for is asked for.
+
+Never: sends, receives.
+"""
+
+from __future__ import annotations
+
+import socket
+import warnings
+import weakref
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from .exchange import WireConnection
+from .local_infile import reads_local_file
+from .observed import observer_of
+from .protocol.packets import ERR, OK
+from .protocol.reply import Steps, more_rows, reply
+from .receive import SocketSource
+from .session_state import IN_TRANSACTION
+from .statements import WROTE
+from .unbuffered import UnbufferedResult
+
+_BATCH = 256  # rows
+
+
+def can_step(connection: Any) -> bool:
+    """Whether its exchanges can be made so: it reads by the protocol core from a socket, and no class of its user's
+    stands in front of it."""
+    if (
+        type(connection).query is not WireConnection.query
+        or type(connection.__dict__.get("_rfile")) is not SocketSource
+    ):
+        return False
+    return isinstance(connection._sock, socket.socket)
+
+
+def watch_of(connection: Any) -> Any:
+    """What was put on its socket by `put_watch_on`, or None."""
+    source = connection.__dict__.get("_rfile")
+    return source.watch if type(source) is SocketSource else None
+
+
+def put_watch_on(connection: Any, make: Callable[[Any, Any], Any]) -> Any:
+    """Make what watches its socket, which is closed with the socket; it takes the place of the last one."""
+    source = connection._rfile
+    old, source.watch = source.watch, None
+    if old is not None:
+        old.close()
+    source.watch = make(connection._sock, source)
+    return source.watch
+
+
+def read_timeout(connection: Any) -> float | None:
+    return connection._read_timeout  # type: ignore[no-any-return]
+
+
+# -- before ----------------------------------------------------------------------------------------------------
+
+
+def serves_file(connection: Any, sql: str | bytes) -> bool:
+    """Whether the reply to `sql` may ask for a local file, which is read where blocking is allowed."""
+    if not connection._local_infile:
+        return False
+    return reads_local_file(sql.encode(connection.encoding) if isinstance(sql, str) else bytes(sql))
+
+
+def needs_status(connection: Any) -> bool:
+    """Whether an open transaction block is in doubt; `note_status` resolves it."""
+    return connection.block is not None and connection.block.in_doubt
+
+
+def note_status(connection: Any) -> None:
+    """A ping was answered."""
+    connection.block.note(connection.server_status)
+
+
+def unread(connection: Any) -> Any:
+    """The result that is to be read before another command, an `UnbufferedResult` or one that others follow; None:
+    there is none, the wire is quiet or interrupted."""
+    exchange, result = connection._exchange, connection._result
+    if exchange is None or not exchange.locked() or result is None:
+        return None
+    if not (result.unbuffered_active or result.has_next):
+        return None
+    if result.unbuffered_active and not result.deferred:
+        warnings.warn("Previous unbuffered result was left incomplete", stacklevel=6)
+    return result
+
+
+def begin(connection: Any, command: int, sql: str | bytes, user: Any = None) -> bytes:
+    """Begin an exchange on behalf of `user`, as in `Usage.user`; returns the bytes to send.
+
+    Raises what the blocking way raises before it sends anything.
+    """
+    sent: list[bytes] = []
+    attributes = connection.__dict__
+    attributes["_write_bytes"] = sent.append
+    try:
+        connection._execute_command(command, sql)
+    finally:
+        del attributes["_write_bytes"]
+    if user is not None and connection._slot is not None:
+        connection._slot.user = user
+    return sent[0] if len(sent) == 1 else b"".join(sent)
+
+
+def observed(connection: Any, sql: str | bytes) -> tuple[str | bytes, Callable[[BaseException | None], None] | None]:
+    """The statement to send, and what is to be called at its end: see `observe`."""
+    observer = observer_of(connection)
+    return (sql, None) if observer is None else observer(connection, sql)
+
+
+# -- between ---------------------------------------------------------------------------------------------------
+
+
+def steps_of_reply(connection: Any, unbuffered: bool, most: int) -> Steps:
+    """Read the next reply; yields 0 after `most` rows."""
+    own = connection.__dict__.get("decoders")
+    is_shared = own is None
+    return reply(
+        connection._rfile,
+        connection.encoding,
+        connection.use_unicode,
+        connection._pristine_decoders if is_shared else own,
+        is_shared,
+        unbuffered,
+        local_infile=False if connection._local_infile else None,
+        most=most,
+    )
+
+
+def steps_of_rows(connection: Any, result: Any) -> Steps:
+    """Read the next rows of an unbuffered `result`; `result.take` keeps them."""
+    return more_rows(connection._rfile, result, _BATCH)
+
+
+def begin_fetch(connection: Any) -> Callable[[], None]:
+    """One reads from an unbuffered result at a time; returns what ends that."""
+    fetch = connection._fetch
+    if fetch is None:
+        connection._refuse_closed()
+    if not fetch.acquire(False):
+        connection._refuse_interrupted()
+    return fetch.release  # type: ignore[no-any-return]
+
+
+# -- after -----------------------------------------------------------------------------------------------------
+
+
+def note(connection: Any, answer: Any, unbuffered: bool = False) -> int:
+    """Note a reply that was read; returns the affected rows, as `query` does.
+
+    Raises:
+        pymysql.err.MySQLError: the server's refusal.
+    """
+    if type(answer) is OK:
+        if answer.affected_rows:
+            connection._marks |= WROTE
+        connection._reply_read(
+            answer.server_status, answer.warning_count, answer.insert_id, answer.has_next, answer.message
+        )
+    elif type(answer) is ERR:
+        connection._refused(answer)
+    elif unbuffered:
+        answer = UnbufferedResult(answer, weakref.proxy(connection))
+    elif answer.failure is not None:
+        connection._fail(answer)
+    else:
+        connection._reply_read(answer.server_status, answer.warning_count, 0, answer.has_next)
+    connection._result = answer
+    connection._affected_rows = answer.affected_rows
+    return answer.affected_rows  # type: ignore[no-any-return]
+
+
+def has_next(connection: Any) -> bool:
+    """Whether another result of the last statement follows."""
+    result = connection._result
+    return bool(result is not None and result.has_next)
+
+
+def all_read(connection: Any) -> None:
+    """Nothing is left of the last result."""
+    connection._result = None
+
+
+def lose(connection: Any, error: BaseException) -> NoReturn:
+    """Raise what the blocking way raises, where `error` came out of the steps."""
+    connection._lose(error)
+    raise error
+
+
+def is_in_transaction(connection: Any) -> bool:
+    return bool(connection.server_status & IN_TRANSACTION)
