@@ -34,13 +34,12 @@ def of_failure(wrapper: Wrapper, lease: Lease | None, error: pymysql.Error) -> b
     """
     if isinstance(error, PoolError):
         return False  # nothing was sent
-    is_lost = not wrapper.connection or not wrapper.connection.open or not failures.of_statement(error).keep
     if wrapper.in_atomic_block:
         if not wrapper.needs_rollback and _is_rolled_back(wrapper):
             wrapper.needs_rollback = True
             wrapper.rollback_exc = error  # type: ignore[attr-defined]  # not in the stubs
         return False
-    if lease is None or not is_lost:
+    if lease is None or not is_lost(wrapper, error):
         return False
     held = reasons(wrapper, lease) - {Hold.CURSOR, Hold.TRANSACTION}  # those ended with the connection
     if lease.remembers:
@@ -51,6 +50,11 @@ def of_failure(wrapper: Wrapper, lease: Lease | None, error: pymysql.Error) -> b
             f"{', and '.join(sorted(hold.value for hold in held))}; that is lost with its session."
         )
     return not held
+
+
+def is_lost(wrapper: Holder, error: pymysql.Error) -> bool:
+    """Whether the connection cannot be used any more after `error`."""
+    return not wrapper.connection or not wrapper.connection.open or not failures.of_statement(error).keep
 
 
 def _is_rolled_back(wrapper: Wrapper) -> bool:

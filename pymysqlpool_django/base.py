@@ -29,6 +29,7 @@ from contextlib import suppress
 from typing import Any, Literal, cast
 
 import pymysql
+from django.db import DatabaseError
 from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
 from django.db.backends.utils import typecast_time
 from django.utils.functional import cached_property
@@ -272,7 +273,14 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
             lease.autocommit_is_set = False
             self.autocommit = autocommit
             return
-        super().set_autocommit(autocommit, force_begin_transaction_with_broken_autocommit)
+        try:
+            super().set_autocommit(autocommit, force_begin_transaction_with_broken_autocommit)
+        except DatabaseError as error:  # it has no cursor that would report it, and begins and ends an atomic block
+            if isinstance(error.__cause__, pymysql.Error):
+                if aftermath.is_lost(self, error.__cause__):
+                    self.autocommit = self.autocommit or autocommit  # a lost session has no transaction to wait for
+                self.statement_failed(error.__cause__)
+            raise
         self._release_if_free()  # an atomic block ends with this
 
     def disable_constraint_checking(self) -> Literal[True]:

@@ -212,3 +212,25 @@ def test_without_autocommit_it_stays_lost(pooled: Any, admin: Any) -> None:
     for _ in range(2):
         with pytest.raises((OperationalError, InterfaceError)):
             ask(pooled, "SELECT 1")
+
+
+def test_a_connection_found_lost_at_the_start_of_a_block_does_not_stay_lost(connect: Connect, admin: Any) -> None:
+    wrapper = connect({"max_size": 2})
+    connections[wrapper.alias] = wrapper
+    ask(wrapper, "SELECT 1")
+    kill(wrapper, admin)
+    with pytest.raises((OperationalError, InterfaceError)), transaction.atomic(using=wrapper.alias):
+        pytest.fail("the block began")
+    with transaction.atomic(using=wrapper.alias):
+        assert ask(wrapper, "SELECT 1") == 1
+    del connections[wrapper.alias]
+
+
+def test_a_connection_found_lost_at_the_end_of_autocommit_off_does_not_stay_lost(pooled: Any, admin: Any) -> None:
+    pooled.set_autocommit(False)
+    ask(pooled, "SELECT 1")
+    kill(pooled, admin)
+    with pytest.raises((OperationalError, InterfaceError)):
+        pooled.set_autocommit(True)
+    assert ask(pooled, "SELECT @@autocommit") == 1
+    assert pooled.get_autocommit()
