@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ from ..secrets import conceal
 from .block import Block
 from .commands import COM_QUERY, LARGEST_STATEMENT, pack_header
 from .deadline import within
+from .last_word import too_large
 from .local_infile import reads_local_file
 from .login import LoginConnection
 from .pipeline import outcomes, pipeline, rollback
@@ -76,6 +78,7 @@ class WireConnection(LoginConnection, ReadingConnection):
     _role: bytes | None = None  # what SET ROLE says to have the roles that the login gave; None: the server has none
     _slot: Usage | None = None  # of the lease; None outside a pool
     block: Block | None = None  # the transaction block that is open
+    _refusal: err.OperationalError | None = None  # of a statement that was too large, see `last_word`
     said_farewell = False  # the server's last word was that it ends this session
     _owner_pid = 0
     _here: Mark = (1,)  # whether this is still that process
@@ -156,6 +159,15 @@ class WireConnection(LoginConnection, ReadingConnection):
         except OSError as error:  # of setting the timeout of a socket that another thread has closed
             self._force_close()
             raise err.OperationalError(CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({error!r})") from error
+        except err.OperationalError as error:
+            if self._refusal is not None:
+                raise self._refusal from error
+            raise
+
+    def _force_close(self) -> None:
+        if isinstance(sys.exc_info()[1], ConnectionError) and self._sock is not None:
+            self._refusal = too_large(self._sock)
+        super()._force_close()
 
     def _finish_previous(self) -> None:
         """As PyMySQL does before a new command: read what is left of an unbuffered or a multiple result."""

@@ -150,6 +150,8 @@ class Connection(MysqlclientNames):
                 self.rollback()
         except BaseException as error:
             self.give_back(error, _getframe(1))
+            if exception is not None and isinstance(error, Exception):
+                return  # as above
             raise
         if not (self.has_owner and self.open and can_go_on(self)):
             self.give_back(exception, _getframe(1))

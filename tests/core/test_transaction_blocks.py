@@ -206,6 +206,22 @@ def test_the_scope_that_owns_a_lease_ends_it_and_with_blocks_do_not(
     assert pool.stats().in_use == 0
 
 
+def test_the_error_that_ends_a_with_block_is_not_replaced_by_that_of_its_rollback(
+    make_pool: MakePool, kept: Kept, admin: Any
+) -> None:
+    """The statement's error says what happened; that nothing can be rolled back on a dead connection is no news."""
+    pool = make_pool(size=1, maxsize=1, autocommit=False)
+    with pool.scope() as scope:
+        with pytest.raises(KeyError), scope.connection() as connection:
+            add(connection, 1)
+            admin.kill(connection.thread_id())
+            raise KeyError
+        assert scope.connection() is not connection
+        add(scope.connection(), 2)
+        scope.connection().commit()
+    assert kept() == [2]
+
+
 def test_a_with_block_that_fails_in_a_scope_is_rolled_back_and_the_lease_goes_on(
     pool: ConnectionPool, kept: Kept, make_pool: MakePool
 ) -> None:

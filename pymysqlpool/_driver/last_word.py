@@ -1,0 +1,33 @@
+"""What the server had said when the connection broke under a statement that was being sent.
+
+A server refuses a statement larger than its `max_allowed_packet` with an error packet, and hangs up while the rest of
+it is still coming: sending fails then, before anybody reads. Waiting does not cure that, so it must not look like a
+lost connection. The packet is in the socket's buffer all the same.
+
+Never: blocks, closes the socket.
+
+Protocol: MySQL Internals, "ERR_Packet"; error 1153, ER_NET_PACKET_TOO_LARGE.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from pymysql import err
+
+_TOO_LARGE = 1153
+_ENOUGH = 512  # bytes; more than the packet has
+
+
+def too_large(sock: Any) -> err.OperationalError | None:
+    """The refusal of a statement that was too large, if it is the next thing to be read from `sock`."""
+    received = b""
+    with suppress(OSError, ValueError):  # nothing there; closed
+        sock.settimeout(0)
+        received = sock.recv(_ENOUGH)
+    number = int.from_bytes(received[5:7], "little")
+    if received[4:5] != b"\xff" or number != _TOO_LARGE:
+        return None
+    text = received[13:].decode("utf-8", "replace")
+    return err.OperationalError(number, f"{text} (the server's limit for a statement, or for a row of its data)")
