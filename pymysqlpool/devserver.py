@@ -5,9 +5,12 @@
 
 Owns: finding a server program, a private folder, a free port, the server's life and its end.
 Never: touches a server it did not start, listens beyond 127.0.0.1, needs root, imports more than the
-standard library. Root has no password, so any user of this machine can connect: no place for secrets.
+standard library.
 
 Invariants:
+- No other user of this machine gets in, or at files through the server: root has a random password, the unix socket
+  lies in a folder that only we may enter, nobody else has an account, and the server's FILE statements see one empty
+  folder (MySQL: none).
 - The server never outlives us, `kill -9` of this process included. A small watcher process is the server's
   parent and holds a pipe to us; when the pipe closes, or the watcher gets a new parent, it kills the server
   and removes the folder (which stays if we die between a `kill()` and the next `start()`). The kernel's
@@ -24,6 +27,7 @@ import contextlib
 import os
 import random
 import re
+import secrets
 import select
 import shlex
 import shutil
@@ -114,6 +118,7 @@ class DevServer:
         self.flavor, self.version = self._ask_version()
         self._lock = threading.RLock()  # held by whoever starts or ends the server
         self._owner = os.getpid()
+        self._password = f"p{secrets.token_hex(8)}"  # no number where text is read as JSON
         self._folder: Path | None = None  # None: stopped; guarded by _lock, as are the next four
         self._port = 0  # 0: not chosen yet
         self._watcher: subprocess.Popen[bytes] | None = None
@@ -171,7 +176,7 @@ class DevServer:
 
     @property
     def _login(self) -> dict[str, Any]:
-        return {"user": "root", "password": ""} | ({"database": self.database} if self.database else {})
+        return {"user": "root", "password": self._password} | ({"database": self.database} if self.database else {})
 
     def start(self) -> None:
         """Start and wait until it answers; no effect if it runs. After `kill()`: the same data and port.
@@ -283,6 +288,8 @@ class DevServer:
         command += ["--character-set-server=utf8mb4"]
         if self.flavor == "mysql":
             command += ["--loose-mysqlx=OFF", "--secure-file-priv=NULL", "--skip-log-bin"]
+        else:
+            command += [f"--secure-file-priv={self.folder / 'files'}"]
         return [*command, *self.options]
 
     # -- its life ----------------------------------------------------------------------------------------
@@ -295,8 +302,11 @@ class DevServer:
             folder = Path(tempfile.mkdtemp(prefix="pymysqlpool-", dir="/tmp"))
         self._folder = folder
         self._cleanup = weakref.finalize(self, _remove, folder, os.getpid())
-        init = ["CREATE USER IF NOT EXISTS 'root'@'127.0.0.1';"]
-        init += ["GRANT ALL ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION;"]
+        (folder / "files").mkdir()
+        init = []
+        for account in ("'root'@'127.0.0.1'", "'root'@'localhost'"):
+            init += [f"CREATE USER IF NOT EXISTS {account};", f"ALTER USER {account} IDENTIFIED BY '{self._password}';"]
+            init += [f"GRANT ALL ON *.* TO {account} WITH GRANT OPTION;"]
         if self.database:
             init += [f"CREATE DATABASE IF NOT EXISTS `{self.database.replace('`', '``')}`;"]
         (folder / "init.sql").write_text("\n".join(init) + "\n", encoding="utf-8")
@@ -466,10 +476,11 @@ def _main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, interrupt)
     try:
         with DevServer(database=given.database, binary=given.binary, options=given.option) as server:
+            shell = f"-h {server.host} -P {server.port} -u root -p{server.connect_args['password']} {given.database}"
             login = ", ".join(f"{name}={value!r}" for name, value in server.connect_args.items())
             print(f"{server.version} ({server.binary}), process {server.pid}, started in {server.folder}")
             print(f"  host    {server.host}\n  port    {server.port}\n  socket  {server.unix_socket}")
-            print(f"  shell   mysql --protocol=tcp -h {server.host} -P {server.port} -u root {given.database}")
+            print(f"  shell   mysql --protocol=tcp {shell}")
             print(f"  Python  pymysql.connect({login})")
             print("Ctrl-C ends it and removes its data.", flush=True)
             assert server._watcher is not None

@@ -63,7 +63,7 @@ def _prepare(server: DevServer) -> tuple[int, int]:
     """Migrate, fill, and say what `poolstatus` says. Returns the number of rows, and of connections allowed."""
     os.environ["DJANGO_SETTINGS_MODULE"] = "example_apps.django_app.settings"
     os.environ.update(LIBRARY_HOST=server.host, LIBRARY_PORT=str(server.port), LIBRARY_USER="root")
-    os.environ.update(LIBRARY_PASSWORD="", LIBRARY_NAME="library")
+    os.environ.update(LIBRARY_PASSWORD=server.connect_args["password"], LIBRARY_NAME="library")
     import django
 
     django.setup()

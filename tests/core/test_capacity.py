@@ -75,7 +75,9 @@ def test_on_discard_that_fails_costs_no_slot(make_pool: MakePool, hook: Callable
 
 
 @pytest.mark.parametrize("name", ["user", "password", "host"])
-def test_a_credential_that_cannot_be_had_reaches_the_borrower_and_costs_no_slot(make_pool: MakePool, name: str) -> None:
+def test_a_credential_that_cannot_be_had_reaches_the_borrower_and_costs_no_slot(
+    make_pool: MakePool, name: str, connect_args: dict[str, Any]
+) -> None:
     args: dict[str, Any] = {}
 
     def ask() -> Any:
@@ -88,7 +90,7 @@ def test_a_credential_that_cannot_be_had_reaches_the_borrower_and_costs_no_slot(
         with pytest.raises(LookupError, match="the vault is shut"):
             pool.get_connection(timeout=5)
     assert pool.stats().total == 0
-    args.update({"user": "root", "password": "", "host": "127.0.0.1"})
+    args.update({"user": "root", "password": connect_args["password"], "host": "127.0.0.1"})
     check_all_slots(pool)
 
 

@@ -332,3 +332,21 @@ def test_the_command_line_reports_a_server_it_cannot_run(tmp_path: Path) -> None
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: ")
+
+
+def test_nobody_else_gets_in_and_no_file_gets_out() -> None:
+    with DevServer() as server:
+        accounts = query(server.connect_args, "select group_concat(distinct user) from mysql.user").split(",")
+        for user in (*accounts, "", "nobody"):
+            for place in ({"host": server.host, "port": server.port}, {"unix_socket": server.unix_socket}):
+                with pytest.raises(pymysql.err.OperationalError):
+                    pymysql.connect(**place, user=user, password="")
+        assert server.folder.stat().st_mode & 0o077 == 0
+        secret = server.folder / "secret"
+        secret.write_text("hello")
+        secret.chmod(0o644)
+        assert query(server.connect_args, f"select load_file('{secret}')") is None
+        with pytest.raises(pymysql.err.OperationalError, match="secure"):
+            query(server.connect_args, f"select 1 into outfile '{server.folder / 'written'}'")
+        assert server.connect_args["password"] not in repr(server)
+        assert server.connect_args["password"] != DevServer().connect_args["password"]

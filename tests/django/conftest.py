@@ -50,6 +50,7 @@ def database(server: DevServer, pool: Any = True, **changes: Any) -> dict[str, A
         "HOST": server.host,
         "PORT": server.port,
         "USER": "root",
+        "PASSWORD": server.connect_args["password"],
         "NAME": "test",
         "OPTIONS": {"ssl_disabled": True, **options},
         **upper,

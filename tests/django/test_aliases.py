@@ -22,9 +22,9 @@ def sessions(server: DevServer, alias: str, admin: Any) -> Any:
     with admin.cursor() as cursor:
         cursor.execute(f"CREATE USER '{alias}'@'%'")
         cursor.execute(f"GRANT ALL ON test.* TO '{alias}'@'%'")
-    connections.settings[alias] = ConnectionHandler({"default": {}, alias: database(server, USER=alias)}).settings[
-        alias
-    ]
+    connections.settings[alias] = ConnectionHandler(
+        {"default": {}, alias: database(server, USER=alias, PASSWORD="")}
+    ).settings[alias]
 
     def count() -> int:
         with admin.cursor() as cursor:

@@ -46,7 +46,8 @@ def default(server: DevServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 def test_the_settings_are_settings(run_site: RunSite, server: DevServer) -> None:
     names = example("DATABASES = {")
     shown = names["DATABASES"]["default"]
-    shown = {**shown, "HOST": server.host, "PORT": server.port, "USER": "root", "PASSWORD": "", "NAME": "test"}
+    login = {"USER": "root", "PASSWORD": server.connect_args["password"], "NAME": "test"}
+    shown = {**shown, "HOST": server.host, "PORT": server.port, **login}
     code = """
 def main():
     from django.core.management import call_command

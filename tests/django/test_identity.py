@@ -72,7 +72,7 @@ def test_wrappers_and_copies_with_equal_settings_share_one_pool(connect: Connect
 
 def test_settings_that_alternate_leave_no_pile_of_pools(connect: Connect, alias: str, other_database: str) -> None:
     for number in range(10):
-        wrapper = connect(PASSWORD="", connect_timeout=5 + number)
+        wrapper = connect(connect_timeout=5 + number)
         wrapper.ensure_connection()
         wrapper.close()
     assert len(pools.stats()[alias]) <= 2

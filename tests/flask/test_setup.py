@@ -165,7 +165,7 @@ def test_further_databases_have_names_of_their_own_on_g(make_site: MakeSite, con
 
 def test_the_environment_configures_it(connect_args: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """from_prefixed_env makes the keys upper case and the values what JSON makes of them."""
-    for key in ("host", "port", "user", "database"):
+    for key in ("host", "port", "user", "password", "database"):
         monkeypatch.setenv(f"FLASK_PYMYSQLPOOL__{key.upper()}", str(connect_args[key]))
     app = Flask(__name__)
     app.config.from_prefixed_env()
@@ -209,7 +209,7 @@ def test_a_request_does_not_wait_for_ever_by_default(connect_args: dict[str, Any
 
 def test_pool_status_masks_what_is_secret_and_pool_ping_says_who_answers(make_site: MakeSite) -> None:
     """51"""
-    site = make_site(password="", init_command="SET @secret = 'hunter2'")
+    site = make_site(init_command="SET @secret = 'hunter2'")
     site.app.extensions["pymysqlpool"].binds[None].pool["read_default_file"] = "/hunter2"
     run = site.app.test_cli_runner().invoke
     status = run(args=["pool", "status"])

@@ -26,7 +26,8 @@ def test_nothing_stays_lent_whatever_clients_do(
         pytest.importorskip(NEEDS[application])
     with admin.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS visitor")
-    environment = {"DB_PORT": str(connect_args["port"]), "DB_NAME": connect_args["database"], "DB_POOL": "3"}
+    environment = {"DB_PORT": str(connect_args["port"]), "DB_PASSWORD": connect_args["password"]}
+    environment |= {"DB_NAME": connect_args["database"], "DB_POOL": "3"}
     with serving(web_server, f"example_apps.wsgi_app.{application}:application", environment) as web:
         assert web.ask("POST", "/", "Ada was here")[0] == 200
         assert web.ask("POST", "/", "   ")[0] == 400

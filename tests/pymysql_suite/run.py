@@ -67,7 +67,13 @@ def main() -> int:
 
 
 def _databases(server: DevServer) -> list[dict[str, object]]:
-    root = {"user": "root", "password": "", "database": "test1", "use_unicode": True, "local_infile": True}
+    root = {
+        "user": "root",
+        "password": server.connect_args["password"],
+        "database": "test1",
+        "use_unicode": True,
+        "local_infile": True,
+    }
     other = {"user": "test2", "password": "some password", "database": "test2"}
     return [
         {"host": "localhost", "port": server.port, "unix_socket": server.unix_socket, **root},

@@ -50,7 +50,7 @@ def main() -> int:
         _say(f"{server.version} with {count} time zones; Django in {source.name}; pool {given.pool}")
         started = time.monotonic()
         log = given.log or given.cache / f"{source.name}-{given.pool}.log"
-        code = _run(given, source, labels, server.port, log)
+        code = _run(given, source, labels, server, log)
     conditions = (
         {"always"} | ({"root"} if _is_root() else set()) | ({"early"} if given.pool == "transaction" else set())
     )
@@ -102,12 +102,13 @@ def _source(cache: Path, version: str) -> Path:
     return source
 
 
-def _run(given: argparse.Namespace, source: Path, labels: list[str], port: int, log: Path) -> int:
+def _run(given: argparse.Namespace, source: Path, labels: list[str], server: DevServer, log: Path) -> int:
     options = POOLS[given.pool] if given.options is None else given.options
     environment = {
         **os.environ,
         "PYTHONPATH": str(HERE),
-        "SUITE_PORT": str(port),
+        "SUITE_PORT": str(server.port),
+        "SUITE_PASSWORD": server.connect_args["password"],
         "SUITE_OPTIONS": json.dumps(options),
         "SUITE_ENGINE": given.engine,
         "SUITE_ENGINE_OTHER": given.engine_other or given.engine,

@@ -16,6 +16,7 @@ def _database(name: str, engine: str) -> dict[str, Any]:
         "HOST": "127.0.0.1",
         "PORT": os.environ["SUITE_PORT"],
         "USER": "root",
+        "PASSWORD": os.environ["SUITE_PASSWORD"],
         "NAME": f"suite_{name}",
         "OPTIONS": json.loads(os.environ["SUITE_OPTIONS"]) if ours else {},
         "TEST": {"CHARSET": "utf8mb4", "COLLATION": "utf8mb4_general_ci"},
