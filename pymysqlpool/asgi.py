@@ -23,10 +23,10 @@ from ._web.lifespan import live
 from ._web.messages import Application, Message, Receive, Scope, Send, answer
 from ._web.socket_scope import SocketScope
 from .aio import AsyncConnectionPool
-from .errors import GetConnectionFromPoolError
+from .failures import is_temporary
 from .health import Health, HealthCheck
 from .pool import ConnectionPool
-from .refusals import RefusalLog
+from .refusals import BUSY, RefusalLog
 from .request_scope import (
     SAFE_METHODS,
     CommitVeto,
@@ -42,7 +42,7 @@ __all__ = ["AsyncRequestScope", "PoolMiddleware", "current_async_connection", "s
 
 SCOPE = "pymysqlpool.scope"  # its name in the ASGI scope
 DEADLINE = "pymysqlpool.deadline"  # there too: a monotonic instant after which no borrow waits
-_BUSY = b"The database is busy or out of reach at the moment. Please try again soon.\n"
+_BUSY = BUSY.encode() + b"\n"
 
 
 class PoolMiddleware:
@@ -63,7 +63,7 @@ class PoolMiddleware:
             first.
         ready_path: GET of this path is answered here: 200 or 503, and the pool's numbers, as JSON; see
             `pymysqlpool.health`. It borrows nothing, and waits for no request.
-        retry_after: seconds, in the `Retry-After` header of a 503.
+        retry_after: seconds, in the `Retry-After` header of a 503: no connection could be had, or one was lost.
         release_on_response_start: keep no connection while the response is sent, except for a result half read; a
             stream that asks for one has it until it sends its next piece.
         server_timing: add a `Server-Timing` header to answers whose request borrowed a connection.
@@ -136,17 +136,20 @@ class PoolMiddleware:
         )
         scope[SCOPE] = request
         begun = replaced = False
+        committing = False  # still so after a COMMIT that failed: it may have been done, so 503 would be wrong
 
         async def sending(message: Message) -> None:
-            nonlocal begun, replaced
+            nonlocal begun, replaced, committing
             if replaced:
                 return  # the body of what was to be a 500
             if message["type"] == "http.response.start":
+                trouble = request.trouble if message["status"] == 500 and not committing else None
+                committing = True
                 message = await self._before_head(request, message)
-                begun = True
-                if message["status"] == 500 and request.refused is not None:
+                committing, begun = False, True
+                if trouble is not None:
                     replaced = True
-                    await self._refuse(request, request.refused, method, send)
+                    await self._refuse(request, trouble, method, send)
                     return
             if begun and self.release_on_response_start:
                 await request.release()
@@ -157,7 +160,7 @@ class PoolMiddleware:
                 await self.app(scope, receive, sending)
         except BaseException as error:
             await request.async_close(error)
-            if not isinstance(error, GetConnectionFromPoolError) or (begun and not replaced):
+            if committing or not is_temporary(error) or (begun and not replaced):
                 raise
             if not replaced:
                 await self._refuse(request, error, method, send)
@@ -173,9 +176,7 @@ class PoolMiddleware:
             headers.append((b"server-timing", server_timing(request).encode()))
         return {**message, "headers": headers}
 
-    async def _refuse(
-        self, request: AsyncRequestScope, error: GetConnectionFromPoolError, method: str, send: Send
-    ) -> None:
+    async def _refuse(self, request: AsyncRequestScope, error: BaseException, method: str, send: Send) -> None:
         self._refusals.note(request.label, error)
         retry_after = (b"retry-after", str(self.retry_after).encode())
         await answer(send, method, 503, b"text/plain; charset=utf-8", _BUSY, retry_after)

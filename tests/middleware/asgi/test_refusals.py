@@ -225,3 +225,45 @@ def test_after_the_head_the_error_goes_to_the_server(make: Make) -> None:
             assert (exchange.status, exchange.body) == (200, b"begun")
 
     run(main)
+
+
+@pytest.mark.parametrize("framework", [False, True], ids=["raised", "made a 500"])
+def test_a_connection_that_is_lost_in_a_request_is_a_503(make: Make, admin: Any, framework: bool) -> None:
+    pool = make()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        connection = await current_async_connection()
+        admin.kill(await value(connection))
+        try:
+            await value(connection, "SELECT SLEEP(10)")
+        except err.MySQLError:
+            if not framework:
+                raise
+            await send({"type": "http.response.start", "status": 500, "headers": []})
+            await send({"type": "http.response.body", "body": b"a page"})
+
+    async def main() -> None:
+        done = await Exchange(PoolMiddleware(application, pool)).run()
+        assert (done.status, done.headers["retry-after"]) == (503, "1")
+        assert b"try again soon" in done.body
+
+    run(main)
+    assert pool.stats().in_use == 0
+
+
+def test_a_commit_whose_outcome_is_unknown_is_no_503(make: Make, admin: Any) -> None:
+    pool = make()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        admin.kill(await value(await current_async_connection()))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a page"})
+
+    async def main() -> None:
+        exchange = Exchange(PoolMiddleware(application, pool, transaction="request"))
+        with pytest.raises(err.MySQLError):
+            await exchange.run()
+        assert exchange.status == 0
+
+    run(main)
+    assert pool.stats().in_use == 0
