@@ -44,8 +44,8 @@ from ._pool.waiter import Waiter
 from ._util import callsite as _borrower
 from ._util.log import logger
 from .errors import ReturnConnectionToPoolError
+from .failures import number_of
 from .pool import ConnectionPool
-from .reuse import error_number
 from .secrets import conceal
 from .stats import PoolStats
 
@@ -227,7 +227,7 @@ class AsyncConnectionPool:
                 wire.take_back(side)
                 wire.close(quiet=True)
         except Exception as error:  # noqa: BLE001 - the statement then ends by itself
-            if error_number(error) != ER.NO_SUCH_THREAD:
+            if number_of(error) != ER.NO_SUCH_THREAD:
                 logger.warning("A cancelled statement of pool(%s) goes on: %s", self.name, error)
 
     # -- the pool's own life -------------------------------------------------------------------------------

@@ -9,12 +9,29 @@ from __future__ import annotations
 
 from pymysql import err
 
+_NO_ROOM = 1040  # ER_CON_COUNT_ERROR, as a server that has no connection to give
+_NOT_REACHED = 2003  # CR_CONN_HOST_ERROR
+_UNUSABLE = 0  # what PyMySQL says of a connection that cannot be used
+_ENDED = 2006  # CR_SERVER_GONE_ERROR
 _READ_ONLY = 1290  # ER_OPTION_PREVENTS_STATEMENT, what the server would say to a write
 _NOT_READY = 1047  # what a Galera node that is not ready says to a statement
 
 
 class PoolError(Exception):
-    """Base of everything this package raises by itself."""
+    """Base of everything this package raises by itself.
+
+    Those that are PyMySQL's errors too carry a number, as PyMySQL's do: `number, text = error.args`.
+    """
+
+    number: int | None = None
+
+    def __init__(self, *args: object) -> None:
+        if len(args) == 1 and self.number is not None:
+            args = (self.number, *args)
+        super().__init__(*args)
+
+    def __str__(self) -> str:
+        return str(self.args[-1]) if self.args else ""
 
 
 class SettingsError(PoolError, ValueError, TypeError):
@@ -31,10 +48,11 @@ class GetConnectionFromPoolError(PoolError, err.OperationalError):
         __cause__: the last error of an attempt to connect, if one was made.
     """
 
+    number = _NO_ROOM
+
     def __init__(
         self,
-        message: str,
-        *,
+        *args: object,
         pool: str = "",
         waited: float = 0.0,
         in_use: int = 0,
@@ -42,7 +60,7 @@ class GetConnectionFromPoolError(PoolError, err.OperationalError):
         waiting: int = 0,
         maxsize: int = 0,
     ) -> None:
-        super().__init__(message)
+        super().__init__(*args)
         self.pool = pool
         self.waited = waited
         self.in_use = in_use
@@ -62,6 +80,8 @@ class PoolDeadlock(PoolTimeout):
 class PoolUnavailable(GetConnectionFromPoolError):
     """The server could not be reached in time; `__cause__` is the last connect error."""
 
+    number = _NOT_REACHED
+
 
 class PoolOverloaded(GetConnectionFromPoolError):
     """More than `max_waiting` callers wait already; this one was refused at once."""
@@ -69,6 +89,8 @@ class PoolOverloaded(GetConnectionFromPoolError):
 
 class PoolClosed(GetConnectionFromPoolError):
     """The pool has been closed: it lends nothing any more (Invariant 12)."""
+
+    number = _NOT_REACHED
 
 
 class AmbiguousPrimary(GetConnectionFromPoolError):
@@ -95,6 +117,15 @@ class WrongRole(PoolError, err.OperationalError):
 class ReturnConnectionToPoolError(PoolError, err.InterfaceError):
     """The connection has gone back to its pool already: it can be neither used nor returned again."""
 
+    number = _UNUSABLE
+
+
+class ConnectionTakenBackError(ReturnConnectionToPoolError):
+    """The pool has ended this connection while it was lent: it was closed, or its borrower's thread had ended. For a
+    library above it is a lost connection."""
+
+    number = _ENDED
+
 
 class ConnectionInterruptedError(PoolError, err.InterfaceError):
     """The connection is in the middle of another exchange with the server.
@@ -103,9 +134,13 @@ class ConnectionInterruptedError(PoolError, err.InterfaceError):
     had been read. Sending now would mix up answers, so nothing was sent.
     """
 
+    number = _UNUSABLE
+
 
 class ForkedConnectionError(PoolError, err.InterfaceError):
     """The connection was borrowed before a fork and belongs to the parent process (Invariant 13)."""
+
+    number = _UNUSABLE
 
 
 class TransactionError(PoolError, err.ProgrammingError):

@@ -19,8 +19,8 @@ from pymysql.constants import ER
 from ._pool.core import session_beside
 from ._pool.diagnostics import is_failing, last_used
 from ._util.lock import new_lock
+from .failures import number_of
 from .pool import ConnectionPool
-from .reuse import error_number
 from .stats import PoolStats
 
 
@@ -95,7 +95,7 @@ class HealthCheck:
         try:
             session_beside(self.pool, monotonic() + self.timeout).close(quiet=True)
         except (err.MySQLError, OSError) as error:
-            if error_number(error) == ER.CON_COUNT_ERROR and self.pool.connection_num:
+            if number_of(error) == ER.CON_COUNT_ERROR and self.pool.connection_num:
                 return ""  # the server lives and is full, with the pool's own connections among others
-            return f"no session could be opened ({error_number(error) or type(error).__name__})"
+            return f"no session could be opened ({number_of(error) or type(error).__name__})"
         return ""

@@ -19,9 +19,9 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from . import reuse, settings
+from . import failures, reuse, settings
 from ._pool import checkin, diagnostics, idle_lease, maintenance
-from ._pool.checkout import LOOK_AROUND, checkout, is_transient, withdraw
+from ._pool.checkout import LOOK_AROUND, checkout, withdraw
 from ._pool.checkout_request import CheckoutRequest
 from ._pool.core import CONNECT_TIMEOUT, PoolCore, PoolState
 from ._pool.idle_lease import make_lease
@@ -131,8 +131,9 @@ class ConnectionPool(PoolCore):
                     deadline = started + self._connect_args.get("connect_timeout", CONNECT_TIMEOUT)
                     self._connect(lease, slot, waiter.arrival, deadline)
                 except BaseException as error:
-                    self._connect_failed(slot, error, is_news=True)
-                    if not is_transient(error):
+                    news = failures.of_connect(error, had=deadline - started)
+                    self._connect_failed(slot, error, news.server)
+                    if not news.retry:
                         raise
                     waited = monotonic() - started
                     raise diagnostics.failure(self, PoolUnavailable, waiter, waited, error) from error
@@ -306,6 +307,11 @@ class ConnectionPool(PoolCore):
         return len(self._ledger.idle)
 
     available_num = size
+
+    @property
+    def maxsize(self) -> int:
+        """The bound on connections; `resize` changes it."""
+        return self._ledger.maxsize
 
     @property
     def connection_num(self) -> int:

@@ -6,29 +6,32 @@ turn a KEEP into a DISCARD and never the other way round, and its absence proves
 
 | what happened | verdict |
 |---|---|
-| a reply outstanding, rows unread, the socket closed, another thread mid-query, reconnected behind our back | DISCARD |
-| 2006, 2013, 2014, 2055, 1053, 1927, 4031, any InterfaceError, "Packet sequence number wrong" | DISCARD |
-| 1290, 1792, 1836, 1047: read-only after a failover, node not ready | DISCARD, expire the generation |
+| a reply outstanding, rows unread, another thread mid-query, reconnected behind our back | DISCARD |
+| the socket closed | DISCARD; ask those that are idle |
+| lost: 2006, 2013, 2055, 1053 | DISCARD; ask those that are idle |
+| killed or out of step: 1927, 4031, 2014, any InterfaceError | DISCARD |
+| the server's role is wrong: 1290 read-only, 1836, 1047, 1792 not asked for | DISCARD, expire the generation |
+| the same again on a connection that is newer than that expiry | as if it had not happened, for a second at most |
 | BaseException that is no Exception (KeyboardInterrupt, GreenletExit, CancelledError) | as the wire says |
 | expired: too old, lent often enough, drained, surplus since `resize()`, the pool is closed | DISCARD |
 | session touched | RESET by the cheapest sufficient means, or DISCARD where the server has none |
 | anything else: no exception, IntegrityError, 1205, 1213, the application's own | KEEP |
 
-`decide` is public and replaceable (`ConnectionPool(reuse_policy=...)`); it performs nothing. Rules about a connection's
-age, use or standing do not end here as facts of their own: whoever finds one broken calls `slot.expire(reason)`, and
-every way home, the shortcuts too, asks for the one number that this sets.
+What an error says is looked up in `failures.py`. `decide` is public and replaceable
+(`ConnectionPool(reuse_policy=...)`); it performs nothing. Rules about a connection's age, use or standing do not end
+here as facts of their own: whoever finds one broken calls `slot.expire(reason)`, and every way home, the shortcuts too,
+asks for the one number that this sets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
-from pymysql import err
-
+from . import failures
 from ._driver.reset import Cleanup
-from .errors import PoolError
+from .failures import Server, Siblings
 
 
 class Verdict(Enum):
@@ -59,10 +62,6 @@ class Reason(Enum):
     POOL_CLOSED = "pool closed"
 
 
-LOST_ERRORS = frozenset({2006, 2013, 2014, 2055, 1053, 1927, 4031})
-READ_ONLY_ERRORS = frozenset({1290, 1792, 1836, 1047})
-
-
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What is known about a connection at its return."""
@@ -73,13 +72,16 @@ class Facts:
     reconnected: bool
     expired: Reason | None  # why it must not be lent again, whatever its state
     cleanup: Cleanup  # what its session would need
+    said_read_only: bool = False  # the borrower asked for a READ ONLY transaction itself
+    just_renewed: bool = False  # all connections were replaced for a wrong role a moment ago, and this one is new
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     verdict: Verdict
     reason: Reason | None = None  # set for DISCARD
-    expire_generation: bool = False
+    expire_generation: bool = False  # replace all connections as old
+    ask_siblings: bool = False  # ask the server before another that is idle now is lent
 
 
 Policy = Callable[[Facts], Decision]
@@ -87,17 +89,18 @@ Policy = Callable[[Facts], Decision]
 
 def decide(facts: Facts) -> Decision:
     """The table above."""
-    error = facts.exception
-    if is_read_only(error):
+    news = failures.of_statement(facts.exception, said_read_only=facts.said_read_only)
+    asks = news.siblings is Siblings.ASK
+    if news.siblings is Siblings.EXPIRE and not facts.just_renewed:
         return Decision(Verdict.DISCARD, Reason.READ_ONLY, expire_generation=True)
     if not facts.open:
-        return Decision(Verdict.DISCARD, Reason.CLOSED)
+        return Decision(Verdict.DISCARD, Reason.CLOSED, ask_siblings=True)
     if facts.reconnected:
         return Decision(Verdict.DISCARD, Reason.RECONNECTED)
     if not facts.quiet:
-        return Decision(Verdict.DISCARD, Reason.INTERRUPTED)
-    if is_lost(error):
-        return Decision(Verdict.DISCARD, Reason.LOST)
+        return Decision(Verdict.DISCARD, Reason.INTERRUPTED, ask_siblings=asks)
+    if not news.keep and news.server is not Server.REFUSES_WORK:
+        return Decision(Verdict.DISCARD, Reason.LOST, ask_siblings=asks)
     if facts.expired is not None:
         return Decision(Verdict.DISCARD, facts.expired)
     if facts.cleanup is Cleanup.CLOSE:
@@ -112,35 +115,20 @@ def judge(facts: Facts, policy: Policy) -> Decision:
     is never kept (Invariants 6 and 12)."""
     decision = policy(facts)
     if facts.expired is Reason.POOL_CLOSED:
-        return Decision(Verdict.DISCARD, Reason.POOL_CLOSED, decision.expire_generation)
+        return replace(decision, verdict=Verdict.DISCARD, reason=Reason.POOL_CLOSED)
     if decision.verdict is not Verdict.DISCARD and not facts.quiet:
-        return Decision(Verdict.DISCARD, Reason.INTERRUPTED, decision.expire_generation)
+        return replace(decision, verdict=Verdict.DISCARD, reason=Reason.INTERRUPTED)
     return decision
 
 
-def unfit(expired: Reason | None, *, dead: bool, idle_for_too_long: bool = False) -> Reason | None:
+def unfit(
+    expired: Reason | None, *, dead: bool, idle_for_too_long: bool = False, wrong_role: bool = False
+) -> Reason | None:
     """Why a connection that is idle must be closed instead of lent; None when it may be lent."""
     if expired is not None:
         return expired
+    if wrong_role:
+        return Reason.READ_ONLY
     if dead:
         return Reason.DEAD
     return Reason.IDLE if idle_for_too_long else None
-
-
-def error_number(error: BaseException | None) -> int | None:
-    """The server's or client's error number, when `error` is PyMySQL's and has one."""
-    if isinstance(error, err.MySQLError) and error.args and isinstance(error.args[0], int):
-        return error.args[0]
-    return None
-
-
-def is_read_only(error: BaseException | None) -> bool:
-    return error_number(error) in READ_ONLY_ERRORS
-
-
-def is_lost(error: BaseException | None) -> bool:
-    if isinstance(error, PoolError):
-        return False  # about the pool, or about another connection
-    if isinstance(error, err.InterfaceError) or error_number(error) in LOST_ERRORS:
-        return True
-    return isinstance(error, err.InternalError) and "Packet sequence number wrong" in str(error)

@@ -46,7 +46,7 @@ class Settings:
             (`retry_num * retry_interval`).
         max_idle: an idle connection beyond `size` is closed after this time; None: kept for its lifetime.
         keepalive: an idle connection is pinged when it has been idle for this long, so that NATs and load balancers do
-            not forget it; None: never. Meaningful with `background`, or where the pool is in constant use.
+            not forget it; None: never. Starts the thread of `background`.
         background: look after idle connections in a daemon thread, started at the first borrow. Without it the same is
             done by returning threads, at most once a second, when the pool is used.
         max_waiting: callers that may wait at once; beyond it `PoolOverloaded` is raised at once. None: no limit.
@@ -63,6 +63,8 @@ class Settings:
             quorum); "primary": one that is ready and takes writes; "replica": one that is ready and read-only. Asked in
             the set-up of each new session, at no round trip of its own. A server of another role is like one that
             cannot be reached: callers wait for a right one within their time.
+        role_check: seconds that a connection may have been idle before its server is asked for its role again when it
+            is lent, at a round trip. Means nothing with role="any".
         tcp_user_timeout: a connection over TCP ends when the server's machine has acknowledged nothing for so long, be
             it data or a keep-alive probe: the machine or the way to it is gone. A statement may take longer. None:
             after the system's own time, which is minutes to hours.
@@ -97,6 +99,7 @@ class Settings:
     pipeline_reset: bool | None = None
     fast_reader: bool = True
     role: RoleWanted = "any"
+    role_check: float = 5.0
     tcp_user_timeout: float | None = 60.0
     allow_cleartext_password: bool = False
     fail_fast: bool = False
@@ -131,6 +134,7 @@ class Settings:
             raise SettingsError(f"reset={self.reset!r} must be 'auto', 'always' or 'never'")
         if self.role not in ("any", "ready", "primary", "replica"):
             raise SettingsError(f"role={self.role!r} must be 'any', 'ready', 'primary' or 'replica'")
+        seconds("role_check", self.role_check, 0.0)
         if self.deadlock not in ("warn", "raise"):
             raise SettingsError(f"deadlock={self.deadlock!r} must be 'warn' or 'raise'")
         for flag in ("allow_cleartext_password", "background", "fast_reader", "fail_fast", "record_stacks"):

@@ -38,8 +38,8 @@ from ._pool.core import open_pools
 from ._pool.lease import Connection
 from ._util import callsite as _borrower
 from .errors import PoolError, PoolTimeout
+from .failures import number_of
 from .pool import ConnectionPool
-from .reuse import error_number
 
 _getframe = sys._getframe
 _PATIENCE = 10.0  # seconds
@@ -155,7 +155,7 @@ def rollback(pool: ConnectionPool) -> Iterator[Connection]:
         try:
             _unrecorded(session, f"ROLLBACK TO SAVEPOINT {_PROOF}")
         except err.MySQLError as error:
-            if error_number(error) != ER.SP_DOES_NOT_EXIST:
+            if number_of(error) != ER.SP_DOES_NOT_EXIST:
                 raise
             raise ImplicitCommitError("something in the block has committed what the test had written") from error
         finally:
@@ -254,7 +254,7 @@ class _Handle(Connection):
         try:
             _unrecorded(self._around.session, f"ROLLBACK TO SAVEPOINT {self._savepoint}")
         except err.MySQLError as error:
-            if error_number(error) != ER.SP_DOES_NOT_EXIST:
+            if number_of(error) != ER.SP_DOES_NOT_EXIST:
                 raise
         self.commit()  # nothing is left to undo: the next unit starts here
 

@@ -23,7 +23,7 @@ from ._driver.block import Block
 from ._driver.statements import STATE, WROTE
 from ._pool.lease import Connection
 from .errors import TransactionError, TransactionLostError
-from .reuse import error_number
+from .failures import number_of
 
 __all__ = ["TransactionError", "TransactionLostError", "begin", "commit", "rollback", "transaction"]
 
@@ -143,7 +143,7 @@ def _say(connection: Connection, *statements: str) -> None:
                 connection.query(statement)
             except err.MySQLError as error:
                 failure = failure or error
-    if error_number(failure) == ER.SP_DOES_NOT_EXIST:
+    if number_of(failure) == ER.SP_DOES_NOT_EXIST:
         raise TransactionLostError(
             "something inside the transaction block ended its transaction: DDL and LOCK TABLES commit by themselves, "
             "an explicit COMMIT or ROLLBACK ends it, and a deadlock rolls it back"

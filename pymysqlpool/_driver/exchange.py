@@ -32,7 +32,7 @@ from pymysql.constants import COMMAND, CR, SERVER_STATUS
 
 from .._util import callsite as borrower
 from .._util.process import Mark, mark_process
-from ..errors import ConnectionInterruptedError, ForkedConnectionError, ReturnConnectionToPoolError
+from ..errors import ConnectionInterruptedError, ConnectionTakenBackError, ForkedConnectionError
 from ..secrets import conceal
 from .block import Block
 from .commands import COM_QUERY, LARGEST_STATEMENT, pack_header
@@ -229,7 +229,7 @@ class WireConnection(LoginConnection, ReadingConnection):
             self._refuse_closed()
 
     def _refuse_taken_back(self) -> NoReturn:
-        raise ReturnConnectionToPoolError(
+        raise ConnectionTakenBackError(
             "this connection was taken back by its pool: the thread that borrowed it has ended, or the pool was closed"
         )
 

@@ -162,6 +162,14 @@ class Recipe:
         if not self._is_known:
             self._know(wire, deadline)
 
+    def ask_server(self, connection: WireConnection) -> None:
+        """Ask the server of an idle session for its role again: two commands, one round trip.
+
+        Raises:
+            WrongRole: it is not one that the pool wants any more.
+        """
+        self._judge_server(connection, self._say(connection, _WHICH_SERVER))
+
     def _judge_server(self, connection: WireConnection, results: Sequence[Any]) -> None:
         role = read([result.rows for result in results])
         connection._server_role = role

@@ -27,7 +27,7 @@ from pymysql import err
 from ..settings import ResetMode
 from .recipe import Recipe
 from .session_state import AUTOCOMMIT_STATUS
-from .statements import AUTOCOMMIT, DATABASE, INSERT_ID, NOTHING, STATE, TRANSACTION, WROTE
+from .statements import AUTOCOMMIT, DATABASE, INSERT_ID, NOTHING, READ_ONLY, STATE, TRANSACTION, WROTE
 from .wire import Wire
 
 
@@ -41,7 +41,7 @@ class Cleanup(Enum):
 
 def needed(attributes: Mapping[str, Any], recipe: Recipe, mode: ResetMode) -> Cleanup:
     """What must be done to the session a handle with these attributes leaves behind."""
-    marks: int = attributes["_marks"] & ~WROTE
+    marks: int = attributes["_marks"] & ~(WROTE | READ_ONLY)
     if bool(attributes["server_status"] & AUTOCOMMIT_STATUS) != recipe.autocommit:
         marks |= AUTOCOMMIT
     if mode == "never":

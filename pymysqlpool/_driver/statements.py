@@ -33,6 +33,7 @@ INSERT_ID: Final = 2  # LAST_INSERT_ID() may be set
 AUTOCOMMIT: Final = 4  # autocommit is changed, and nothing else
 DATABASE: Final = 8  # the current database may be another
 WROTE: Final = 32  # rows were changed in the open transaction; nothing to undo beyond that
+READ_ONLY: Final = 256  # a READ ONLY transaction was asked for; nothing to undo, and error 1792 is no news
 STATE: Final = 16  # anything else: only COM_RESET_CONNECTION brings it back
 
 _UNTOLD: Final = -1  # by the skeleton; the text itself tells
@@ -137,7 +138,7 @@ class Reader:
             begin = b" ".join(tokens[:_LONGEST_SHAPE])
             if len(tokens) <= _LONGEST_SHAPE:
                 if _TRANSACTION_CONTROL.fullmatch(begin):
-                    return NOTHING
+                    return READ_ONLY if b" read only" in begin else NOTHING
                 if _SET_AUTOCOMMIT.fullmatch(begin):
                     return AUTOCOMMIT
                 if _USE.fullmatch(begin):

@@ -18,7 +18,8 @@ from .. import reuse
 from .._driver import reset as _session
 from .._driver import wire as _wire
 from .._driver.reset import Cleanup
-from .._driver.statements import STATE, TRANSACTION, WROTE
+from .._driver.session_state import OPAQUE
+from .._driver.statements import READ_ONLY, STATE, TRANSACTION, WROTE
 from .._driver.wire import Wire
 from .._util import callsite as _borrower
 from .._util.lock import InsideOwnStepError
@@ -32,6 +33,7 @@ from .lease import Connection, slot_of
 from .slot import Slot
 from .waiter import Waiter
 
+_MOST_PLACES = 1000  # that are remembered, so as to be told of once
 _EARLY = 0.1  # seconds before the pool's idle connections are due to be looked after
 
 
@@ -74,8 +76,8 @@ def _check_in(
     marks: int,
 ) -> None:
     """Judge a connection, clean it if it is kept, and pass it on."""
-    if marks & ~WROTE == TRANSACTION and core._here[0]:
-        _tell_of_lost_changes(core, marks)
+    if marks & ~(WROTE | READ_ONLY) == TRANSACTION and core._here[0]:
+        _tell_of_lost_changes(core, lease, marks, exception)
         is_fit = _clean(core, lease, slot, attributes, Cleanup.ROLLBACK)
     else:
         is_fit = _judge(core, lease, slot, attributes, exception)
@@ -149,11 +151,16 @@ def _judge(
         reconnected=_wire.is_reconnected(attributes, wire),
         expired=slot.why_expired(monotonic()),
         cleanup=cleanup,
+        said_read_only=bool(attributes["_marks"] & (READ_ONLY | OPAQUE & ~STATE)),
+        just_renewed=not core._backoff.may_renew(monotonic()),
     )
     decision = reuse.judge(facts, core._policy)
-    _tell_of_lost_changes(core, attributes["_marks"])
+    _tell_of_lost_changes(core, lease, attributes["_marks"], exception)
     if decision.expire_generation and core._expire_generation(slot.generation):
+        core._lock.step(core._backoff.record_renewal, monotonic())
         core._close_expired()
+    if decision.ask_siblings:
+        core._lock.step(core._ledger.doubt_idle)
     if decision.verdict is Verdict.DISCARD:
         _wire.abandon(attributes, wire)
         core._discard(lease, slot, decision.reason or Reason.LOST, quiet)
@@ -162,9 +169,23 @@ def _judge(
     return _clean(core, lease, slot, attributes, cleanup)
 
 
-def _tell_of_lost_changes(core: PoolCore, marks: int) -> None:
-    if marks & WROTE and marks & TRANSACTION:
+def _tell_of_lost_changes(core: PoolCore, lease: Connection, marks: int, exception: BaseException | None) -> None:
+    """Say that changes are rolled back: a warning, once for each place that returns without an error to explain it."""
+    if not marks & WROTE or not marks & TRANSACTION:
+        return
+    place = lease._returned_code, lease._returned_offset
+    if exception is not None or place in core._told_places:
         logger.debug("Uncommitted changes are rolled back in pool(%s)", core.name)
+        return
+    if len(core._told_places) < _MOST_PLACES:
+        core._told_places.add(place)
+    logger.warning(
+        "Uncommitted changes are rolled back in pool(%s): the connection was borrowed at %s and given back at %s "
+        "without a commit(). Commit before, use `with pool.get_connection() as connection:`, or autocommit=True",
+        core.name,
+        _borrower.describe_place(_borrower.spell_out(lease._code, lease._offset)),
+        _borrower.describe_place(_borrower.spell_out(*place)),
+    )
 
 
 def _clean(core: PoolCore, lease: Connection, slot: Slot, attributes: dict[str, Any], cleanup: Cleanup) -> bool:

@@ -23,15 +23,17 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from .. import reuse
+from .. import failures, reuse
 from .._util import callsite as _borrower
 from .._util.lock import InsideOwnStepError
 from .._util.log import logger
 from ..errors import GetConnectionFromPoolError, PoolClosed, PoolDeadlock, PoolOverloaded, PoolTimeout, PoolUnavailable
+from ..failures import SILENT, WRONG_ROLE, Server
 from ..reuse import Reason
 from . import counters, deadlock, diagnostics, maintenance
+from .asking import ask
 from .checkout_request import CheckoutRequest, Work
-from .core import PoolCore
+from .core import CONNECT_TIMEOUT, PoolCore
 from .idle_lease import HAS_GIL, SpentLease
 from .lease import Connection, slot_of
 from .slot import CONNECTING, IN_USE, Slot
@@ -39,16 +41,10 @@ from .waiter import GIVEN, Waiter
 
 # How often a waiter looks for leases that nobody will return: dropped ones, and those of dead threads.
 LOOK_AROUND = 0.25  # seconds
+# A check asks on a connection that may be dead, and a new one may take 2 ms: so it takes a part of the time at most.
+_SHARE_OF_CHECK = 0.25
+_LONGEST_CHECK = 1.0  # seconds
 _DEADLOCK_AFTER = 0.5  # seconds that a call has waited when it asks whether it waits for itself
-
-# Errors of a connect that waiting may cure: the server is starting, stopping, full or out of reach.
-_TRANSIENT = frozenset({1040, 1203, 1053, 1047, 1290, 1158, 1159, 1160, 1161, 2002, 2003, 2006, 2013, 2055, 3032})
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether a connect that failed so may succeed a little later."""
-    return reuse.error_number(error) in _TRANSIENT
-
 
 Failure = type[GetConnectionFromPoolError]
 
@@ -76,6 +72,8 @@ def checkout(
                     slot, failure = _move_inside_a_step(core, lease, request), None
                 if failure is not None:
                     cause = request.last_error or core._backoff.error
+                    if failure is PoolUnavailable and cause is not None and core._backoff.says is Server.REFUSES_US:
+                        raise type(cause)(*cause.args) from cause  # the same error for every caller
                     raise diagnostics.failure(core, failure, waiter, now - request.started, cause) from cause
             if slot is None:
                 if not waiting_since:
@@ -110,7 +108,7 @@ def checkout(
         lease.put_on(slot.wire)
     if core._verbose:
         logger.debug("Get connection from pool(%s)", core.name)
-    if own.background and core._life.maintenance is None:
+    if (own.background or own.keepalive is not None) and core._life.maintenance is None:
         maintenance.start_thread(core)
     if own.on_checkout is not None:
         yield Work(partial(own.on_checkout, lease), slot.wire.cut)
@@ -147,13 +145,14 @@ def _next_move_locked(
         waiter.may_grow = True
     limit = ledger.maxsize if waiter.may_grow else ledger.size
     if ledger.total < limit or backoff.failing:
-        in_time = now < request.deadline or request.last_error is None
-        if in_time and backoff.may_connect(ledger.count(CONNECTING), now):
+        if backoff.failing and ledger.total == 0 and backoff.refuses_us(now):
+            return None, PoolUnavailable
+        if now < request.deadline and backoff.may_connect(ledger.count(CONNECTING), now):
             slot = ledger.open(lease, limit)
             if slot is not None:
                 ledger.withdraw(waiter)
                 return slot, None
-        elif core._settings.fail_fast and backoff.failing:
+        elif core._settings.fail_fast and backoff.is_down(ledger.total - ledger.count(CONNECTING)):
             return None, PoolUnavailable
     if now >= request.give_up_at:
         if ledger.total >= ledger.maxsize or (backoff.error is None and request.last_error is None):
@@ -221,9 +220,11 @@ def connect(core: PoolCore, lease: Connection, slot: Slot, waiter: Waiter, reque
     try:
         core._connect(lease, slot, waiter.arrival, request.deadline)
     except BaseException as error:
+        longest = core._connect_args.get("connect_timeout", CONNECT_TIMEOUT)
+        news = failures.of_connect(error, had=min(request.deadline - began, longest))
         if slot.holder == id(lease) and slot.state is CONNECTING:
-            core._connect_failed(slot, error, is_news=not request.was_late(began, monotonic()))
-        if not is_transient(error):
+            core._connect_failed(slot, error, news.server)
+        if not news.retry:
             raise
         request.last_error = error
 
@@ -232,6 +233,7 @@ def _looks_fit(slot: Slot, request: CheckoutRequest, now: float) -> bool:
     """Whether it can be lent without asking any further."""
     return bool(
         now < slot.expires_at
+        and now - slot.since <= request.asks_role_after
         and not (request.pre_ping and request.wants_ping(now - slot.since))
         and not slot.wire.exchange.locked()
         and (now < slot.heard_until or not slot.wire.readable(0))
@@ -243,18 +245,29 @@ def is_fit(core: PoolCore, lease: Connection, slot: Slot, request: CheckoutReque
     now = monotonic()
     wire = slot.wire
     expired = slot.why_expired(now)
-    dead = False
-    if expired is None:
-        dead = wire.exchange.locked() or bool(now >= slot.heard_until and wire.readable(0))
-        if not dead and request.pre_ping and request.wants_ping(now - slot.since):
-            dead = not core._answers(wire, request.deadline)
-            if dead and core._expire_generation(slot.generation):
-                core._close_expired()
-    reason = reuse.unfit(expired, dead=dead)
+    dead = expired is None and bool(wire.exchange.locked() or (now >= slot.heard_until and wire.readable(0)))
+    wrong_role = silent = False
+    if expired is None and not dead:
+        idle_for = now - slot.since
+        asks_role = idle_for > request.asks_role_after
+        if asks_role or slot.doubted or (request.pre_ping and request.wants_ping(idle_for)):
+            answer = ask(core, wire, now + min(_LONGEST_CHECK, (request.deadline - now) * _SHARE_OF_CHECK), asks_role)
+            dead, silent, wrong_role = answer is not None, answer is SILENT, answer is WRONG_ROLE
+            if not dead:
+                slot.trust()
+    reason = reuse.unfit(expired, dead=dead, wrong_role=wrong_role)
     if reason is None:
         return True
+    idle_since = slot.since
+    generation = slot.generation
     core._discard(lease, slot, reason)
-    if dead:
+    if wrong_role:
+        core._expire_generation(generation)
+        core._close_expired()
+    elif silent:  # something between forgot it; so it did those that have been idle for longer
+        core._close_idle(lambda other: reuse.unfit(None, dead=other.since <= idle_since))
+    elif dead:
+        core._lock.step(core._ledger.doubt_idle)
         core._close_idle(lambda other: reuse.unfit(None, dead=bool(other.wire.readable(0))))
     return False
 

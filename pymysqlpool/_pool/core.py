@@ -26,8 +26,6 @@ from random import uniform
 from time import monotonic
 from typing import Any
 
-from pymysql import err
-
 from .. import reuse
 from .._driver.connector import Connector
 from .._driver.exchange import TRUST
@@ -36,6 +34,7 @@ from .._util import farewell as _farewell
 from .._util.lock import StepLock
 from .._util.log import logger
 from .._util.process import Mark, mark_process
+from ..failures import Server
 from ..reuse import Reason
 from ..settings import Settings
 from . import counters
@@ -109,11 +108,14 @@ class PoolCore:
         self._connect_args = connect_args
         self._policy = policy
         self._records_stacks = own.record_stacks
-        self._has_checkout_hooks = bool(own.pre_ping or own.on_checkout or own.record_stacks or own.max_uses)
+        self._has_checkout_hooks = bool(
+            own.pre_ping or own.on_checkout or own.record_stacks or own.max_uses or own.role != "any"
+        )
         usual = own.reset != "always" and own.on_checkin is None and not own.record_stacks
         self._allows_lock_free = usual and policy is reuse.decide and HAS_GIL
         self._lifetime = own.con_lifetime if own.con_lifetime and own.con_lifetime > 0 else NEVER
         self._closed = False  # the user's wish; it outlives a fork
+        self._told_places: set[Any] = set()  # where uncommitted changes were given back
         self._verbose = False  # the debug log is read; asked when a socket is looked at, not at every checkout
         self._tend_at = (
             0.0  # monotonic; when a returning thread looks after the idle ones; a lost update only looks twice
@@ -196,16 +198,18 @@ class PoolCore:
         woken += self._grant_locked()
         return self._life.state is not PoolState.OPEN, woken  # closed meanwhile (Invariant 12)
 
-    def _connect_failed(self, slot: Slot, error: BaseException, *, is_news: bool) -> None:
-        """Give the capacity back (Invariant 5). `is_news`: the failure says something of the server."""
-        self._wake(self._lock.step(self._connect_failed_locked, slot, error, is_news))
+    def _connect_failed(self, slot: Slot, error: BaseException, says: Server) -> None:
+        """Give the capacity back (Invariant 5). `says`: what the failure says of the server."""
+        self._wake(self._lock.step(self._connect_failed_locked, slot, error, says))
 
-    def _connect_failed_locked(self, slot: Slot, error: BaseException, is_news: bool) -> list[Waiter]:
+    def _connect_failed_locked(self, slot: Slot, error: BaseException, says: Server) -> list[Waiter]:
         self._ledger.free(slot)
         if isinstance(error, Exception):
             self._counters.add(counters.CONNECT_ERRORS)
-            if is_news:
-                self._backoff.record_failure(monotonic(), error)
+            if says is not Server.NOTHING:
+                self._backoff.record_failure(monotonic(), error, says)
+            if says is Server.REFUSES_US:
+                return list(self._ledger.waiters.values())  # it is their error too, and they need not wait for it
         return self._grant_locked()
 
     # -- ending connections --------------------------------------------------------------------------------
@@ -322,20 +326,6 @@ class PoolCore:
     def _wake(waiters: list[Waiter]) -> None:
         for waiter in waiters:
             waiter.wake()
-
-    # -- asking the server ---------------------------------------------------------------------------------
-
-    @staticmethod
-    def _answers(wire: Wire, deadline: float) -> bool:
-        probe = wire.borrow_privately()
-        try:
-            with probe.within(deadline):
-                probe.ping(reconnect=False)
-        except err.MySQLError:
-            return False
-        finally:
-            wire.take_back(probe)
-        return True
 
 
 def session_beside(core: PoolCore, deadline: float) -> Wire:

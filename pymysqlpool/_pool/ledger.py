@@ -88,7 +88,7 @@ class Ledger:
                 break
         return before + now
 
-    def idle_slots(self) -> list[Slot]:
+    def idle_slots(self) -> list[Slot | None]:
         return [lease._slot for lease in self.idle.copy()]
 
     def count(self, state: SlotState) -> int:
@@ -165,6 +165,12 @@ class Ledger:
         if len(self._living) <= self.maxsize:
             for slot in self._living:
                 slot.pardon(Reason.SURPLUS)
+
+    def doubt_idle(self) -> None:
+        """News of a connection that was found dead: those that are idle now may be dead too."""
+        for slot in self.idle_slots():
+            if slot is not None:  # it is being lent in this very instant
+                slot.doubt()
 
     # -- ending --------------------------------------------------------------------------------------------
 

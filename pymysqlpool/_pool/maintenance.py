@@ -21,6 +21,7 @@ from .._util import callsite as _borrower
 from .._util.log import logger
 from ..reuse import Reason, unfit
 from . import counters
+from .asking import ask
 from .core import INTERVAL, PoolCore, PoolState
 from .slot import IN_USE, MaintenanceLease, Slot
 from .waiter import ThreadWaiter
@@ -60,7 +61,7 @@ def _reclaim_locked(core: PoolCore, look_for_dead_borrowers: bool) -> list[tuple
 
 
 def run_once(core: PoolCore) -> None:
-    """Close the idle connections that are too old, dead or surplus; ping those that have been idle for long."""
+    """Close the idle connections that are too old, dead or surplus. Waits for no server: a borrower may do it."""
     own = core._settings
     now = monotonic()
     longest = own.max_idle
@@ -75,18 +76,19 @@ def run_once(core: PoolCore) -> None:
 
     reclaim_leaked(core)
     core._close_idle(why)
-    if own.keepalive is not None:
-        _keep_alive(core, now - own.keepalive)
 
 
 def _keep_alive(core: PoolCore, before: float) -> None:
+    """Ping the connections that have been idle since `before`. In the maintenance thread only: each may take long."""
+
     def why(slot: Slot) -> Reason | None:
         if slot.since > before:
             return None
-        answers = core._answers(slot.wire, monotonic() + _PING_TIMEOUT)
-        if answers:
-            slot.since = monotonic()
-        return unfit(None, dead=not answers)
+        if ask(core, slot.wire, monotonic() + _PING_TIMEOUT) is not None:
+            return unfit(None, dead=True)
+        slot.since = monotonic()
+        slot.trust()
+        return None
 
     core._close_idle(why)
 
@@ -122,6 +124,8 @@ class MaintenanceThread(threading.Thread):
             if core is None:
                 return
             run_once(core)
+            if core._settings.keepalive is not None:
+                _keep_alive(core, monotonic() - core._settings.keepalive)
             del core
 
     def stop(self) -> None:

@@ -51,6 +51,7 @@ class Slot(Usage):
 
     __slots__ = (
         "borrower",
+        "doubted",
         "ends_at",
         "expired",
         "expires_at",
@@ -71,6 +72,7 @@ class Slot(Usage):
         self.generation = generation  # of the ledger, when the connection was made
         self.expires_at = 0.0  # monotonic; not lent or kept from then on. The one number that every shortcut asks
         self.ends_at = 0.0  # monotonic; `expires_at` by age alone
+        self.doubted = False  # the server is asked before it is lent: another connection as old was found dead
         self.expired: Reason | None = None  # why it was made to expire before its time
         self.since = 0.0  # monotonic; when it was lent, or when it became idle
         self.borrower: Any = None  # the thread or task that borrowed it: a weak reference, see `_util.callsite`
@@ -93,11 +95,26 @@ class Slot(Usage):
         """`reason`, if it was that, holds no more."""
         if self.expired is reason:
             self.expired = None
+            self.expires_at = 0.0 if self.doubted else self.ends_at
+
+    def doubt(self) -> None:
+        """News of another connection: this one may be dead too. It goes by no shortcut until the server was asked."""
+        self.doubted = True
+        self.expires_at = self.heard_until = 0.0
+
+    def trust(self) -> None:
+        """The server answered on it."""
+        self.doubted = False
+        if self.expired is None:
             self.expires_at = self.ends_at
 
     def why_expired(self, now: float) -> Reason | None:
         """The reason for which the connection must be closed, None while it may live."""
-        return None if now < self.expires_at else self.expired or Reason.EXPIRED
+        if now < self.expires_at:
+            return None
+        if self.expired is None and self.doubted and now < self.ends_at:
+            return None
+        return self.expired or Reason.EXPIRED
 
     def mark_leaked(self, lease: Lease) -> None:
         """`lease` is being collected: mark the slot when it is its owner. Done without the lock: only the owner gives a

@@ -11,6 +11,7 @@ import pytest
 
 from pymysqlpool import ConnectionPool
 from pymysqlpool._pool.backoff import LONGEST_DELAY, LONGEST_DELAY_UNHEARD, ConnectBackoff
+from pymysqlpool.failures import Server
 from tests.conftest import MakePool
 from tests.proxy import Proxy
 from tests.support import wait_until
@@ -39,7 +40,7 @@ def test_while_the_server_is_down_one_tries_and_only_after_the_delay(error: Exce
     backoff = ConnectBackoff()
     now, delays = 0.0, []
     for _ in range(12):
-        backoff.record_failure(now, error)
+        backoff.record_failure(now, error, Server.DOWN)
         assert not backoff.may_connect(0, now)
         delays.append(backoff.next_attempt - now)
         now = backoff.next_attempt
@@ -54,14 +55,14 @@ def test_the_delays_of_two_pools_differ() -> None:
     delays = set()
     for _ in range(20):
         backoff = ConnectBackoff()
-        backoff.record_failure(0.0, REFUSED)
+        backoff.record_failure(0.0, REFUSED, Server.DOWN)
         delays.add(backoff.next_attempt)
     assert len(delays) > 1
 
 
 def test_from_its_return_on_one_more_may_connect_than_have_succeeded() -> None:
     backoff = ConnectBackoff()
-    backoff.record_failure(0.0, REFUSED)
+    backoff.record_failure(0.0, REFUSED, Server.DOWN)
     rounds = []
     while (at_once := fill(backoff, 10.0)) < 1000:
         rounds.append(at_once)
@@ -72,11 +73,11 @@ def test_from_its_return_on_one_more_may_connect_than_have_succeeded() -> None:
 
 def test_a_failure_on_the_way_begins_anew() -> None:
     backoff = ConnectBackoff()
-    backoff.record_failure(0.0, REFUSED)
+    backoff.record_failure(0.0, REFUSED, Server.DOWN)
     for _ in range(9):
         backoff.record_success()
     assert fill(backoff, 10.0) == 10
-    backoff.record_failure(10.0, REFUSED)
+    backoff.record_failure(10.0, REFUSED, Server.DOWN)
     assert fill(backoff, 20.0) == 1
     backoff.record_success()
     assert fill(backoff, 20.0) == 2
