@@ -23,7 +23,7 @@ from contextlib import suppress
 from typing import Any
 
 import pymysql
-from pymysql.constants import CLIENT
+from pymysql.constants import CLIENT, ER
 
 from pymysqlpool import ConnectionPool
 from pymysqlpool.devserver import DevServer
@@ -249,7 +249,13 @@ class Fuzz:
             if not self._is_mariadb:
                 cursor.execute("set global log_bin_trust_function_creators = 1")
             for statement in statements:
-                cursor.execute(statement)
+                try:
+                    cursor.execute(statement)
+                except pymysql.err.OperationalError as error:
+                    if error.args[0] != ER.LOCK_WAIT_TIMEOUT:
+                        raise
+                    self._end_branch(closed=True)
+                    cursor.execute(statement)
 
     def close(self) -> None:
         self.pool.close(timeout=1)
@@ -310,10 +316,7 @@ class Fuzz:
         for reason, count in after.discarded.items():
             self.closed[reason] += count - before.discarded.get(reason, 0)
         if "xa" in " ".join(said).lower():
-            with suppress(pymysql.err.MySQLError):
-                self._admin.cursor().execute(
-                    "xa rollback 'fuzz'"
-                )  # a prepared branch is the server's, not the session's
+            self._end_branch(closed=sum(after.discarded.values()) > sum(before.discarded.values()))
         with self.pool.get_connection(timeout=10) as connection:
             seen = self._glance.look(connection)
             if differences(seen, self._usual):
