@@ -228,16 +228,17 @@ class Fuzz:
         with self._admin.cursor() as cursor:
             cursor.execute("set lock_wait_timeout = 1")
             cursor.execute("set innodb_lock_wait_timeout = 1")
-        self._glance = Glance(self._admin, self._is_mariadb)
+        self.glance = Glance(self._admin, self._is_mariadb)
         pieces = ODD + HIDDEN if self._hidden else ODD
         self._chance = random.Random(seed)
         self._grammar = Grammar(self._chance, file, pieces)
         self.pool = ConnectionPool(**self._options)
+        self.file = file
         self.leases = 0
         self.cleaned = 0
         self.closed: Counter[str] = Counter()
         self.found: list[tuple[list[str], dict[str, Any]]] = []
-        self._usual = self._brand_new()
+        self.usual = self.brand_new()
 
     def prepare(self) -> None:
         statements = list(SCHEMA)
@@ -254,23 +255,23 @@ class Fuzz:
                 except pymysql.err.OperationalError as error:
                     if error.args[0] != ER.LOCK_WAIT_TIMEOUT:
                         raise
-                    self._end_branch(closed=True)
+                    self.end_branch(closed=True)
                     cursor.execute(statement)
 
     def close(self) -> None:
         self.pool.close(timeout=1)
         self._admin.close()
 
-    def _brand_new(self) -> dict[str, Any]:
+    def brand_new(self) -> dict[str, Any]:
         pool = ConnectionPool(**self._options)
         with pool.get_connection() as connection:
-            shown = self._glance.look(connection)
+            shown = self.glance.look(connection)
         pool.close(timeout=1)
         return shown
 
     def _variables(self, connection: Any) -> dict[str, str]:
         with connection.cursor() as cursor:
-            cursor.execute(self._glance.variables)
+            cursor.execute(self.glance.variables)
             return dict(cursor.fetchall())
 
     def run(self, statements: int, say: Callable[[str], None] = lambda text: None) -> None:
@@ -316,13 +317,13 @@ class Fuzz:
         for reason, count in after.discarded.items():
             self.closed[reason] += count - before.discarded.get(reason, 0)
         if "xa" in " ".join(said).lower():
-            self._end_branch(closed=sum(after.discarded.values()) > sum(before.discarded.values()))
+            self.end_branch(closed=sum(after.discarded.values()) > sum(before.discarded.values()))
         with self.pool.get_connection(timeout=10) as connection:
-            seen = self._glance.look(connection)
-            if differences(seen, self._usual):
+            seen = self.glance.look(connection)
+            if differences(seen, self.usual):
                 self._compare(connection, seen, ran)
 
-    def _end_branch(self, closed: bool) -> None:
+    def end_branch(self, closed: bool) -> None:
         """A prepared XA branch is the server's, not the session's; of a closed session it comes a moment later."""
         for _ in range(40 if closed else 1):
             try:
@@ -333,8 +334,8 @@ class Fuzz:
 
     def _compare(self, connection: Any, seen: dict[str, Any], ran: list[str]) -> None:
         """It may be the tables that changed, not the session."""
-        self._usual = self._brand_new()
-        found = differences(seen, self._usual)
+        self.usual = self.brand_new()
+        found = differences(seen, self.usual)
         if found and "variables" in found:
             pool = ConnectionPool(**self._options)
             with pool.get_connection() as new:
@@ -346,7 +347,7 @@ class Fuzz:
         if found:
             self.found.append((ran, found))
         self.prepare()
-        self._usual = self._brand_new()
+        self.usual = self.brand_new()
 
     def share(self) -> str:
         total = max(1, self.leases)
