@@ -28,7 +28,7 @@ from time import monotonic
 from typing import Any, NoReturn
 
 from pymysql import err
-from pymysql.constants import COMMAND, CR, SERVER_STATUS
+from pymysql.constants import COMMAND, SERVER_STATUS
 
 from .._util import callsite as borrower
 from .._util.process import Mark, mark_process
@@ -36,7 +36,7 @@ from ..errors import ConnectionInterruptedError, ConnectionTakenBackError, Forke
 from ..secrets import conceal
 from .block import Block
 from .commands import COM_QUERY, LARGEST_STATEMENT, pack_header
-from .deadline import within
+from .deadline import UNKNOWN_TIMEOUT, within
 from .last_word import too_large
 from .local_infile import reads_local_file
 from .login import LoginConnection
@@ -156,9 +156,6 @@ class WireConnection(LoginConnection, ReadingConnection):
         except AttributeError:  # of None, where the socket was
             self._refuse_if_closed()
             raise
-        except OSError as error:  # of setting the timeout of a socket that another thread has closed
-            self._force_close()
-            raise err.OperationalError(CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({error!r})") from error
         except err.OperationalError as error:
             if self._refusal is not None:
                 raise self._refusal from error
@@ -295,6 +292,7 @@ class WireConnection(LoginConnection, ReadingConnection):
         if self.block is not None:
             self.block.note_new_session()
         super().connect(sock)
+        self._current_timeout = UNKNOWN_TIMEOUT
         self._read_statement = reader_for(self.charset, self.server_version).read
         if self._reads_fast and type(self._rfile) is not SocketSource:
             self._rfile.close()

@@ -28,6 +28,8 @@ class MysqlclientNames(WireConnection):
         server_capabilities: int
 
         def _escape_string(self, s: str) -> str: ...
+    elif not hasattr(WireConnection, "_escape_string"):  # before PyMySQL 1.2.1 that was its public name
+        _escape_string = WireConnection.escape_string
 
     @overload
     def escape_string(self, value: str) -> str: ...

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from pymysql import err, protocol
 from pymysql.constants import CR
 
+from .deadline import UNKNOWN_TIMEOUT
 from .local_infile import content
 from .protocol.packets import ERR, LOST, OK
 from .protocol.reply import ResultSet, at_hand, more_rows, reply
@@ -48,6 +49,7 @@ class ReadingConnection(PyMySQLConnection):
     _deadline: float | None = None  # a monotonic instant, see `within`
     _marks = NOTHING  # what this lease may have done to the session
     _error_args: tuple[Any, ...] = ()  # of the last error packet
+    _current_timeout: float | None = UNKNOWN_TIMEOUT  # of the socket, in seconds; as newer PyMySQL has it
     _result: Any = None  # a dead handle has none: a cursor that outlives it asks
     _pristine_decoders: Mapping[int, Any]  # a pool's, for as long as there are no `decoders` of this handle alone
     decoders = _Fresh("_pristine_decoders")
@@ -170,6 +172,17 @@ class ReadingConnection(PyMySQLConnection):
         self._error_args = refusal.exception.args
         self._reply_failed(refusal.exception)
         raise refusal.exception
+
+    def _write_bytes(self, data: bytes) -> None:
+        """As PyMySQL; older ones do not note the timeout, and raise an OSError where another thread has closed it."""
+        try:
+            if self._current_timeout != self._write_timeout:
+                self._sock.settimeout(self._write_timeout)
+                self._current_timeout = self._write_timeout
+            self._sock.sendall(data)
+        except OSError as error:
+            self._force_close()
+            raise err.OperationalError(CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({error!r})") from error
 
     # -- by PyMySQL ----------------------------------------------------------------------------------------
 

@@ -50,7 +50,11 @@ class UnbufferedResult(ResultSet):
         """Read rows: the first is the caller's, the others are ready for the next; None at their end. One thread at a
         time."""
         connection = self.connection
+        if connection is None:  # another thread has come to the end in this very instant
+            return None
         with connection._reading():
+            if not self.unbuffered_active:
+                return None
             rows = [] if self.failure is not None else connection._read_rows(self, _BATCH)
             if rows:
                 self._ready.extend(rows[1:])

@@ -36,8 +36,8 @@ BOUNDS = {
     "borrow and return": 4,
     "borrow, SELECT 1, return: more than PyMySQL": -50,
     "borrow, UPDATE, commit, return: more than PyMySQL": -11,
-    "borrow, SELECT in a transaction, return: more than PyMySQL with ROLLBACK": -50,
-    "connect: more than PyMySQL": 78,
+    "borrow, SELECT in a transaction, return: more than PyMySQL with ROLLBACK": -47,
+    "connect: more than PyMySQL": 80,
 }
 WARM_UP = 3
 

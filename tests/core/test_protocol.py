@@ -234,7 +234,6 @@ def asleep(admin: Any, number: int) -> bool:
 
 
 def test_a_statement_on_a_socket_that_another_thread_closed_says_that_it_is_gone(make_pool: MakePool) -> None:
-    """PyMySQL 1.1 sets the timeout first, outside of what catches its errors."""
     pool = make_pool(size=1, maxsize=1)
     connection = pool.get_connection()
     connection.execute("select 1")

@@ -6,6 +6,7 @@ import ast
 import io
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pymysql
@@ -69,8 +70,8 @@ class Feed:
 def pymysqls(stream: bytes, charset: str) -> Any:
     connection = pymysql.connections.Connection(user="u", charset=charset, defer_connect=True)
     connection._rfile = io.BytesIO(stream)  # type: ignore[attr-defined]
-    connection._sock = None  # type: ignore[attr-defined]
-    connection._current_timeout = connection._read_timeout  # type: ignore[attr-defined]
+    connection._sock = SimpleNamespace(settimeout=lambda timeout: None, close=lambda: None)  # type: ignore[attr-defined]
+    connection._current_timeout = None  # type: ignore[attr-defined]
     connection._next_seq_id = 1  # type: ignore[attr-defined]
     return connection
 

@@ -238,6 +238,7 @@ def hold(kind: type[Any], talk: Conversation, sock: Any) -> list[Step]:
                     outcome, error = action(), None
             except Exception as raised:  # noqa: BLE001 - compared
                 said = "closed" if type(raised) is pymysql.err.InterfaceError else str(raised)
+                said = said.replace("Can't find file", "Can't open file").partition(": [Errno 2]")[0].rstrip('")')
                 outcome, error = (type(raised), said, getattr(raised, "sqlstate", None)), raised
             made = Step(f"{what} {index}", outcome, seen(connection, cursor), error is not None)
             made.is_servers_error = isinstance(error, pymysql.err.MySQLError)
