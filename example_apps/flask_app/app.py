@@ -10,6 +10,7 @@ import io
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, flash, redirect, render_template, request, stream_with_context, url_for
 from pymysql.cursors import DictCursor, SSCursor
@@ -47,10 +48,18 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.register_error_handler(IntegrityError, name_is_taken)
     app.register_error_handler(404, lambda error: (render_template("404.html"), 404))
     app.register_error_handler(503, busy)
+    app.before_request(refuse_other_origins)
     app.after_request(name_connection)
     if app.config.get("PLAYGROUND"):
         playground.install(app, db)
     return app
+
+
+def refuse_other_origins() -> None:
+    """A form on another site must not write here in a visitor's name. With accounts, add a token for each form."""
+    origin = request.headers.get("Origin")
+    if request.method == "POST" and origin is not None and urlsplit(origin).netloc != request.host:
+        abort(403)
 
 
 # -- the database, as the views see it -----------------------------------------------------------------------

@@ -10,8 +10,11 @@ import sys
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from example_apps.flask_app.app import create_app
 
 pytest.importorskip("waitress")
 
@@ -83,3 +86,15 @@ def test_a_port_that_is_taken_is_said_and_leaves_nothing(temporary: str) -> None
     assert ran.returncode == 1
     assert f"error: port {port}" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"), [("http://elsewhere.example", 403), ("null", 403), ("http://localhost", 404), (None, 404)]
+)
+def test_a_form_on_another_site_cannot_write_here(
+    connect_args: dict[str, Any], origin: str | None, status: int
+) -> None:
+    """404: the request got as far as the routes."""
+    app = create_app({"PYMYSQLPOOL": connect_args})
+    headers = {} if origin is None else {"Origin": origin}
+    assert app.test_client().post("/nowhere", headers=headers).status_code == status
