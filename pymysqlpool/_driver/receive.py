@@ -58,6 +58,8 @@ class SocketSource(Source):
     def refill(self, deadline: float | None = None) -> None:
         """Receive once, after all has been read: as a rule a whole reply."""
         sock: Any = self.sock
+        if sock is None:
+            raise err.OperationalError(CR.CR_SERVER_LOST, LOST)  # closed under its user's hands
         if deadline is not None:
             sock.settimeout(remaining(deadline))
         self.segment = _SEGMENT
@@ -69,6 +71,8 @@ class SocketSource(Source):
     def receive(self, wanted: int, deadline: float | None = None) -> Any:
         """Receive until `wanted` bytes are unread, without copying all of them at each receive."""
         sock: Any = self.sock
+        if sock is None:
+            raise err.OperationalError(CR.CR_SERVER_LOST, LOST)  # closed under its user's hands
         rest = self.buffer[self.position :]
         parts = [rest] if rest else []
         gathered = len(rest)

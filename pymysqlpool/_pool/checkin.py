@@ -52,41 +52,36 @@ def give_back(core: PoolCore, lease: Connection, exception: BaseException | None
         lease.__class__ = SpentLease
     now = monotonic()
     marks = STATE
+    wire = slot.wire  # before the question whose it is: it is there as long as the slot is the lease's
     if exception is None and core._ledger.allows_lock_free and slot.holder == id(lease) and slot.expires_at > now:
-        marks = slot.wire.marks_left(attributes)
-    # Of the first two, which most returns are, the verdict is known.
+        marks = wire.marks_left(attributes)
+    # Of the first and the third, which most returns are, the verdict is known.
     if not marks:
+        is_fit = True
+    elif core._lock.locked() and core._lock.put_off(_check_in, core, lease, slot, attributes, exception):
+        return  # a finalizer or a signal handler inside a step: no I/O there
+    elif marks & ~(WROTE | READ_ONLY) == TRANSACTION and core._here[0]:
+        if marks & WROTE:
+            _tell_of_lost_changes(core, lease, exception)
+        is_fit = _clean(core, lease, slot, attributes, Cleanup.ROLLBACK)
+    else:
+        is_fit = _judge(core, lease, slot, attributes, exception)
+    if is_fit:
         slot.since = now
         if not return_to_idle(core, lease, slot):
             _give_to_next(core, lease, slot)
         elif now >= core._tend_at or core._verbose:
             after_return(core, now)
-    elif core._lock.put_off(_check_in, core, lease, slot, attributes, exception, marks):
-        pass  # a finalizer or a signal handler inside a step: no I/O there
-    else:
-        _check_in(core, lease, slot, attributes, exception, marks)
 
 
 def _check_in(
-    core: PoolCore,
-    lease: Connection,
-    slot: Slot,
-    attributes: dict[str, Any],
-    exception: BaseException | None,
-    marks: int,
+    core: PoolCore, lease: Connection, slot: Slot, attributes: dict[str, Any], exception: BaseException | None
 ) -> None:
-    """Judge a connection, clean it if it is kept, and pass it on."""
-    if marks & ~(WROTE | READ_ONLY) == TRANSACTION and core._here[0]:
-        _tell_of_lost_changes(core, lease, marks, exception)
-        is_fit = _clean(core, lease, slot, attributes, Cleanup.ROLLBACK)
-    else:
-        is_fit = _judge(core, lease, slot, attributes, exception)
-    if is_fit:
+    """Judge a connection, and pass it on if it is kept: a return without any shortcut."""
+    if _judge(core, lease, slot, attributes, exception):
         slot.since = monotonic()
         if not return_to_idle(core, lease, slot):
             _give_to_next(core, lease, slot)
-        elif slot.since >= core._tend_at or core._verbose:
-            after_return(core, slot.since)
 
 
 def _give_to_next(core: PoolCore, lease: Connection, slot: Slot) -> None:
@@ -136,10 +131,10 @@ def _judge(
     """Judge a connection that comes home, and clean it if it is kept. False when it was discarded."""
     if not core._here[0]:
         core._enter_process()
+    wire: Wire = slot.wire
     if slot.holder != id(lease):
         lease._slot = None  # taken back meanwhile: forked, reclaimed, or cut off by close()
         return False
-    wire: Wire = slot.wire
     quiet = wire.is_quiet(attributes)
     recipe = core._connector.recipe
     assert recipe is not None  # there is a connection, so there was a first one
@@ -155,7 +150,8 @@ def _judge(
         just_renewed=not core._backoff.may_renew(monotonic()),
     )
     decision = reuse.judge(facts, core._policy)
-    _tell_of_lost_changes(core, lease, attributes["_marks"], exception)
+    if attributes["_marks"] & WROTE and attributes["_marks"] & TRANSACTION:
+        _tell_of_lost_changes(core, lease, exception)
     if decision.expire_generation and core._expire_generation(slot.generation):
         core._lock.step(core._backoff.record_renewal, monotonic())
         core._close_expired()
@@ -169,10 +165,8 @@ def _judge(
     return _clean(core, lease, slot, attributes, cleanup)
 
 
-def _tell_of_lost_changes(core: PoolCore, lease: Connection, marks: int, exception: BaseException | None) -> None:
+def _tell_of_lost_changes(core: PoolCore, lease: Connection, exception: BaseException | None) -> None:
     """Say that changes are rolled back: a warning, once for each place that returns without an error to explain it."""
-    if not marks & WROTE or not marks & TRANSACTION:
-        return
     place = lease._returned_code, lease._returned_offset
     if exception is not None or place in core._told_places:
         logger.debug("Uncommitted changes are rolled back in pool(%s)", core.name)

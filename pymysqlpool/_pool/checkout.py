@@ -60,12 +60,12 @@ def checkout(
     waiter.borrower = request.borrower
     lock, ledger, mine = core._lock, core._ledger, id(lease)
     waiting_since = 0.0
-    in_deadlock = woken = False
+    in_deadlock = served = False
     try:
         while True:
             now = monotonic()
             slot = lease._slot
-            if slot is None or slot.holder != mine or not (woken and waiter.state is GIVEN):
+            if slot is None or slot.holder != mine or not served:
                 try:
                     slot, failure = lock.step(_next_move_locked, core, lease, waiter, request, now)
                 except InsideOwnStepError:
@@ -82,22 +82,28 @@ def checkout(
                         yield Work(partial(maintenance.reclaim_leaked, core), awaited=False)
                     if ledger.idle:  # became so while this call queued
                         core._serve()
-                woken = yield _patience(core, waiter, request, now)
-                if not woken:
+                if (yield _patience(core, waiter, request, now)):
+                    served = waiter.state is GIVEN
+                else:
                     if maintenance.has_leaked(core):
                         look = partial(maintenance.reclaim_leaked, core, look_for_dead_borrowers=True)
                         yield Work(look, awaited=False)
                     in_deadlock = in_deadlock or meets_deadlock(core, waiter, request)
+            elif slot.state is CONNECTING:
+                served = yield Work(partial(connect, core, lease, slot, waiter, request))
             elif slot.state is not IN_USE:
-                yield Work(partial(connect, core, lease, slot, waiter, request))
+                served = False  # close() has cut it off in this very instant
             elif _looks_fit(slot, request, now) or (yield Work(partial(is_fit, core, lease, slot, request))):
                 break
             else:
+                served = False
                 waiter.may_grow = True  # it replaces a connection that was there
     finally:
         if waiting_since:
             core._counters.waited(monotonic() - waiting_since)
-    own = core._settings
+    own, wire = core._settings, slot.wire
+    if wire is None:
+        raise diagnostics.failure(core, PoolClosed, waiter, now - request.started, None)  # cut off in this very instant
     slot.place = request.place
     slot.offset = request.offset
     slot.since = now
@@ -105,13 +111,13 @@ def checkout(
     if own.max_uses is not None and slot.lent >= own.max_uses:
         slot.expire(Reason.WORN)
     if not HAS_GIL and isinstance(lease, SpentLease):
-        lease.put_on(slot.wire)
+        lease.put_on(wire)
     if core._verbose:
         logger.debug("Get connection from pool(%s)", core.name)
     if (own.background or own.keepalive is not None) and core._life.maintenance is None:
         maintenance.start_thread(core)
     if own.on_checkout is not None:
-        yield Work(partial(own.on_checkout, lease), slot.wire.cut)
+        yield Work(partial(own.on_checkout, lease), wire.cut)
     yield None
 
 
@@ -214,8 +220,8 @@ def _closes_circle_locked(core: PoolCore, waiter: Waiter, raises: bool) -> bool:
 # -- what may block ------------------------------------------------------------------------------------------
 
 
-def connect(core: PoolCore, lease: Connection, slot: Slot, waiter: Waiter, request: CheckoutRequest) -> None:
-    """Make the connection for the slot that `lease` has reserved. An error that waiting may cure is noted."""
+def connect(core: PoolCore, lease: Connection, slot: Slot, waiter: Waiter, request: CheckoutRequest) -> bool:
+    """Make the connection for the slot that `lease` has reserved. False where it failed, and waiting may cure it."""
     began = monotonic()
     try:
         core._connect(lease, slot, waiter.arrival, request.deadline)
@@ -227,16 +233,20 @@ def connect(core: PoolCore, lease: Connection, slot: Slot, waiter: Waiter, reque
         if not news.retry:
             raise
         request.last_error = error
+        return False
+    return True
 
 
 def _looks_fit(slot: Slot, request: CheckoutRequest, now: float) -> bool:
     """Whether it can be lent without asking any further."""
+    wire = slot.wire
     return bool(
         now < slot.expires_at
         and now - slot.since <= request.asks_role_after
+        and wire is not None  # else close() has cut it off in this very instant
         and not (request.pre_ping and request.wants_ping(now - slot.since))
-        and not slot.wire.exchange.locked()
-        and (now < slot.heard_until or not slot.wire.readable(0))
+        and not wire.exchange.locked()
+        and (now < slot.heard_until or not wire.readable(0))
     )
 
 
@@ -244,6 +254,8 @@ def is_fit(core: PoolCore, lease: Connection, slot: Slot, request: CheckoutReque
     """Whether the connection in `slot` can be lent; if not, it is discarded."""
     now = monotonic()
     wire = slot.wire
+    if wire is None or core._lock.is_taken_here():
+        return False  # close() has cut it off; or this is no place for I/O, and the next borrower finds it out
     expired = slot.why_expired(now)
     dead = expired is None and bool(wire.exchange.locked() or (now >= slot.heard_until and wire.readable(0)))
     wrong_role = silent = False

@@ -65,7 +65,11 @@ def _quit_idle_connections() -> None:
     nothing and wakes no waiter: daemon threads, all that are left, could only complain."""
     for pool in list(open_pools):
         if pool._here[0]:
-            pool._close_idle(lambda slot: Reason.POOL_CLOSED)
+            pool._close_idle(_because_closed)
+
+
+def _because_closed(slot: Slot) -> Reason:
+    return Reason.POOL_CLOSED
 
 
 class PoolState(Enum):
@@ -174,7 +178,8 @@ class PoolCore:
         wire = self._connector.make_wire(deadline)
         learn_attributes(wire.attributes().keys())
         too_late, woken = self._lock.step(self._connected_locked, lease, slot, wire, arrival)
-        self._wake(woken)
+        if woken:
+            self._wake(woken)
         _farewell.arrange(self._pid, _quit_idle_connections)
         if too_late:
             self._discard(lease, slot, Reason.POOL_CLOSED, quiet=True)
@@ -273,6 +278,8 @@ class PoolCore:
                 waiter = self._lock.step(self._give_locked, owner, slot)
                 if waiter is not None:
                     waiter.wake()
+                elif self._closed:  # meanwhile, and close() has not seen this one
+                    self._close_idle(_because_closed)
 
     def _close_expired(self) -> None:
         now = monotonic()
@@ -294,7 +301,7 @@ class PoolCore:
     def _close_if_closed(self) -> None:
         """What became idle may have been judged before the pool began to close (Invariant 12)."""
         if self._closed:
-            self._close_idle(lambda slot: Reason.POOL_CLOSED)
+            self._close_idle(_because_closed)
 
     # -- waiters -------------------------------------------------------------------------------------------
 

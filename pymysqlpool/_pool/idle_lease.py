@@ -218,7 +218,8 @@ def get_connection(
                     pre_ping
                     or self._has_checkout_hooks
                     or now >= slot.expires_at
-                    or slot.wire.readable(0)
+                    or (wire := slot.wire) is None  # close() has cut it off in this very instant
+                    or wire.readable(0)
                     or logger.isEnabledFor(DEBUG)
                 ):
                     slot.state = IN_USE

@@ -89,11 +89,12 @@ class StepLock:
     The stack is read only when the lock is taken, which is rare.
     """
 
-    __slots__ = ("_lock", "_section", "pending")
+    __slots__ = ("_lock", "_section", "locked", "pending")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._section = _kept(self._lock)
+        self.locked: Callable[[], bool] = self._lock.locked  # whether a step runs, of any thread
         self.pending: deque[tuple[int, Callable[[], object]]] = deque()  # put off, with the thread that asked
 
     def step(self, call: Callable[..., T], *args: Any) -> T:
@@ -102,7 +103,7 @@ class StepLock:
         Raises:
             InsideOwnStepError: this is code inside a step of its own thread. Ask `put_off` first.
         """
-        if self._lock.locked() and self._is_below(_getframe(1)):
+        if self.locked() and self._is_below(_getframe(1)):
             raise InsideOwnStepError("a step inside a step of the same thread")
         try:
             with self._section:
@@ -122,11 +123,11 @@ class StepLock:
 
     def is_taken_here(self) -> bool:
         """Whether this code runs inside a step of its own thread; quick while no step runs."""
-        return self._lock.locked() and self._is_below(_getframe(1))
+        return self.locked() and self._is_below(_getframe(1))
 
     def put_off(self, call: Callable[..., object], *args: Any) -> bool:
         """True when this is code inside a step of its own thread: then `call(*args)` runs when that step has ended."""
-        if not self._lock.locked() or not self._is_below(_getframe(1)):
+        if not self.locked() or not self._is_below(_getframe(1)):
             return False
         self.pending.append((get_ident(), partial(call, *args)))
         return True

@@ -134,6 +134,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
 def watched(pool: AsyncConnectionPool) -> None:
     lock: Any = pool.pool._lock
     lock._lock = lock._section = Watched(lock._lock)
+    lock.locked = lock._lock.locked
 
 
 async def answer(pool: AsyncConnectionPool, number: int = 1) -> None:
