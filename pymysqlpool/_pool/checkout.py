@@ -96,6 +96,8 @@ def checkout(
             elif _looks_fit(slot, request, now) or (yield Work(partial(is_fit, core, lease, slot, request))):
                 break
             else:
+                if slot.holder == mine:  # inside a step, where closing it is put off
+                    raise diagnostics.inside_a_step(core, _borrower.spell_out(request.place, request.offset))
                 served = False
                 waiter.may_grow = True  # it replaces a connection that was there
     finally:
