@@ -19,25 +19,38 @@ Never: keeps a queue or a list of connections of its own, repeats a statement, d
 
 from __future__ import annotations
 
+import asyncio
 import weakref
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from functools import partial
+from threading import get_ident
 from time import monotonic
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from pymysql.constants import ER
+from pymysql.constants import COMMAND, ER
 
+from ._async.clock import clock_of
 from ._async.connection import AsyncConnection, cut, token_of_task
 from ._async.cursor import AsyncCursor
-from ._async.worker import Bell, Errand, Workers, in_a_thread_of_its_own, runs_asyncio
+from ._async.worker import Bell, Errand, Workers, in_a_thread_of_its_own, running_loop, runs_asyncio
 from ._driver.exchange import is_between_commands
-from ._pool.checkin import needs_no_thread
+from ._driver.steps import begin, note, steps_of_reply, watch_of
 from ._pool.checkout import checkout, withdraw
 from ._pool.checkout_request import CheckoutRequest, Work
 from ._pool.core import session_beside
 from ._pool.diagnostics import capacity
+from ._pool.for_loops import (
+    A_ROLLBACK,
+    A_THREAD,
+    NOTHING,
+    lend_idle,
+    maintenance_due,
+    note_rollback,
+    return_takes,
+    run_maintenance,
+)
 from ._pool.idle_lease import make_lease
 from ._pool.lease import Connection, slot_of
 from ._pool.waiter import Waiter
@@ -59,19 +72,42 @@ _HOW_TO_BORROW = (
 class AsyncWaiter(Waiter):
     """A task that sleeps on its event loop until woken."""
 
-    __slots__ = ("_bell", "left")
+    __slots__ = ("_is_woken", "_loop", "_sleeper", "_thread", "left")
 
-    def __init__(self, lease: Connection) -> None:
-        super().__init__(lease)
-        self._bell = Bell()
+    def __init__(self, lease: Connection, loop: asyncio.AbstractEventLoop) -> None:
+        Waiter.__init__(self, lease)  # at every wait: `super()` costs as much as the rest
+        self._loop = loop
+        self._thread = get_ident()
+        self._is_woken = False
+        self._sleeper: asyncio.Future[None] | None = None  # touched in the loop's thread only
         self.left = False  # its task is gone, and the thread that still works for it withdraws it
 
     async def wait(self, timeout: float) -> bool:
         """Until woken, or for `timeout` seconds; True when woken."""
-        return await self._bell.wait(max(0.0, timeout))
+        if not self._is_woken:
+            sleeper = self._sleeper = self._loop.create_future()
+            clock_of(self._loop).wake_after(self._loop, timeout if timeout > 0.0 else 0.0, sleeper)
+            try:
+                await sleeper
+            finally:
+                self._sleeper = None
+        woken, self._is_woken = self._is_woken, False
+        return woken
 
     def wake(self) -> None:
-        self._bell.ring()
+        self._is_woken = True
+        if get_ident() == self._thread:
+            self._end_sleep()  # the loop is awake: it runs us
+            return
+        try:  # noqa: SIM105 - `suppress` costs more
+            self._loop.call_soon_threadsafe(self._end_sleep)
+        except RuntimeError:
+            pass  # the loop is closed: nobody listens any more
+
+    def _end_sleep(self) -> None:
+        sleeper = self._sleeper
+        if sleeper is not None and not sleeper.done():
+            sleeper.set_result(None)
 
 
 class AsyncConnectionPool:
@@ -129,14 +165,30 @@ class AsyncConnectionPool:
         Raises:
             RuntimeError: no asyncio event loop runs here, as under trio.
         """
-        return Borrowing(partial(self._borrow, retry_num, retry_interval, pre_ping, timeout))
+        return Borrowing(self, retry_num, retry_interval, pre_ping, timeout)
 
-    async def _borrow(
-        self, retry_num: int, retry_interval: float, pre_ping: bool | float, timeout: float | None
+    def lend_at_once(self, pre_ping: bool | float) -> tuple[AsyncConnection | None, Connection | None]:
+        """One that is idle, where that needs no wait; or one in hand, for `borrow` to see whether it is fit."""
+        running_loop()
+        token = token_of_task()
+        lease, is_lent = lend_idle(self.pool, weakref.ref(token))
+        if lease is None or not is_lent or pre_ping:
+            return None, lease
+        return AsyncConnection(self, lease, token), None
+
+    async def borrow(
+        self,
+        retry_num: int,
+        retry_interval: float,
+        pre_ping: bool | float,
+        timeout: float | None,
+        lease: Connection | None = None,
     ) -> AsyncConnection:
+        """What `get_connection` does where it may take a while; with the `lease` that is in hand, if there is one."""
         pool = self.pool
-        lease = make_lease(pool)
-        waiter = AsyncWaiter(lease)
+        if lease is None:
+            lease = make_lease(pool)
+        waiter = AsyncWaiter(lease, running_loop())
         token = token_of_task()
         place = _borrower.place()
         request = CheckoutRequest(pool, retry_num, retry_interval, pre_ping, timeout, weakref.ref(token), place)
@@ -184,12 +236,20 @@ class AsyncConnectionPool:
         if slot_of(lease) is None:
             give_back()  # it was taken back already
             return None
-        with suppress(ReturnConnectionToPoolError):  # another thread gives it back in this very instant
+        try:
             if not is_between_commands(lease):
                 cut(lease)  # rows are under way, or another thread waits for them and is woken by this
-            elif needs_no_thread(self.pool, lease):
-                give_back()
-                return None
+            else:
+                takes = return_takes(self.pool, lease)
+                if takes is not A_THREAD and maintenance_due(self.pool):
+                    self._workers.submit(partial(run_maintenance, self.pool))
+                if takes is NOTHING:
+                    give_back()
+                    return None
+                if takes is A_ROLLBACK and (session := watch_of(lease)) is not None and session.is_here():
+                    return self._roll_back(lease, session, give_back)
+        except ReturnConnectionToPoolError:
+            pass  # another thread gives it back in this very instant
         bell = Bell() if runs_asyncio() else None
 
         def work() -> None:
@@ -200,6 +260,30 @@ class AsyncConnectionPool:
                     bell.ring()
 
         self._workers.submit(work)
+        return bell
+
+    def _roll_back(self, lease: Connection, session: Any, give_back: Callable[[], object]) -> Bell:
+        """End the transaction that `lease` has left open, then give it back, all on the loop."""
+        bell, loop = Bell(), running_loop()
+        answer = session.exchange(begin(lease, COMMAND.COM_QUERY, b"ROLLBACK"), steps_of_reply(lease, False, 1), None)
+        answer = asyncio.ensure_future(answer)
+        alarm = loop.call_later(self.pool.settings.reset_timeout, answer.cancel)
+
+        def answered(answer: asyncio.Future[Any]) -> None:
+            alarm.cancel()
+            try:
+                note(lease, answer.result())
+                note_rollback(self.pool)
+                give_back()
+            except BaseException:  # noqa: BLE001 - whatever went wrong, the session is in no known state
+                session.abandon()
+                with suppress(ReturnConnectionToPoolError):
+                    cut(lease)
+                self._workers.submit(give_back)
+            finally:
+                bell.ring()
+
+        answer.add_done_callback(answered)
         return bell
 
     def hand_in_interrupted(self, give_back: Callable[[], object]) -> None:
@@ -256,13 +340,20 @@ class AsyncConnectionPool:
 class Borrowing:
     """What `get_connection` returns: to be awaited, or entered with `async with`."""
 
-    __slots__ = ("_borrow", "_connection")
+    __slots__ = ("_arguments", "_connection", "_pool")
 
-    def __init__(self, borrow: Callable[[], Any]) -> None:
-        self._borrow = borrow
+    def __init__(self, pool: AsyncConnectionPool, *arguments: Any) -> None:
+        self._pool = pool
+        self._arguments = arguments  # of `AsyncConnectionPool.borrow`
 
     def __await__(self) -> Generator[Any, None, AsyncConnection]:
-        return self._borrow().__await__()  # type: ignore[no-any-return]
+        pool, arguments = self._pool, self._arguments
+        connection, in_hand = pool.lend_at_once(arguments[2])
+        if connection is None:
+            retry_num, retry_interval, pre_ping, timeout = arguments
+            slow = pool.borrow(retry_num, retry_interval, pre_ping, timeout, in_hand)
+            connection = yield from slow.__await__()
+        return connection
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -276,8 +367,9 @@ class Borrowing:
         """Never reached; without it the interpreter's own message would come first."""
 
     async def __aenter__(self) -> AsyncConnection:
-        self._connection: AsyncConnection = await self
-        return await self._connection.__aenter__()
+        connection: AsyncConnection = await self
+        self._connection = connection
+        return connection.enter_block()
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None

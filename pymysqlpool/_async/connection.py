@@ -36,6 +36,7 @@ from ..reuse import Reason
 from .cursor import AsyncCursor
 from .names import FieldsNames
 from .session import ROWS, Session, session_of
+from .turn import Turn
 from .worker import Bell, Errand
 
 _ROWS_IN_A_ROW = 1000  # of an unbuffered result, before other tasks have their turn
@@ -65,22 +66,23 @@ class AsyncConnection(FieldsNames):
 
     lease: Connection
     floats = False  # it may have no lease, which `_prepare` then borrows: see `_web.socket_scope`
+    has_owner = False  # a scope gives it back; its with-blocks commit or roll back, and leave it lent
+    _errand: Errand | None = None  # what a thread is doing at this moment
+    _was_cut = False
+    _given_back: _borrower.Place | None = None  # where
+    _lost_changes = False
+    _in_a_row = 0  # rows of an unbuffered result that came without a wait
+    _depth = 0  # with-blocks of this connection that are open, transactions included
+    # Open transactions. One whose task was cancelled stays here until the lease is dead: collected before that, it
+    # would roll back, and that on the loop.
+    _blocks: tuple[_GeneratorContextManager[Connection], ...] = ()
 
     def __init__(self, pool: Home, lease: Connection, token: _borrower.Token | None = None) -> None:
         self._pool = pool
         self.lease = lease
         self.token = token  # of the task that borrowed, kept alive; None: whichever thread uses the lease
-        self._turn = asyncio.Lock()
-        self._errand: Errand | None = None  # what a thread is doing at this moment
-        self._was_cut = False
-        self._given_back: _borrower.Place | None = None  # where
-        self._lost_changes = False
-        self._in_a_row = 0  # rows of an unbuffered result that came without a wait
-        # Open transactions. One whose task was cancelled stays here until the lease is dead: collected before that, it
-        # would roll back, and that on the loop.
-        self._blocks: list[_GeneratorContextManager[Connection]] = []
-        self._depth = 0  # with-blocks of this connection that are open, transactions included
-        self.has_owner = False  # a scope gives it back; its with-blocks commit or roll back, and leave it lent
+        self._task = asyncio.current_task()  # that borrowed
+        self._turn = Turn()
 
     @property
     def pool_name(self) -> str:
@@ -151,7 +153,7 @@ class AsyncConnection(FieldsNames):
         async with self._turn:
             await self.enter()
             block = _transaction.transaction(self.lease)
-            self._blocks.append(block)
+            self._blocks += (block,)
         self._depth += 1
         try:
             await self.do(block.__enter__)
@@ -169,7 +171,7 @@ class AsyncConnection(FieldsNames):
         finally:
             self._depth -= 1
             if getgeneratorstate(block.gen) == GEN_CLOSED:
-                self._blocks.remove(block)
+                self._blocks = tuple(other for other in self._blocks if other is not block)
 
     # -- an exchange on the loop, in turn ------------------------------------------------------------------
 
@@ -181,6 +183,16 @@ class AsyncConnection(FieldsNames):
     def is_quiet(self) -> bool:
         """Whether no statement is under way, and no result is left to read."""
         return is_between_commands(self.lease)
+
+    def at_once(self) -> Session | None:
+        """In turn: what drives the next exchange, where nothing has to be done before it; else None, see `enter`."""
+        if self.floats or self._was_cut or self._given_back is not None:
+            return None
+        lease = self.lease
+        if lease.block is not None or not is_between_commands(lease):
+            return None
+        known: Session | None = _steps.watch_of(lease)
+        return known if known is not None and known.is_for(asyncio.get_running_loop()) else None
 
     async def enter(self) -> Session | None:
         """Called in turn, before each exchange: what drives it; None: a thread must."""
@@ -212,13 +224,20 @@ class AsyncConnection(FieldsNames):
 
     async def _ask(self, session: Session, command: int, sql: str | bytes = b"", unbuffered: bool = False) -> int:
         lease = self.lease
-        data = _steps.begin(lease, command, sql, None if self.token is None else weakref.ref(token_of_task()))
+        data = _steps.begin(lease, command, sql, self._user())
         try:
             steps = _steps.steps_of_reply(lease, unbuffered, ROWS)
             answer = await session.exchange(data, steps, _steps.read_timeout(lease))
         except BaseException as error:  # noqa: BLE001 - raised again
             self._not_answered(session, error, lambda answer: _steps.note(lease, answer, unbuffered))
         return _steps.note(lease, answer, unbuffered)
+
+    def _user(self) -> Any:
+        """The current task, as in `Slot.user`; None: whichever thread uses the lease."""
+        token = self.token
+        if token is None:
+            return None
+        return weakref.ref(token if asyncio.current_task() is self._task else token_of_task())
 
     async def next_result(self, session: Session, unbuffered: bool = False) -> int:
         """Read the next result of the last statement."""
@@ -358,13 +377,19 @@ class AsyncConnection(FieldsNames):
         return self._pool.hand_in(self.lease, give_back)
 
     def _give_back(self, exception: BaseException | None) -> None:
-        with suppress(ReturnConnectionToPoolError):  # somebody was faster
+        try:  # noqa: SIM105 - `suppress` costs more than the rest
             self._pool.pool.give_back(self.lease, exception)
+        except ReturnConnectionToPoolError:
+            pass  # a thread was faster
 
-    async def __aenter__(self) -> Self:
+    def enter_block(self) -> Self:
+        """A with-block of it begins, which `__aexit__` ends."""
         self._refuse_closed()
         self._depth += 1
         return self
+
+    async def __aenter__(self) -> Self:
+        return self.enter_block()
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None

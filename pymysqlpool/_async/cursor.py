@@ -18,6 +18,7 @@ from typing import Any, Protocol, Self
 from .._driver import cursors as _cursors
 from .._driver import steps as _steps
 from .session import Session
+from .turn import Turn
 
 _AT_ONCE = 500  # rows that are handed out before other tasks have their turn
 
@@ -26,12 +27,13 @@ class Speaker(Protocol):
     """What a cursor asks of its `AsyncConnection`."""
 
     lease: Any
-    _turn: asyncio.Lock
+    _turn: Turn
 
     @property
     def closed(self) -> bool: ...
     def can_read_here(self) -> bool: ...
     def note(self, query: Any) -> None: ...
+    def at_once(self) -> Session | None: ...
     async def enter(self) -> Session | None: ...
     async def say(self, session: Session, sql: Any, unbuffered: bool = False) -> int: ...
     async def next_result(self, session: Session, unbuffered: bool = False) -> int: ...
@@ -54,11 +56,18 @@ class AsyncCursor:
         """Run a statement; returns the number of affected, or read, rows."""
         connection: Speaker = self.connection
         connection.note(query)
-        async with connection._turn:
-            session = await self._enter()
+        turn = connection._turn
+        if not turn.take():
+            await turn.wait()
+        try:
+            session = connection.at_once() if self._steps else None
+            if session is None:
+                session = await self._enter()
             if session is None:
                 return await self._in_a_thread(self._cursor.execute, query, args)  # type: ignore[no-any-return]
             return await self._execute(session, query, args)
+        finally:
+            turn.leave()
 
     async def executemany(self, query: Any, args: Any) -> int | None:
         """Run a statement for each of `args`; INSERT and REPLACE of values in few large statements, as PyMySQL."""

@@ -123,6 +123,10 @@ class Session:
     def is_for(self, loop: asyncio.AbstractEventLoop) -> bool:
         return self._loop is loop and self._descriptor >= 0
 
+    def is_here(self) -> bool:
+        """Whether it speaks on the loop that runs in this thread."""
+        return self.is_for(asyncio.get_running_loop()) if asyncio._get_running_loop() is not None else False
+
     @property
     def is_done(self) -> bool:
         """Whether the reply was read to its end, also when nothing waits for it any more."""

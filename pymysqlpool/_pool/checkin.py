@@ -34,7 +34,6 @@ from .slot import Slot
 from .waiter import Waiter
 
 _MOST_PLACES = 1000  # that are remembered, so as to be told of once
-_EARLY = 0.1  # seconds before the pool's idle connections are due to be looked after
 
 
 def give_back(core: PoolCore, lease: Connection, exception: BaseException | None, frame: FrameType) -> None:
@@ -108,18 +107,6 @@ def after_return(core: PoolCore, now: float) -> None:
     core._verbose = logger.isEnabledFor(DEBUG)
     if core._verbose:
         logger.debug("Put connection back to pool(%s)", core.name)
-
-
-def needs_no_thread(core: PoolCore, lease: Connection) -> bool:
-    """Whether the return of `lease`, which is between two commands, neither does I/O nor goes on to look after the idle
-    connections."""
-    slot = slot_of(lease)
-    if slot is None:
-        return True  # it was taken back already
-    wire, attributes, now = slot.wire, lease.__dict__, monotonic()
-    is_clean = wire is not None and "_live" in attributes and not wire.marks_left(attributes)
-    is_due = core._life.maintenance is None and now > core._tend_at - _EARLY
-    return core._ledger.allows_lock_free and is_clean and now < slot.expires_at and not is_due
 
 
 # -- the verdict ---------------------------------------------------------------------------------------------

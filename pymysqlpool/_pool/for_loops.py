@@ -1,0 +1,90 @@
+"""What an event loop does of a borrow and of a return by itself, because it waits for nothing.
+
+Lending what is idle is the same step as that of `idle_lease.get_connection`, for a borrower that is no thread. Never:
+judges a connection: what does not look fit is left to `checkout`, as the owner of the lease; what is not as it was lent
+to `checkin`.
+
+Invariants that live here: 2 (a newcomer never overtakes: only while the ledger needs no lock), 3 (one hand-over).
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any, cast
+
+from .._driver.exchange import TRUST
+from .._driver.statements import READ_ONLY, TRANSACTION
+from .._util import callsite as _borrower
+from . import counters, maintenance
+from .core import INTERVAL, PoolCore
+from .lease import Connection, slot_of
+from .slot import IN_USE
+
+
+def lend_idle(core: PoolCore, borrower: Any) -> tuple[Connection | None, bool]:
+    """A lease of an idle connection on behalf of `borrower` (as in `Slot.user`), and whether it is lent: else it is in
+    hand, and `checkout` has to see whether it is fit. None where there is none to be had at once."""
+    if not core._here[0]:
+        return None, False
+    ledger = core._ledger
+    if not ledger.lock_free:
+        return None, False
+    try:
+        lease: Connection = ledger.idle.pop()
+    except IndexError:
+        return None, False
+    slot: Any = lease._slot
+    lease._pool = cast(Any, core)  # a whole pool, whatever part of it is known here
+    slot.borrower = slot.user = borrower
+    slot.lent += 1
+    now = monotonic()
+    slot.state = IN_USE
+    if core._has_checkout_hooks or core._verbose or now >= slot.expires_at or slot.wire.exchange.locked():
+        return lease, False
+    if now >= slot.heard_until:
+        if slot.wire.readable(0):
+            return lease, False
+        slot.heard_until = now + TRUST
+    slot.since = now
+    frame = _borrower.caller()
+    if frame is not None:
+        slot.place = frame.f_code
+        slot.offset = frame.f_lasti
+    return lease, True
+
+
+NOTHING, A_ROLLBACK, A_THREAD = "nothing", "a rollback", "a thread"
+
+
+def return_takes(core: PoolCore, lease: Connection) -> str:
+    """What the return of `lease`, which is between two commands, takes: nothing that waits; a ROLLBACK, and then
+    nothing; or what a thread does: other clean-up, or the warning of changes that are lost."""
+    slot = slot_of(lease)
+    if slot is None:
+        return NOTHING  # it was taken back already
+    wire, attributes = slot.wire, lease.__dict__
+    if wire is None or "_live" not in attributes or not core._ledger.allows_lock_free or monotonic() >= slot.expires_at:
+        return A_THREAD
+    marks: int = wire.marks_left(attributes)
+    if not marks:
+        return NOTHING
+    return A_ROLLBACK if marks & ~READ_ONLY == TRANSACTION else A_THREAD
+
+
+def note_rollback(core: PoolCore) -> None:
+    """The loop has said ROLLBACK at a return."""
+    core._counters.add(counters.RESET)
+
+
+def maintenance_due(core: PoolCore) -> bool:
+    """Whether it is time to look after the idle connections: then it is the caller's part, by `run_maintenance`."""
+    now = monotonic()
+    if core._life.maintenance is not None or now < core._tend_at:
+        return False
+    core._tend_at = now + INTERVAL
+    return True
+
+
+def run_maintenance(core: PoolCore) -> None:
+    """Look after the idle connections. In a thread."""
+    maintenance.run_once(core)
