@@ -178,11 +178,11 @@ class RequestScope:
         if connection is None or connection.is_returned or not connection.is_lost:
             return
         lost = lost_with(connection)
-        in_block = connection.block is not None
+        in_block = connection.in_block
         if not in_block:
             self._give_back(pool, place, None)
         if lost:
-            then = "leave the transaction" if in_block else "the next use begins a new session"
+            then = "leave the block" if in_block else "the next use begins a new session"
             raise err.OperationalError(
                 CR.CR_SERVER_GONE_ERROR,
                 f"the connection of pool({pool.name}) to {pool.endpoint} was lost in {self.label or 'this scope'}, and "

@@ -157,6 +157,11 @@ class Connection(MysqlclientNames):
             self.give_back(exception, _getframe(1))
 
     @property
+    def in_block(self) -> bool:
+        """Whether a with-block or a transaction block is open on it."""
+        return self._depth > 0 or self.block is not None
+
+    @property
     def is_returned(self) -> bool:
         """Whether this lease has ended."""
         return self._returned is not None

@@ -26,12 +26,14 @@ from typing import Any
 from weakref import WeakSet
 
 from pymysql import err
+from pymysql.constants import CR
 from pymysql.cursors import Cursor
 
 from .._driver.block import Block
 from .._driver.exchange import can_go_on
 from .._driver.statements import AUTOCOMMIT, DATABASE, STATE, TRANSACTION, WROTE
 from .._pool.lease import Connection
+from .._pool.loss import lost_with
 from .._util.lock import new_lock
 from ..pool import ConnectionPool
 from ..request_scope import RequestScope
@@ -67,6 +69,7 @@ class SocketConnection:
         self._lease: Connection | None = None
         self._keeps = False  # its transaction would be missed, though it has changed no row
         self._has_state = False  # its session would be missed
+        self._loss = ""  # what a lost session has taken with it, until that is said
         self._is_fresh = True  # no statement was sent on the lease yet
         self._callers: WeakSet[Any] = WeakSet()  # open cursors that have called procedures, which may leave anything
         self._kept: Any = None  # the cursor of `execute` and the like
@@ -98,6 +101,13 @@ class SocketConnection:
     @contextmanager
     def using(self) -> Iterator[Connection]:
         """A lease for a call; after the last one it goes back, if nothing would be lost by that."""
+        loss, self._loss = self._loss, ""
+        if loss:
+            raise err.OperationalError(
+                CR.CR_SERVER_GONE_ERROR,
+                f"the connection of pool({self._pool.name}) was lost, and with it {loss}; nothing uncommitted was "
+                "kept. Run the work again from its beginning: the next use begins a new session",
+            )
         with self._lock:
             self._users += 1
         try:
@@ -121,8 +131,8 @@ class SocketConnection:
         if lease is not None and not lease.is_returned:
             if lease.block is not None or not (lease.is_lost or self._is_over(lease)):
                 return
-            if lease.is_lost and lease.marks & (WROTE | TRANSACTION):
-                return  # the scope says so at the next use
+            if lease.is_lost:
+                self._loss = lost_with(lease)
             self._scope.hand_back(self._pool)
         self._lease = None
 
@@ -173,10 +183,11 @@ class SocketConnection:
         self._calling("begin")()
 
     def commit(self) -> None:
-        if self._lease is not None:
+        if self._lease is not None or self._loss:
             self._calling("commit")()
 
     def rollback(self) -> None:
+        self._loss = ""  # which is what it asks for
         if self._lease is not None:
             self._calling("rollback")()
 
@@ -220,14 +231,18 @@ class SocketConnection:
 
     def __enter__(self) -> SocketConnection:
         with self.using() as lease:
-            self._depth += 1
             lease.__enter__()
+            self._depth += 1
         return self
 
     def __exit__(self, *exc_info: Any) -> None:
-        with self.using() as lease:
-            self._depth -= 1
+        lease = self._lease  # the one it was entered with: in a block none is replaced
+        assert lease is not None
+        self._depth -= 1
+        try:
             lease.__exit__(*exc_info)
+        finally:
+            self.give_back_if_idle()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of pool {self._pool.name!r} {'idle' if self._lease is None else 'lent'}>"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from flask import g
+from pymysql import err
 from pymysql.err import OperationalError
 
 from tests.support import wait_until
@@ -88,6 +89,24 @@ def test_uncommitted_changes_are_named(site: Site, admin: Any, table: Any) -> No
     assert table() == [2]
 
 
+def test_a_with_block_that_lost_its_session_gets_no_other_one(site: Site, admin: Any, table: Any) -> None:
+    @site.app.get("/")
+    def index() -> str:
+        with pytest.raises(err.MySQLError), g.db:
+            ask(g.db, "INSERT INTO item VALUES (1)")
+            kill(admin, g.db.thread_id())
+            use_until_it_fails()
+            for _ in range(3):
+                with pytest.raises(OperationalError):
+                    ask(g.db, "INSERT INTO item VALUES (2)")
+        ask(g.db, "INSERT INTO item VALUES (3)")
+        g.db.commit()
+        return "ok"
+
+    assert site.client.get("/").data == b"ok"
+    assert (table(), site.in_use) == ([3], 0)
+
+
 @pytest.mark.parametrize("how", ["request", "block"])
 def test_a_transaction_that_lost_its_session_gets_no_other_one(
     make_site: MakeSite, admin: Any, table: Any, how: str
@@ -100,7 +119,7 @@ def test_a_transaction_that_lost_its_session_gets_no_other_one(
         kill(admin, g.db.thread_id())
         use_until_it_fails()
         for _ in range(2):
-            with pytest.raises(OperationalError, match="leave the transaction"):
+            with pytest.raises(OperationalError, match="leave the block"):
                 ask(g.db, "INSERT INTO item VALUES (2)")
         ask(g.db, "INSERT INTO item VALUES (3)")
 

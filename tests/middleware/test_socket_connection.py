@@ -197,3 +197,41 @@ def test_a_closed_cursor_stays_closed(socket: Any) -> None:
     cursor.close()
     with pytest.raises(pymysql.err.ProgrammingError, match="Cursor closed"):
         cursor.execute("SELECT 1")
+
+
+@pytest.mark.parametrize("end", ["rollback", "commit", "use"])
+def test_a_session_lost_with_changes_costs_no_slot_and_is_told(
+    make_pool: MakePool, kept: Kept, admin: Any, end: str
+) -> None:
+    pool = make_pool(size=1, maxsize=1, autocommit=False)
+    with request_scope(pool) as scope:
+        socket: Any = SocketConnection(scope, pool)
+        add(socket, 1)
+        admin.kill(socket.thread_id())
+        with pytest.raises(pymysql.err.OperationalError):
+            socket.execute("SELECT 1")
+        assert pool.stats().in_use == 0
+        if end == "rollback":
+            socket.rollback()
+        else:
+            with pytest.raises(pymysql.err.OperationalError, match="uncommitted changes"):
+                socket.commit() if end == "commit" else socket.execute("SELECT 1")
+        add(socket, 2)
+        socket.commit()
+    assert kept() == [2]
+
+
+def test_a_block_that_loses_its_session_gets_no_other_one(pool: ConnectionPool, kept: Kept, admin: Any) -> None:
+    with request_scope(pool) as scope:
+        socket: Any = SocketConnection(scope, pool)
+        with pytest.raises(pymysql.err.MySQLError), socket:
+            socket.begin()
+            add(socket, 1)
+            admin.kill(socket.thread_id())
+            for _ in range(3):
+                with pytest.raises(pymysql.err.OperationalError):
+                    add(socket, 2)
+        assert pool.stats().in_use == 0
+        add(socket, 3)
+        socket.commit()
+    assert kept() == [3]
