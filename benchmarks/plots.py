@@ -126,7 +126,7 @@ PLOTS = (
     Plot("borrow-return", bars, ("borrow_return",), "time", "time, ours = 1 (less is better)", log=True),
     Plot("select1", bars, NEAR, "speed", "speed, bare PyMySQL = 1 (more is better)"),
     Plot("select1-remote", bars, REMOTE, "speed", "speed, bare PyMySQL = 1 (more is better)"),
-    Plot("large-results", bars, ("large_narrow", "large_wide"), "speed", "speed, bare PyMySQL = 1"),
+    Plot("large-results", bars, ("large_narrow", "large_wide", "large_unbuffered"), "speed", "speed, bare PyMySQL = 1"),
     Plot("connect", bars, ("connect_tcp", "connect_tls"), "time", "time, ours = 1 (less is better)", log=True),
     Plot("contention-speed", bars, CONTENTION, "speed", "speed, 4 bare connections = 1 (more is better)"),
     Plot("contention-wait", bars, CONTENTION, "p99.9", "p99.9 of the wait, ms (less is better)", log=True),
