@@ -22,6 +22,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import fields
+from functools import reduce
+from operator import add
 from random import random
 from time import monotonic
 from types import TracebackType
@@ -267,7 +269,7 @@ def _sum(name: str, parts: Sequence[PoolStats]) -> PoolStats:
         for reason, number in part.discarded.items():
             discarded[reason] = discarded.get(reason, 0) + number
     numbers = {
-        field.name: sum(getattr(part, field.name) for part in parts)
+        field.name: reduce(add, (getattr(part, field.name) for part in parts))
         for field in fields(PoolStats)
         if field.name not in ("name", "discarded")
     }

@@ -284,6 +284,14 @@ class ConnectionPool(PoolCore):
             if not is_finalizing():  # then the names of modules may be gone already, and the system closes the sockets
                 raise
 
+    @property
+    def label(self) -> str:
+        """A name for metrics, the same in every process and without a user or a path: the pool's own `name`, else
+        host:port/database."""
+        if self._settings.name:
+            return self._settings.name
+        return settings.label_of(self._connect_args)
+
     # -- numbers -------------------------------------------------------------------------------------------
 
     @property

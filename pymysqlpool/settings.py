@@ -191,6 +191,16 @@ def default_name(connect_args: Mapping[str, Any]) -> str:
     return f"{endpoint}-{user}-{database}"
 
 
+def label_of(connect_args: Mapping[str, Any]) -> str:
+    """host:port/database, for metrics; a unix socket is on localhost."""
+    database = connect_args.get("database") or connect_args.get("db") or ""
+    host, port = connect_args.get("host") or "localhost", connect_args.get("port") or 3306
+    if callable(host):
+        host = "(callable)"
+    place = "localhost" if connect_args.get("unix_socket") else f"{host}:{port}"
+    return f"{place}/{database}" if database else place
+
+
 def endpoint_of(connect_args: Mapping[str, Any]) -> str:
     """Where the pool connects to, for messages."""
     socket_path = connect_args.get("unix_socket")

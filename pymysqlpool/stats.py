@@ -9,6 +9,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+# Upper bounds in seconds, those of the convention for `db.client.operation.duration`.
+BOUNDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How long something took, by classes of time.
+
+    Attributes:
+        counts: how many took at most so long, for each of `BOUNDS`, and last how many took longer.
+        sum: seconds, altogether.
+    """
+
+    counts: tuple[int, ...] = (0,) * (len(BOUNDS) + 1)
+    sum: float = 0.0
+
+    @property
+    def count(self) -> int:
+        """How many, altogether."""
+        return sum(self.counts)
+
+    def __add__(self, other: Histogram) -> Histogram:
+        return Histogram(tuple(map(sum, zip(self.counts, other.counts, strict=True))), self.sum + other.sum)
+
 
 @dataclass(frozen=True, slots=True)
 class PoolStats:
@@ -18,7 +42,9 @@ class PoolStats:
     queue), `size` and `maxsize` (as configured). Counters since the pool was made, in this process: `borrowed`,
     `returned`, `created`, `reset` (sessions cleaned on return), `discarded` (reason to number), `timeouts`,
     `rejected` (refused by `max_waiting`), `connect_errors`, `leaked` (leases reclaimed because their borrower was
-    gone), `waits` (calls that had to wait) and `wait_time` (seconds they waited, altogether).
+    gone), `waits` (calls that had to wait) and `wait_time` (seconds they waited, altogether). Histograms, in seconds:
+    `wait` (of the calls that had to wait), `use` (from a borrow to its return, of the leases that were used) and
+    `create` (of the connects that succeeded).
     """
 
     name: str
@@ -41,6 +67,9 @@ class PoolStats:
     leaked: int
     waits: int
     wait_time: float
+    wait: Histogram = Histogram()
+    use: Histogram = Histogram()
+    create: Histogram = Histogram()
 
     @property
     def total(self) -> int:

@@ -9,6 +9,7 @@ return costs no round trip, a dirty one never blocks without a bound), 10 (never
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from logging import DEBUG
 from time import monotonic
 from types import FrameType
@@ -26,6 +27,7 @@ from .._util.lock import InsideOwnStepError
 from .._util.log import logger
 from ..errors import ReturnConnectionToPoolError
 from ..reuse import Facts, Reason, Verdict
+from ..stats import BOUNDS
 from . import counters, maintenance
 from .core import INTERVAL, PoolCore
 from .idle_lease import HAS_GIL, SpentLease, return_to_idle
@@ -50,6 +52,10 @@ def give_back(core: PoolCore, lease: Connection, exception: BaseException | None
     if HAS_GIL:
         lease.__class__ = SpentLease
     now = monotonic()
+    use = core._counters.use
+    held = now - slot.since
+    use.counts[bisect_left(BOUNDS, held)] += 1
+    use.sum += held
     marks = STATE
     wire = slot.wire  # before the question whose it is: it is there as long as the slot is the lease's
     if exception is None and core._ledger.allows_lock_free and slot.holder == id(lease) and slot.expires_at > now:

@@ -175,7 +175,9 @@ class PoolCore:
         Raises:
             pymysql.err.MySQLError: the server cannot be reached, refuses, or does not answer in time.
         """
+        began = monotonic()
         wire = self._connector.make_wire(deadline)
+        self._counters.created(monotonic() - began)
         learn_attributes(wire.attributes().keys())
         too_late, woken = self._lock.step(self._connected_locked, lease, slot, wire, arrival)
         if woken:
@@ -191,7 +193,6 @@ class PoolCore:
             slot.heard_until = now + TRUST
         slot.since = now
         self._ledger.connected(slot, wire)
-        self._counters.add(counters.CREATED)
         self._backoff.record_success()
         if self._life.state is PoolState.NEW:
             self._life.state = PoolState.OPEN

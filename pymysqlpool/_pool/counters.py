@@ -2,15 +2,19 @@
 
 Guarded by a lock of their own, so that a count can be added from anywhere: with the pool's lock held, without it, and
 by code that runs inside either. The section has no call in it, so nothing comes between reading a number and adding.
+Only how long connections were used is added without the lock, at each return: under a GIL no thread comes between,
+without one a count may be lost.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from .._util.lock import new_lock
 from ..reuse import Reason
+from ..stats import BOUNDS, Histogram
 
 CREATED = "created"
 RESET = "reset"
@@ -22,23 +26,49 @@ WAITS = "waits"
 WAIT_TIME = "wait_time"  # seconds
 
 
+class Durations:
+    """A histogram that is being filled."""
+
+    __slots__ = ("counts", "sum")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS) + 1)
+        self.sum = 0.0
+
+    def snapshot(self) -> Histogram:
+        return Histogram(tuple(self.counts), self.sum)
+
+
 class Counters:
-    __slots__ = ("_discarded", "_lock", "_numbers")
+    __slots__ = ("_discarded", "_lock", "_numbers", "create", "use", "wait")
 
     def __init__(self) -> None:
         self._lock = new_lock()
         names = (CREATED, RESET, TIMEOUTS, REJECTED, CONNECT_ERRORS, LEAKED, WAITS, WAIT_TIME)
         self._numbers: dict[str, float] = dict.fromkeys(names, 0)  # guarded by _lock
         self._discarded: dict[str, int] = {}  # by reason; guarded by _lock
+        self.wait = Durations()  # guarded by _lock
+        self.create = Durations()  # guarded by _lock
+        self.use = Durations()  # see `checkin.give_back`
 
     def add(self, name: str, amount: float = 1) -> None:
         with self._lock:
             self._numbers[name] += amount
 
     def waited(self, seconds: float) -> None:
+        place = bisect_left(BOUNDS, seconds)
         with self._lock:
             self._numbers[WAITS] += 1
             self._numbers[WAIT_TIME] += seconds
+            self.wait.counts[place] += 1
+            self.wait.sum += seconds
+
+    def created(self, seconds: float) -> None:
+        place = bisect_left(BOUNDS, seconds)
+        with self._lock:
+            self._numbers[CREATED] += 1
+            self.create.counts[place] += 1
+            self.create.sum += seconds
 
     def discard(self, reason: Reason) -> None:
         name = reason.value

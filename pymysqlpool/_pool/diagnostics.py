@@ -54,6 +54,9 @@ def numbers(core: PoolCore) -> PoolStats:
         leaked=counted[counters.LEAKED],
         waits=counted[counters.WAITS],
         wait_time=counted.wait_time,
+        wait=counted.wait.snapshot(),
+        use=counted.use.snapshot(),
+        create=counted.create.snapshot(),
     )
 
 

@@ -1,0 +1,152 @@
+"""Prometheus: a collector for `prometheus_client`, right with one process and with several.
+
+    from prometheus_client import REGISTRY
+    from pymysqlpool.prometheus import PoolCollector
+
+    REGISTRY.register(PoolCollector())
+
+Under gunicorn or uWSGI with several workers a scrape is answered by one of them. There the collector shows the numbers
+of all: each worker writes its own into a folder once a second, `PROMETHEUS_MULTIPROC_DIR` if that is set, and the one
+that answers adds them up. What a worker has counted still counts when it is gone.
+
+Needs `prometheus-client` (`pip install pymysqlpool-web[prometheus]`). Names follow OpenTelemetry's
+`db.client.connection.*`, as its Prometheus exporters spell them. Labels hold neither users nor paths.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from ._observe.board import Board
+from .metrics import BOUNDS, pools, snapshot
+
+_GAUGES = {
+    "idle": ("db_client_connection_count", "Connections by state.", "idle"),
+    "in_use": ("db_client_connection_count", "Connections by state.", "used"),
+    "maxsize": ("db_client_connection_max", "Connections that the pools may have at most.", None),
+    "size": ("db_client_connection_idle_min", "Connections that a pool keeps.", None),
+    "waiting": ("db_client_connection_pending_requests", "Callers that wait for a connection.", None),
+}
+_COUNTERS = {
+    "timeouts": ("db_client_connection_timeouts", "Calls that got no connection in time."),
+    "borrowed": ("pymysqlpool_borrowed", "Connections lent."),
+    "created": ("pymysqlpool_created", "Connections made."),
+    "reset": ("pymysqlpool_reset", "Sessions cleaned at their return."),
+    "rejected": ("pymysqlpool_rejected", "Calls refused by max_waiting."),
+    "connect_errors": ("pymysqlpool_connect_errors", "Attempts to connect that failed."),
+    "leaked": ("pymysqlpool_leaked", "Leases that were never given back."),
+}
+_HISTOGRAMS = {
+    "wait": ("db_client_connection_wait_time_seconds", "How long calls waited that had to wait."),
+    "use": ("db_client_connection_use_time_seconds", "From a borrow to its return."),
+    "create": ("db_client_connection_create_time_seconds", "How long connecting took."),
+}
+_POOL = "db_client_connection_pool_name"
+_STATE = "db_client_connection_state"
+
+
+def _here() -> list[dict[str, Any]]:
+    return [snapshot(pool) for pool in pools()]
+
+
+class PoolCollector:
+    """What Prometheus scrapes of the pools of this process, or of all processes that share a folder.
+
+    Args:
+        folder: which the processes share; default: the folder `pymysqlpool` in PROMETHEUS_MULTIPROC_DIR. With neither,
+            the collector shows the process that answers.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
+        shared = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        place = Path(folder) if folder is not None else Path(shared, "pymysqlpool") if shared else None
+        self._board = Board(place, _here) if place is not None else None
+        if self._board is not None:
+            self._board.publish()
+
+    def describe(self) -> list[Metric]:
+        """Nothing, so that registering asks no pool."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics at this moment."""
+        totals = _added_up(self._processes())
+        for name, (metric, says, state) in _GAUGES.items():
+            if state == "used":
+                continue  # shown with the idle ones
+            family = GaugeMetricFamily(metric, says, labels=[_POOL, _STATE] if state else [_POOL])
+            for label, numbers in totals.items():
+                if state:
+                    family.add_metric([label, "idle"], numbers["idle"])
+                    family.add_metric([label, "used"], numbers["in_use"])
+                else:
+                    family.add_metric([label], numbers[name])
+            yield family
+        for name, (metric, says) in _COUNTERS.items():
+            counter = CounterMetricFamily(metric, says, labels=[_POOL])
+            for label, numbers in totals.items():
+                counter.add_metric([label], numbers[name])
+            yield counter
+        reasons = CounterMetricFamily(
+            "pymysqlpool_discarded", "Connections closed, by reason.", labels=[_POOL, "reason"]
+        )
+        for label, numbers in totals.items():
+            for reason, number in sorted(numbers["discarded"].items()):
+                reasons.add_metric([label, reason], number)
+        yield reasons
+        for name, (metric, says) in _HISTOGRAMS.items():
+            histogram = HistogramMetricFamily(metric, says, labels=[_POOL])
+            for label, numbers in totals.items():
+                histogram.add_metric([label], _buckets(numbers[name]["counts"]), numbers[name]["sum"])
+            yield histogram
+
+    def _processes(self) -> list[tuple[bool, list[dict[str, Any]]]]:
+        """Whether it is alive, and its pools, of each process."""
+        if self._board is None:
+            return [(True, _here())]
+        self._board.publish()  # a worker that was forked by a server which runs no hooks at a fork
+        self._board.write()
+        return [(process["alive"], process["pools"]) for process in self._board.read()]
+
+
+def _added_up(processes: list[tuple[bool, list[dict[str, Any]]]]) -> dict[str, dict[str, Any]]:
+    """By label. Of a process that has ended only what it counted."""
+    totals: dict[str, dict[str, Any]] = {}
+    for alive, its_pools in processes:
+        for numbers in its_pools:
+            total = totals.setdefault(numbers["label"], _nothing())
+            for name in _COUNTERS:
+                total[name] += numbers[name]
+            for reason, number in numbers["discarded"].items():
+                total["discarded"][reason] = total["discarded"].get(reason, 0) + number
+            for name in _HISTOGRAMS:
+                more = numbers[name]
+                total[name]["sum"] += more["sum"]
+                total[name]["counts"] = [a + b for a, b in zip(total[name]["counts"], more["counts"], strict=True)]
+            if alive:
+                for name in _GAUGES:
+                    total[name] += numbers[name]
+    return totals
+
+
+def _nothing() -> dict[str, Any]:
+    numbers: dict[str, Any] = dict.fromkeys([*_GAUGES, *_COUNTERS], 0)
+    numbers["discarded"] = {}
+    for name in _HISTOGRAMS:
+        numbers[name] = {"counts": [0] * (len(BOUNDS) + 1), "sum": 0.0}
+    return numbers
+
+
+def _buckets(counts: list[int]) -> list[tuple[str, float]]:
+    """Prometheus' buckets: how many took at most so long."""
+    buckets = []
+    so_far = 0
+    for bound, number in zip([*map(str, BOUNDS), "+Inf"], counts, strict=True):
+        so_far += number
+        buckets.append((bound, float(so_far)))
+    return buckets
