@@ -32,7 +32,6 @@ from pymysql import err
 from pymysql.constants import ER, SERVER_STATUS
 
 from ._driver.commands import Command
-from ._driver.statements import WROTE
 from ._pool import diagnostics as _report
 from ._pool.core import open_pools
 from ._pool.lease import Connection
@@ -233,7 +232,7 @@ class _Handle(Connection):
         self._refuse_dead()
         affected = self._around.run(sql, unbuffered)
         if self._commits_each():
-            self._around.session._marks &= ~WROTE
+            self._around.session.forget_writes()
         return affected
 
     def _commits_each(self) -> bool:
@@ -296,11 +295,11 @@ class _Handle(Connection):
         """What was written so far counts as committed."""
         self._refuse_dead()
         _unrecorded(self._around.session, f"SAVEPOINT {self._savepoint}")
-        self._around.session._marks &= ~WROTE
+        self._around.session.forget_writes()
 
     def _refuse_dead(self) -> None:
         if self._returned is not None or self._around.over:
-            self._refuse_closed()
+            self.refuse_closed()
 
     def close(self) -> None:
         self.give_back(None, _getframe(1))

@@ -46,7 +46,7 @@ from .reading import ReadingConnection
 from .receive import SocketSource
 from .role import Role
 from .session_state import EFFECT_OF_COMMAND, IN_TRANSACTION, OPAQUE, SAME, TELLING, marks_after
-from .statements import AUTOCOMMIT, NOTHING, STATE, TRANSACTION, reader_for
+from .statements import AUTOCOMMIT, NOTHING, STATE, TRANSACTION, WROTE, reader_for
 from .tls import SharedContexts
 from .usage import Usage
 
@@ -122,7 +122,7 @@ class WireConnection(LoginConnection, ReadingConnection):
         if slot is not None:
             if slot.holder != id(self):
                 exchange.release()
-                self._refuse_taken_back()
+                self.refuse_taken_back()
             slot.user = _thread.reference
         if isinstance(sql, str):
             sql = sql.encode(self.encoding)
@@ -160,6 +160,14 @@ class WireConnection(LoginConnection, ReadingConnection):
             if self._refusal is not None:
                 raise self._refusal from error
             raise
+
+    def drop_socket(self) -> None:
+        """End the session without a word to the server."""
+        self._force_close()
+
+    def forget_writes(self) -> None:
+        """What was written so far counts as committed."""
+        self._marks &= ~WROTE
 
     def _force_close(self) -> None:
         if isinstance(sys.exc_info()[1], ConnectionError) and self._sock is not None:
@@ -225,7 +233,7 @@ class WireConnection(LoginConnection, ReadingConnection):
         if self._sock is None:
             self._refuse_closed()
 
-    def _refuse_taken_back(self) -> NoReturn:
+    def refuse_taken_back(self) -> NoReturn:
         raise ConnectionTakenBackError(
             "this connection was taken back by its pool: the thread that borrowed it has ended, or the pool was closed"
         )

@@ -77,7 +77,7 @@ class UnusedLease(Connection):
             self._refuse_closed()
         wire = slot.wire
         if wire is None or slot.holder != id(self):
-            self._refuse_taken_back()
+            self.refuse_taken_back()
         attributes = wire.attributes()
         own = self.__dict__
         if own:

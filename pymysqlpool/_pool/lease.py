@@ -11,21 +11,18 @@ is reused; see `reuse.py`. What makes a lease cheap is in `idle_lease.py`.
 from __future__ import annotations
 
 import sys
-import weakref
 from types import FrameType
 from typing import Any, NoReturn, Protocol, Self
 
-from pymysql.cursors import DictCursor, SSCursor
-
 from .._driver.connector import Connector
 from .._driver.exchange import can_go_on
-from .._driver.mysqlclient_names import MysqlclientNames
 from .._driver.statements import TRANSACTION, WROTE
 from .._util import callsite as _borrower
 from .._util.log import logger
 from ..errors import ConnectionInterruptedError, ReturnConnectionToPoolError
 from ..reuse import Reason
 from ..settings import Settings
+from .conveniences import Conveniences
 from .ledger import Ledger
 from .slot import Slot
 
@@ -74,7 +71,7 @@ class Lender(Protocol):
     def give_back(self, connection: Connection, exception: BaseException | None = None) -> None: ...
 
 
-class Connection(MysqlclientNames):
+class Connection(Conveniences):
     """A `pymysql.connections.Connection`, lent by a pool or standing alone.
 
     Lent by a pool, `close()` gives it back. As a context manager it commits at the end of a good block, rolls back
@@ -209,7 +206,7 @@ class Connection(MysqlclientNames):
         slot = slot_of(self)
         if slot is None:
             if self._pool is None:
-                self._force_close()
+                self.drop_socket()
             return
         logger.debug("Connection of pool(%s) is invalidated: %s", getattr(self._pool, "name", ""), exception)
         slot.expire(Reason.INVALIDATED)
@@ -265,68 +262,16 @@ class Connection(MysqlclientNames):
         if self._slot is not None:
             self._slot.place = _borrower.place()
 
-    # -- conveniences of pymysql-pool ----------------------------------------------------------------------
-
-    def execute_query(
-        self,
-        query: str,
-        args: Any = (),
-        dictcursor: bool = False,
-        return_one: bool = False,
-        exec_many: bool = False,
-    ) -> Any:
-        """Run one statement, return its rows and give the connection back.
-
-        Inside a with-block of this connection it stays lent until the block ends.
-
-        Args:
-            query: the statement, with `%s` placeholders.
-            args: their values; with `exec_many` a sequence of such.
-            dictcursor: rows as dicts instead of tuples.
-            return_one: only the first row, None when there is none.
-            exec_many: use `executemany`.
-
-        Returns:
-            All rows (an empty sequence when there is none), or one with `return_one`.
-        """
-        with self:
-            cursor = self.cursor(DictCursor) if dictcursor else self.cursor()
-            if exec_many:
-                cursor.executemany(query, args)
-            else:
-                cursor.execute(query, args)
-            return cursor.fetchone() if return_one else cursor.fetchall()
-
-    def execute(self, query: str, args: Any = None) -> int:
-        """Execute on a cursor that the connection keeps: `with connection as cur: cur.execute(...)`."""
-        return self._kept_cursor().execute(query, args)  # type: ignore[no-any-return]
-
-    def executemany(self, query: str, args: Any) -> int | None:
-        return self._kept_cursor().executemany(query, args)  # type: ignore[no-any-return]
-
-    def fetchone(self) -> Any:
-        return self._kept_cursor().fetchone()
-
-    def fetchmany(self, size: int | None = None) -> Any:
-        return self._kept_cursor().fetchmany(size)
-
-    def fetchall(self) -> Any:
-        return self._kept_cursor().fetchall()
-
-    def _kept_cursor(self) -> Any:
-        kept = self.__dict__.get("_kept")
-        if kept is None:
-            kept = self.__dict__["_kept"] = self.cursor()
-            if not isinstance(kept, SSCursor):  # which asks its connection when it ends
-                kept.connection = weakref.proxy(self)  # a lease that is dropped need not wait for the garbage collector
-        return kept
-
     # -- after the end -------------------------------------------------------------------------------------
 
     @property
     def _borrowed(self) -> _borrower.Place | None:
         """Where it was borrowed; known when it was given back."""
         return _borrower.spell_out(getattr(self, "_code", None), getattr(self, "_offset", 0))
+
+    def refuse_closed(self) -> NoReturn:
+        """Raise what says that this lease has ended, with where it was borrowed and given back."""
+        self._refuse_closed()
 
     def _refuse_closed(self) -> NoReturn:
         if self._pool is not None and "_live" not in self.__dict__:  # or being given back by another thread
@@ -346,7 +291,7 @@ class Connection(MysqlclientNames):
         if slot is not None:
             slot.mark_leaked(self)
         elif self._pool is None:
-            self._force_close()
+            self.drop_socket()
 
     def __repr__(self) -> str:
         if self._pool is None:
