@@ -37,6 +37,7 @@ from ._async.cursor import AsyncCursor
 from ._async.worker import Bell, Errand, Workers, in_a_thread_of_its_own, running_loop, runs_asyncio
 from ._driver.exchange import is_between_commands
 from ._driver.steps import begin, note, steps_of_reply, watch_of
+from ._driver.stop import stop_statement
 from ._pool.checkout import checkout, withdraw
 from ._pool.checkout_request import CheckoutRequest, Work
 from ._pool.core import session_beside
@@ -298,18 +299,20 @@ class AsyncConnectionPool:
         """The errand's result, from one of the pool's worker threads."""
         return await self._workers.run(errand)
 
-    def kill(self, session: int) -> None:
-        """Stop on the server what `session` is doing. Called in a thread."""
+    def kill(self, lease: Connection) -> None:
+        """Stop on the server what the session of `lease` is doing. Called in a thread."""
         deadline = monotonic() + self.pool.settings.reset_timeout
         try:
             wire = session_beside(self.pool, deadline)
             side = wire.borrow_privately()
             try:
                 with side.within(deadline):
-                    side.query(f"KILL QUERY {session}")
+                    is_stopped = stop_statement(lease, side)
             finally:
                 wire.take_back(side)
                 wire.close(quiet=True)
+            if not is_stopped:
+                logger.debug("A cancelled statement of pool(%s) was not found where KILL QUERY would go", self.name)
         except Exception as error:  # noqa: BLE001 - the statement then ends by itself
             if number_of(error) != ER.NO_SUCH_THREAD:
                 logger.warning("A cancelled statement of pool(%s) goes on: %s", self.name, error)

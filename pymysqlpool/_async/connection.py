@@ -53,7 +53,7 @@ class Home(Protocol):
     async def run(self, errand: Errand) -> Any: ...
     def hand_in(self, lease: Connection, give_back: Callable[[], object]) -> Bell | None: ...
     def hand_in_interrupted(self, give_back: Callable[[], object]) -> None: ...
-    def kill(self, session: int) -> None: ...
+    def kill(self, lease: Connection) -> None: ...
 
 
 class AsyncConnection(FieldsNames):
@@ -343,7 +343,7 @@ class AsyncConnection(FieldsNames):
     def _hand_in_cut(self) -> None:
         """Nobody waits any more for what was interrupted: this is the last one here."""
         if self._pool.kill_on_cancel and not is_between_commands(self.lease):
-            self._pool.kill(self.lease.thread_id())  # type: ignore[no-untyped-call]
+            self._pool.kill(self.lease)
         self._give_back(err.OperationalError(CR.CR_SERVER_LOST, "cut off, because its task was cancelled"))
 
     # -- giving back ---------------------------------------------------------------------------------------
