@@ -1,0 +1,155 @@
+"""What COM_RESET_CONNECTION keeps does not reach the next borrower (Invariant 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pymysql
+import pytest
+from pymysql.constants import CLIENT
+
+from tests.conftest import MakePool
+from tests.core.dirt import sql
+
+LOW = {"user": "kept_low", "password": "pw", "database": None}
+PREPARE = "xa start 'kept'; insert into test.kept_rows values (7); xa end 'kept'; xa prepare 'kept'"
+
+
+@pytest.fixture(scope="module")
+def is_mariadb(server: Any) -> bool:
+    return bool(server.flavor == "mariadb")
+
+
+@pytest.fixture(autouse=True)
+def prepared(admin: Any) -> Iterator[None]:
+    statements = [
+        "drop user if exists kept_low@'%'",
+        "drop role if exists kept_boss",
+        "create role kept_boss",
+        "create user kept_low@'%' identified by 'pw'",
+        "grant kept_boss to kept_low@'%'",
+        "drop table if exists kept_rows, kept_noisy, kept_secret",
+        "create table kept_rows (v int) engine=innodb",
+        "create table kept_noisy (v int) engine=myisam",
+        "create table kept_secret (v int) engine=innodb",
+        "grant select on test.kept_secret to kept_boss",
+        "drop procedure if exists kept_role",
+        "create procedure kept_role() sql security invoker set role kept_boss",
+        "grant execute on procedure test.kept_role to kept_low@'%'",
+        "drop procedure if exists kept_branch",
+        f"create procedure kept_branch() begin {PREPARE}; end",
+        "drop procedure if exists kept_harmless",
+        "create procedure kept_harmless() select 1",
+        "create database if not exists kept_other",
+    ]
+    sql(*statements)(admin)
+    yield
+    for _ in range(50):
+        with suppress(pymysql.err.MySQLError):
+            sql("xa rollback 'kept'")(admin)
+            break
+    sql("drop user kept_low@'%'", "drop role kept_boss")(admin)
+
+
+def ask(connection: Any, statement: str) -> Any:
+    try:
+        connection.execute(statement)
+        return connection.fetchall()
+    except pymysql.err.MySQLError as error:
+        return error.args[0]
+
+
+@pytest.mark.parametrize("reset", ["auto", "always"])
+@pytest.mark.parametrize("dirty", ["set role kept_boss", "call test.kept_role()"])
+def test_the_privileges_of_a_role_end_with_the_lease(make_pool: MakePool, reset: str, dirty: str) -> None:
+    pool = make_pool(size=1, maxsize=1, reset=reset, **LOW)
+    with pool.get_connection() as connection:
+        assert isinstance(ask(connection, "select * from test.kept_secret"), int)
+        connection.execute(dirty)
+        assert ask(connection, "select * from test.kept_secret") == ()
+    with pool.get_connection() as connection:
+        assert isinstance(ask(connection, "select * from test.kept_secret"), int)
+    assert pool.stats().created == 1
+
+
+def test_a_default_role_that_was_given_up_is_there_again(make_pool: MakePool, admin: Any, is_mariadb: bool) -> None:
+    sql(f"set default role kept_boss {'for' if is_mariadb else 'to'} kept_low@'%'")(admin)
+    pool = make_pool(size=1, maxsize=1, **LOW)
+    for _ in range(3):
+        with pool.get_connection() as connection:
+            assert ask(connection, "select * from test.kept_secret") == ()
+            connection.execute("set role none")
+    assert pool.stats().created == 1
+
+
+@pytest.mark.parametrize("dirty", [PREPARE, "call kept_branch()"])
+@pytest.mark.parametrize("options", [{}, {"init_command": "select * from kept_noisy"}, {"reset": "always"}], ids=str)
+def test_a_prepared_branch_outlives_its_session_and_no_borrower_gets_that(
+    make_pool: MakePool, admin: Any, server: Any, dirty: str, options: dict[str, Any]
+) -> None:
+    pool = make_pool(size=1, maxsize=1, client_flag=CLIENT.MULTI_STATEMENTS, **options)
+    before = server.pid
+    connection = pool.get_connection()
+    sql(dirty)(connection)
+    connection.close()
+    with pool.get_connection() as connection:
+        connection.execute("insert into kept_noisy values (1)")
+        assert ask(connection, "select * from kept_rows") == ()
+    for _ in range(100):
+        with suppress(pymysql.err.MySQLError):  # the closed session is there for a moment
+            sql("xa commit 'kept'")(admin)
+            break
+    with admin.cursor() as cursor:
+        cursor.execute("select * from kept_rows")
+        assert cursor.fetchall() == ((7,),)
+    assert server.pid == before
+
+
+def test_the_texts_of_statements_in_show_profiles_reach_nobody(make_pool: MakePool) -> None:
+    pool = make_pool(size=1, maxsize=1)
+    with pool.get_connection() as connection:
+        connection.execute("set profiling = 1")
+        connection.execute("select 'private'")
+        connection.execute("set profiling = 0")
+    with pool.get_connection() as connection:
+        assert ask(connection, "show profiles") == ()
+
+
+def test_a_pool_without_a_database_closes_what_is_in_one_at_the_end_and_nothing_else(
+    make_pool: MakePool, is_mariadb: bool
+) -> None:
+    pool = make_pool(size=1, maxsize=1, database=None)
+    for _ in range(3):
+        with pool.get_connection() as connection:
+            sql("call test.kept_harmless()")(connection)
+    assert pool.stats().created == 1
+    if is_mariadb:
+        with pool.get_connection() as connection:
+            sql("execute immediate 'use kept_other'")(connection)
+        assert dict(pool.stats().discarded) == {"reset failed": 1}
+    with pool.get_connection() as connection:
+        assert ask(connection, "select database()") == ((None,),)
+
+
+def test_the_warning_of_the_pools_own_rollback_reaches_nobody(make_pool: MakePool) -> None:
+    pool = make_pool(size=1, maxsize=1)
+    connection = pool.get_connection()
+    connection.execute("insert into kept_rows values (1)")
+    connection.execute("insert into kept_noisy values (1)")
+    connection.close()
+    with pool.get_connection() as connection:
+        assert connection.show_warnings() == ()
+    assert pool.stats().created == 1
+
+
+def test_a_rollback_that_begins_another_transaction_is_followed_by_a_reset(make_pool: MakePool, admin: Any) -> None:
+    pool = make_pool(size=1, maxsize=1, init_command="set completion_type = 'CHAIN'")
+    connection = pool.get_connection()
+    connection.execute("insert into kept_rows values (1)")
+    connection.close()
+    with admin.cursor() as cursor:
+        cursor.execute("select count(*) from information_schema.innodb_trx")
+        assert cursor.fetchall() == ((0,),)
+    assert pool.stats().idle == 1
