@@ -140,7 +140,7 @@ def _judge(
         expired=slot.why_expired(monotonic()),
         cleanup=cleanup,
         said_read_only=bool(attributes["_marks"] & (READ_ONLY | OPAQUE & ~STATE)),
-        just_renewed=not core._backoff.may_renew(monotonic()),
+        just_renewed=slot.generation == core._ledger.generation and not core._backoff.may_renew(monotonic()),
     )
     decision = reuse.judge(facts, core._policy)
     if attributes["_marks"] & WROTE and attributes["_marks"] & TRANSACTION:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from pymysqlpool._driver.statements import AUTOCOMMIT, DATABASE, INSERT_ID, NOTHING, STATE, reader_for
+from pymysqlpool._driver.statements import AUTOCOMMIT, DATABASE, INSERT_ID, NOTHING, READ_ONLY, STATE, reader_for
 
 # ruff: noqa: E501
 DJANGO = r"""
@@ -155,7 +155,7 @@ def statements() -> list[tuple[str, int | None]]:
 @pytest.mark.parametrize("charset", ["utf8mb4", "latin1", "gbk"])
 def test_everyday_statements_cost_no_reset(server: str, charset: str) -> None:
     reader = reader_for(charset, server)
-    read = {text: reader.read(text.replace(r"\n", "\n").encode()) for text, _ in statements()}
+    read = {text: reader.read(text.replace(r"\n", "\n").encode()) & ~READ_ONLY for text, _ in statements()}
     assert [text for text, cost in statements() if cost is not None and read[text] != cost] == []
 
 
