@@ -142,6 +142,8 @@ class RequestScope:
                 error.add_note(f"This request holds a connection of pool({'), pool('.join(held)}) already.")
             raise
         self.refused = None
+        if place.connection is not None and not place.connection.is_returned:
+            return pool.give_back(connection)  # a finalizer or a hook has borrowed for this scope inside this borrow
         now = monotonic()
         connection.note_place()
         connection.has_owner = True

@@ -120,7 +120,7 @@ class _Registry:
     """The pools of one process."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer inside must not wait for its own thread
         # By alias. The tuples are replaced, never changed; guarded by _lock for writing.
         self._databases: dict[str, tuple[PooledDatabase, ...]] = {}
 

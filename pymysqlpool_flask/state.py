@@ -7,7 +7,7 @@ Never: gives back, answers a request.
 
 from __future__ import annotations
 
-from threading import Lock
+from threading import RLock
 from time import monotonic
 from typing import Any, cast
 
@@ -38,7 +38,7 @@ class AppState:
         self.binds = binds
         self.nesting: Nesting[Outer] = Nesting()
         self._watch = Watch(options.slow_wait, options.long_hold)
-        self._lock = Lock()  # guards making a pool
+        self._lock = RLock()  # guards making a pool; a finalizer inside that passes, and makes it first
         self._pools: dict[str | None, ConnectionPool] = {}
         self._health: dict[str | None, HealthCheck] = {}
 
@@ -52,7 +52,7 @@ class AppState:
             with self._lock:
                 pool = self._pools.get(bind)
                 if pool is None:
-                    pool = self._pools[bind] = ConnectionPool(**self.binds[bind].pool)
+                    pool = self._pools.setdefault(bind, ConnectionPool(**self.binds[bind].pool))
         return pool
 
     def add(self, bind: str, options: BindOptions) -> None:

@@ -18,7 +18,7 @@ from enum import Enum
 from threading import Thread, get_ident
 from typing import Any, TypeVar
 
-from .._util.lock import new_lock
+from .._util.lock import StepLock, new_lock
 from ..errors import ConnectionInterruptedError
 
 T = TypeVar("T")
@@ -165,7 +165,7 @@ class Workers:
         self._sync_to_async = _sync_to_async()
         self._most = most
         self._name = name
-        self._lock = new_lock()  # guards the four below
+        self._lock = StepLock()  # guards the four below
         self._pid = 0
         self._number = 0
         self._executor: ThreadPoolExecutor | None = None
@@ -174,16 +174,21 @@ class Workers:
     async def run(self, errand: Errand) -> Any:
         """The errand's result, from a thread."""
         running_loop()
-        with self._lock:
-            self._start_locked()
-            assert self._carry_out is not None
-            carry_out = self._carry_out
+        carry_out = self._lock.step(self._carry_out_locked)
         return await carry_out(errand)
 
     def submit(self, work: Callable[[], object]) -> None:
         """Do `work` in a thread, and wait for nothing."""
-        with self._lock:
-            self._start_locked().submit(work)
+        if not self._lock.put_off(self.submit, work):
+            self._lock.step(self._submit_locked, work)
+
+    def _submit_locked(self, work: Callable[[], object]) -> None:
+        self._start_locked().submit(work)
+
+    def _carry_out_locked(self) -> Callable[[Errand], Awaitable[Any]]:
+        self._start_locked()
+        assert self._carry_out is not None
+        return self._carry_out
 
     def _start_locked(self) -> ThreadPoolExecutor:
         most = self._most()
@@ -198,10 +203,15 @@ class Workers:
 
     def end(self, wait: bool) -> None:
         """End the threads, once they are done; the next errand would start new ones."""
-        with self._lock:
-            executor, self._executor = self._executor, None
+        if self._lock.put_off(self.end, wait):
+            return
+        executor = self._lock.step(self._take_locked)
         if executor is not None and self._pid == os.getpid():
             executor.shutdown(wait)
+
+    def _take_locked(self) -> ThreadPoolExecutor | None:
+        executor, self._executor = self._executor, None
+        return executor
 
 
 def _sync_to_async() -> Any:

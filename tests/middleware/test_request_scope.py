@@ -231,3 +231,23 @@ def test_recording_lists_the_statements_of_this_pool_with_the_place(
     assert [query.statement for query in queries] == ["SELECT 1"]
     assert "in test_recording" in queries[0].place
     assert queries[0].seconds > 0
+
+
+def test_a_borrow_for_a_scope_inside_a_borrow_for_it_gets_the_same_connection(
+    make_pool: Callable[..., ConnectionPool],
+) -> None:
+    """As by a finalizer or a hook in the same thread: it neither waits for its own thread nor loses a connection."""
+    inside: list[Any] = []
+    asked = []
+
+    def ask(lease: Any) -> None:
+        if not asked:
+            asked.append(1)
+            inside.append(scope.connection())
+
+    pool = make_pool(size=2, maxsize=2, on_checkout=ask)
+    scope = RequestScope(pool)
+    assert scope.connection() is inside[0]
+    assert pool.stats().in_use == 1
+    scope.close()
+    assert pool.stats().in_use == 0
