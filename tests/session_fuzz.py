@@ -255,7 +255,7 @@ class Fuzz:
                 except pymysql.err.OperationalError as error:
                     if error.args[0] != ER.LOCK_WAIT_TIMEOUT:
                         raise
-                    self.end_branch(closed=True)
+                    self.end_branch()
                     cursor.execute(statement)
 
     def close(self) -> None:
@@ -311,26 +311,29 @@ class Fuzz:
                         ran.append(f"{statement}  -- {error!r:.80}")
                         raise
         before = self.pool.stats()
+        number = connection.thread_id()
         connection.close()
         after = self.pool.stats()
         self.cleaned += after.reset - before.reset
         for reason, count in after.discarded.items():
             self.closed[reason] += count - before.discarded.get(reason, 0)
         if "xa" in " ".join(said).lower():
-            self.end_branch(closed=sum(after.discarded.values()) > sum(before.discarded.values()))
+            self.end_branch(number if sum(after.discarded.values()) > sum(before.discarded.values()) else 0)
         with self.pool.get_connection(timeout=10) as connection:
             seen = self.glance.look(connection)
             if differences(seen, self.usual):
                 self._compare(connection, seen, ran)
 
-    def end_branch(self, closed: bool) -> None:
-        """A prepared XA branch is the server's, not the session's; of a closed session it comes a moment later."""
-        for _ in range(40 if closed else 1):
-            try:
-                self._admin.cursor().execute("xa rollback 'fuzz'")
-                return
-            except pymysql.err.MySQLError:
-                time.sleep(0.005 if closed else 0)
+    def end_branch(self, closed: int = 0) -> None:
+        """A prepared XA branch is the server's, not the session's. Of session `closed` it comes when that has ended."""
+        with self._admin.cursor() as cursor:
+            for _ in range(1000):
+                cursor.execute("select count(*) from information_schema.processlist where id = %s", (closed,))
+                if cursor.fetchone() == (0,):
+                    break
+                time.sleep(0.005)
+            with suppress(pymysql.err.MySQLError):
+                cursor.execute("xa rollback 'fuzz'")
 
     def _compare(self, connection: Any, seen: dict[str, Any], ran: list[str]) -> None:
         """It may be the tables that changed, not the session."""
