@@ -34,6 +34,7 @@ from pymysql.constants import COMMAND, ER
 from ._async.clock import clock_of
 from ._async.connection import AsyncConnection, cut, token_of_task
 from ._async.cursor import AsyncCursor
+from ._async.pool_names import PoolNames
 from ._async.worker import Bell, Errand, Workers, in_a_thread_of_its_own, running_loop, runs_asyncio
 from ._driver.exchange import is_between_commands
 from ._driver.steps import begin, note, steps_of_reply, watch_of
@@ -111,7 +112,7 @@ class AsyncWaiter(Waiter):
             sleeper.set_result(None)
 
 
-class AsyncConnectionPool:
+class AsyncConnectionPool(PoolNames):
     """A `ConnectionPool` for asyncio.
 
     Args:
@@ -123,6 +124,9 @@ class AsyncConnectionPool:
     Raises:
         ImportError: asgiref is not installed.
     """
+
+    pool: ConnectionPool
+    _connection_class: type[AsyncConnection] = AsyncConnection
 
     def __init__(
         self, *args: Any, pool: ConnectionPool | None = None, kill_on_cancel: bool = False, **options: Any
@@ -168,16 +172,16 @@ class AsyncConnectionPool:
         """
         return Borrowing(self, retry_num, retry_interval, pre_ping, timeout)
 
-    def lend_at_once(self, pre_ping: bool | float) -> tuple[AsyncConnection | None, Connection | None]:
-        """One that is idle, where that needs no wait; or one in hand, for `borrow` to see whether it is fit."""
+    def _lend_at_once(self, pre_ping: bool | float) -> tuple[AsyncConnection | None, Connection | None]:
+        """One that is idle, where that needs no wait; or one in hand, for `_borrow` to see whether it is fit."""
         running_loop()
         token = token_of_task()
         lease, is_lent = lend_idle(self.pool, weakref.ref(token))
         if lease is None or not is_lent or pre_ping:
             return None, lease
-        return AsyncConnection(self, lease, token), None
+        return self._connection_class(self, lease, token), None
 
-    async def borrow(
+    async def _borrow(
         self,
         retry_num: int,
         retry_interval: float,
@@ -208,7 +212,7 @@ class AsyncConnectionPool:
             if not waiter.left:
                 self._withdraw(lease, waiter)
             raise
-        return AsyncConnection(self, lease, token)
+        return self._connection_class(self, lease, token)
 
     async def _for(self, waiter: AsyncWaiter, step: Work) -> Any:
         """Do a step of borrowing in a thread; if the borrower leaves meanwhile, the thread passes on what it has."""
@@ -347,14 +351,14 @@ class Borrowing:
 
     def __init__(self, pool: AsyncConnectionPool, *arguments: Any) -> None:
         self._pool = pool
-        self._arguments = arguments  # of `AsyncConnectionPool.borrow`
+        self._arguments = arguments  # of `AsyncConnectionPool._borrow`
 
     def __await__(self) -> Generator[Any, None, AsyncConnection]:
         pool, arguments = self._pool, self._arguments
-        connection, in_hand = pool.lend_at_once(arguments[2])
+        connection, in_hand = pool._lend_at_once(arguments[2])
         if connection is None:
             retry_num, retry_interval, pre_ping, timeout = arguments
-            slow = pool.borrow(retry_num, retry_interval, pre_ping, timeout, in_hand)
+            slow = pool._borrow(retry_num, retry_interval, pre_ping, timeout, in_hand)
             connection = yield from slow.__await__()
         return connection
 

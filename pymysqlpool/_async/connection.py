@@ -239,7 +239,7 @@ class AsyncConnection(FieldsNames):
             return None
         return weakref.ref(token if asyncio.current_task() is self._task else token_of_task())
 
-    async def next_result(self, session: Session, unbuffered: bool = False) -> int:
+    async def read_next(self, session: Session, unbuffered: bool = False) -> int:
         """Read the next result of the last statement."""
         lease = self.lease
         try:
@@ -283,7 +283,7 @@ class AsyncConnection(FieldsNames):
                 if error.args[0] not in (ER.QUERY_TIMEOUT, ER.STATEMENT_TIMEOUT):  # as PyMySQL
                     raise
         while _steps.has_next(lease):
-            await self.next_result(session)
+            await self.read_next(session)
         _steps.all_read(lease)
 
     def _not_answered(self, session: Session, error: BaseException, note: Callable[[Any], object]) -> NoReturn:

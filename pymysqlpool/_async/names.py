@@ -20,7 +20,8 @@ class FieldsNames:
         """Run a statement without a cursor; returns the number of affected rows."""
         return await self.run_sync(lambda lease: lease.query(sql, unbuffered))  # type: ignore[no-any-return]
 
-    async def next_result_set(self, unbuffered: bool = False) -> int:
+    async def next_result(self, unbuffered: bool = False) -> int:
+        """Go to the next result of `query`; returns the number of affected rows."""
         return await self.run_sync(lambda lease: lease.next_result(unbuffered))  # type: ignore[no-any-return]
 
     async def autocommit(self, value: bool) -> None:
@@ -43,6 +44,13 @@ class FieldsNames:
     async def show_warnings(self) -> Any:
         """The warnings of the last statement: rows of level, code, message."""
         return await self.run_sync(lambda lease: lease.show_warnings())
+
+    async def ensure_closed(self) -> None:
+        """Give it back, unless that is done."""
+        await self.give_back(None)
+
+    async def give_back(self, exception: BaseException | None) -> None:
+        raise NotImplementedError
 
     async def kill(self, thread_id: int) -> Any:
         """End another session on the server."""
@@ -92,8 +100,8 @@ class FieldsNames:
         return self.lease.encoding  # type: ignore[no-any-return]
 
     @property
-    def db(self) -> Any:
-        return self.lease.db
+    def db(self) -> str | None:
+        return _text(self.lease.db)
 
     @property
     def host(self) -> str:
@@ -104,8 +112,8 @@ class FieldsNames:
         return self.lease.port  # type: ignore[no-any-return]
 
     @property
-    def user(self) -> Any:
-        return self.lease.user
+    def user(self) -> str | None:
+        return _text(self.lease.user)
 
     @property
     def unix_socket(self) -> str | None:
@@ -114,3 +122,7 @@ class FieldsNames:
     @property
     def server_status(self) -> int:
         return self.lease.server_status  # type: ignore[no-any-return]
+
+
+def _text(name: Any) -> str | None:
+    return name.decode() if isinstance(name, bytes) else name

@@ -1,0 +1,302 @@
+"""For code that was written for aiomysql: `from pymysqlpool import aiomysql`, and nothing else is changed.
+
+Names, arguments and habits are aiomysql's (0.2 and 0.3); underneath is an `AsyncConnectionPool`, so what a borrower has
+left behind is not there for the next one, waiters are served in order, and the answer to a cancelled statement reaches
+no other borrower.
+Libraries that import aiomysql by themselves (SQLAlchemy's `mysql+aiomysql`, tortoise-orm, databases) find this module
+in its place after `install_as_aiomysql()`.
+
+Old habits that are kept here, and are not those of `pymysqlpool.aio`: a block of `pool.acquire()` commits nothing;
+`Connection.close()` and `Pool.close()` are plain calls; `ping()` reconnects where nothing would be lost; `acquire()`
+waits for as long as it takes. `docs/migration-from-aiomysql.md` has the differences that remain.
+
+Never: anything that aiomysql has no name for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Generator
+from functools import partial
+from threading import Thread
+from types import TracebackType
+from typing import Any, TypeVar
+
+from pymysql import cursors
+from pymysql.converters import (  # type: ignore[attr-defined]
+    escape_dict,
+    escape_sequence,
+    escape_string,
+)
+from pymysql.cursors import Cursor, DictCursor, SSCursor, SSDictCursor
+from pymysql.err import (
+    DatabaseError,
+    DataError,
+    Error,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    MySQLError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+    Warning,
+)
+
+from ._async.compat import CompatCursor
+from .aio import AsyncConnection, AsyncConnectionPool
+
+__all__ = [
+    "Connection",
+    "Cursor",
+    "DataError",
+    "DatabaseError",
+    "DictCursor",
+    "Error",
+    "IntegrityError",
+    "InterfaceError",
+    "InternalError",
+    "MySQLError",
+    "NotSupportedError",
+    "OperationalError",
+    "Pool",
+    "ProgrammingError",
+    "SSCursor",
+    "SSDictCursor",
+    "Warning",
+    "connect",
+    "create_pool",
+    "cursors",
+    "escape_dict",
+    "escape_sequence",
+    "escape_string",
+    "install_as_aiomysql",
+]
+
+version = __version__ = "0.3.2"  # of the aiomysql whose names these are
+
+T = TypeVar("T")
+_PATIENT = 10 * 365 * 86400.0  # seconds that `acquire()` waits, as aiomysql, which has no limit
+_OUR_NAMES = {"db": "database", "passwd": "password"}
+_WITHOUT_MEANING = ("echo", "loop", "auth_plugin", "server_public_key_path")  # here
+
+
+class _Awaited(Coroutine[Any, Any, T]):
+    """A coroutine that may be entered with `async with` too."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T], leave: Callable[[T], Any]) -> None:
+        self._coroutine = coroutine
+        self._leave = leave
+
+    def send(self, value: Any) -> Any:
+        return self._coroutine.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._coroutine.__await__()
+
+    async def __aenter__(self) -> T:
+        self._result = await self._coroutine
+        return self._result
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._leave(self._result)
+
+
+class Connection(AsyncConnection):
+    """A connection as aiomysql's: `close()` is a plain call, and a block of it commits nothing."""
+
+    _alone: AsyncConnectionPool | None = None  # made by `connect`: its pool, which ends with it
+
+    def close(self) -> None:  # type: ignore[override]  # a plain call, as in aiomysql
+        """Give it back, or close it where it is of no pool; waits for nothing."""
+        if not self.closed:
+            self.start_return(partial(self._give_back, None))
+        self._end_alone()
+
+    async def ensure_closed(self) -> None:
+        """`close()`, and wait until it is done."""
+        await self.give_back(None)
+        self._end_alone()
+
+    def _end_alone(self) -> None:
+        alone, self._alone = self._alone, None
+        if alone is not None:
+            Thread(target=_end, args=(alone,), name=f"pymysqlpool {alone.name} close").start()
+
+    def cursor(self, *kinds: type[Any]) -> CompatCursor:  # type: ignore[override]  # several, as in aiomysql
+        """A cursor of `kinds`: one class, or several that are to be one."""
+        if len(kinds) > 1:
+            kinds = (type("Mixed", kinds, {}),)
+        self._refuse_closed()
+        return CompatCursor(self, self.lease.cursor(*kinds))
+
+    async def ping(self, reconnect: bool = True) -> None:
+        """Ask the server. A session that is gone is an error, also with `reconnect`: borrow another connection."""
+        await super().ping()
+
+    async def _execute_command(self, command: int, sql: str | bytes) -> None:
+        """For tortoise-orm, which says its savepoints so."""
+        await self.query(sql)
+
+    async def _read_ok_packet(self) -> None:
+        """`_execute_command` has read it."""
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        await self.ensure_closed()
+
+
+def _end(pool: AsyncConnectionPool) -> None:
+    pool.pool.close(0)
+    pool.end_threads()
+
+
+class Pool(AsyncConnectionPool):
+    """A pool as aiomysql's: `create_pool` makes it."""
+
+    _connection_class = Connection
+    _is_closing = False
+
+    def acquire(self) -> Any:
+        """`connection = await pool.acquire()`, or `async with pool.acquire() as connection:`. Commits nothing."""
+        return _Awaited(self._acquire(), self.release)
+
+    async def _acquire(self) -> Connection:
+        if self._is_closing:
+            raise RuntimeError("Cannot acquire connection after closing pool")
+        connection = await self.get_connection()
+        assert isinstance(connection, Connection)
+        return connection
+
+    def release(self, connection: Any) -> Any:
+        """Give it back; what it has not committed is rolled back. May be awaited, and need not be."""
+        done = asyncio.get_running_loop().create_future()
+        bell = connection.start_return(partial(connection._give_back, None)) if not connection.closed else None
+        if bell is None:
+            done.set_result(None)
+            return done
+        return asyncio.ensure_future(bell.wait())
+
+    def close(self, timeout: float = 10.0) -> Any:
+        """Lend no more. What is lent may be given back; `wait_closed()` waits for that."""
+        self._is_closing = True
+        return _Nothing()
+
+    def terminate(self) -> None:
+        """Lend no more, and cut off what is lent."""
+        self._is_closing = True
+        self._closing = asyncio.get_running_loop().create_task(AsyncConnectionPool.close(self, 0.0))
+
+    async def wait_closed(self) -> None:
+        """Until all that was lent is back, and closed."""
+        if not self._is_closing:
+            raise RuntimeError(".wait_closed() should be called after .close()")
+        closing = getattr(self, "_closing", None)
+        await (AsyncConnectionPool.close(self, _PATIENT) if closing is None else closing)
+
+    @property
+    def closed(self) -> bool:
+        return self._is_closing
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.close()
+        await self.wait_closed()
+
+
+class _Nothing:
+    """Awaited, it is done."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield
+
+
+def create_pool(
+    minsize: int = 1,
+    maxsize: int = 10,
+    echo: bool = False,
+    pool_recycle: int = -1,
+    loop: Any = None,
+    **options: Any,
+) -> Any:
+    """`pool = await create_pool(...)`, or `async with create_pool(...) as pool:`.
+
+    Args:
+        minsize: how many connections are made at once; that many are made without waiting for one to come back.
+        pool_recycle: seconds after which a connection is replaced; -1: never.
+        **options: those of `connect`, and of `pymysqlpool.settings.Settings`.
+    """
+    return _Awaited(_create_pool(minsize, maxsize, pool_recycle, options), _leave_pool)
+
+
+async def _create_pool(minsize: int, maxsize: int, pool_recycle: int, options: dict[str, Any]) -> Pool:
+    if minsize < 0:
+        raise ValueError("minsize should be zero or greater")
+    most = maxsize or sys.maxsize
+    if most < minsize:
+        raise ValueError("maxsize should be not less than minsize")
+    options = _ours(options)
+    options.setdefault("timeout", _PATIENT)
+    if pool_recycle >= 0:
+        options.setdefault("con_lifetime", max(pool_recycle, 0.001))
+    pool = Pool(size=most, maxsize=most, **options)
+    try:
+        made = [await pool.get_connection() for _ in range(minsize)]
+        for connection in made:
+            await connection.give_back(None)
+    except BaseException:
+        await AsyncConnectionPool.close(pool, 0.0)
+        raise
+    return pool
+
+
+async def _leave_pool(pool: Pool) -> None:
+    pool.close()
+    await pool.wait_closed()
+
+
+def connect(*arguments: Any, **options: Any) -> Any:
+    """`connection = await connect(...)`, or `async with connect(...) as connection:`: one that is of no pool."""
+    names = ("host", "user", "password", "db", "port")
+    options = {**dict(zip(names, arguments, strict=False)), **options}
+    return _Awaited(_connect(options), Connection.ensure_closed)
+
+
+async def _connect(options: dict[str, Any]) -> Connection:
+    alone = Pool(size=1, maxsize=1, **_ours(options))
+    try:
+        connection = await alone.get_connection()
+    except BaseException:
+        await AsyncConnectionPool.close(alone, 0.0)
+        raise
+    assert isinstance(connection, Connection)
+    connection._alone = alone
+    return connection
+
+
+def _ours(options: dict[str, Any]) -> dict[str, Any]:
+    """As PyMySQL has them."""
+    ours = {
+        _OUR_NAMES.get(name, name): value
+        for name, value in options.items()
+        if name not in _WITHOUT_MEANING and not (name in ("db", "database") and value is None)
+    }
+    ours.setdefault("host", "localhost")
+    return ours
+
+
+def install_as_aiomysql() -> None:
+    """From now on `import aiomysql`, by whatever library, is this module. To be called before they are imported."""
+    sys.modules["aiomysql"] = sys.modules["aiomysql.connection"] = sys.modules["aiomysql.pool"] = connection
+    sys.modules["aiomysql.cursors"] = cursors
+
+
+connection = pool = sys.modules[__name__]  # its submodules, by which annotations name their classes
