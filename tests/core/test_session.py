@@ -104,7 +104,7 @@ def test_a_server_that_can_neither_track_nor_reset_leaves_nothing_either(
 ) -> None:
     """As MariaDB before 10.2 and MySQL before 5.7: every session that was touched is closed."""
     version = prepared.server_version.removeprefix("5.5.5-").partition("-")[0].encode()
-    old = b"10.1.".ljust(len(version), b"9")
+    old = (b"10.1." if server.flavor == "mariadb" else b"5.1.").ljust(len(version), b"9")
     proxy.rewrite = lambda data: data.replace(version, old, 1).replace(TRACKING, UNKNOWN)
     options = {"port": proxy.port, "size": 1, "maxsize": 1, "autocommit": False}
     stage = Stage(make_pool(**options), make_pool(**options), prepared)
