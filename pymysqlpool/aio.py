@@ -21,20 +21,20 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from threading import get_ident
 from time import monotonic
-from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from pymysql.constants import COMMAND, ER
 
-from ._async.clock import clock_of
-from ._async.connection import AsyncConnection, cut, token_of_task
+from ._async.borrowing import Borrowing
+from ._async.connection import AsyncConnection, cut
 from ._async.cursor import AsyncCursor
 from ._async.pool_names import PoolNames
+from ._async.tokens import token_of_task
+from ._async.waiter import AsyncWaiter
 from ._async.worker import Bell, Errand, Workers, in_a_thread_of_its_own, running_loop, runs_asyncio
 from ._driver.exchange import is_between_commands
 from ._driver.steps import begin, note, steps_of_reply, watch_of
@@ -55,7 +55,6 @@ from ._pool.for_loops import (
 )
 from ._pool.idle_lease import make_lease
 from ._pool.lease import Connection, slot_of
-from ._pool.waiter import Waiter
 from ._util import callsite as _borrower
 from ._util.log import logger
 from .errors import ReturnConnectionToPoolError
@@ -65,51 +64,6 @@ from .secrets import conceal
 from .stats import PoolStats
 
 __all__ = ["AsyncConnection", "AsyncConnectionPool", "AsyncCursor", "Borrowing"]
-
-_HOW_TO_BORROW = (
-    "Write `async with pool.get_connection() as connection:`, or `connection = await pool.get_connection()`"
-)
-
-
-class AsyncWaiter(Waiter):
-    """A task that sleeps on its event loop until woken."""
-
-    __slots__ = ("_is_woken", "_loop", "_sleeper", "_thread", "left")
-
-    def __init__(self, lease: Connection, loop: asyncio.AbstractEventLoop) -> None:
-        Waiter.__init__(self, lease)  # at every wait: `super()` costs as much as the rest
-        self._loop = loop
-        self._thread = get_ident()
-        self._is_woken = False
-        self._sleeper: asyncio.Future[None] | None = None  # touched in the loop's thread only
-        self.left = False  # its task is gone, and the thread that still works for it withdraws it
-
-    async def wait(self, timeout: float) -> bool:
-        """Until woken, or for `timeout` seconds; True when woken."""
-        if not self._is_woken:
-            sleeper = self._sleeper = self._loop.create_future()
-            clock_of(self._loop).wake_after(self._loop, timeout if timeout > 0.0 else 0.0, sleeper)
-            try:
-                await sleeper
-            finally:
-                self._sleeper = None
-        woken, self._is_woken = self._is_woken, False
-        return woken
-
-    def wake(self) -> None:
-        self._is_woken = True
-        if get_ident() == self._thread:
-            self._end_sleep()  # the loop is awake: it runs us
-            return
-        try:  # noqa: SIM105 - `suppress` costs more
-            self._loop.call_soon_threadsafe(self._end_sleep)
-        except RuntimeError:
-            pass  # the loop is closed: nobody listens any more
-
-    def _end_sleep(self) -> None:
-        sleeper = self._sleeper
-        if sleeper is not None and not sleeper.done():
-            sleeper.set_result(None)
 
 
 class AsyncConnectionPool(PoolNames):
@@ -342,46 +296,6 @@ class AsyncConnectionPool(PoolNames):
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
-
-
-class Borrowing:
-    """What `get_connection` returns: to be awaited, or entered with `async with`."""
-
-    __slots__ = ("_arguments", "_connection", "_pool")
-
-    def __init__(self, pool: AsyncConnectionPool, *arguments: Any) -> None:
-        self._pool = pool
-        self._arguments = arguments  # of `AsyncConnectionPool._borrow`
-
-    def __await__(self) -> Generator[Any, None, AsyncConnection]:
-        pool, arguments = self._pool, self._arguments
-        connection, in_hand = pool._lend_at_once(arguments[2])
-        if connection is None:
-            retry_num, retry_interval, pre_ping, timeout = arguments
-            slow = pool._borrow(retry_num, retry_interval, pre_ping, timeout, in_hand)
-            connection = yield from slow.__await__()
-        return connection
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)  # what others ask any object for
-        raise AttributeError(f"{name!r}: there is no connection yet. {_HOW_TO_BORROW}")
-
-    def __enter__(self) -> NoReturn:
-        raise TypeError(f"a plain `with` cannot wait for a connection. {_HOW_TO_BORROW}")
-
-    def __exit__(self, *exc_info: object) -> None:
-        """Never reached; without it the interpreter's own message would come first."""
-
-    async def __aenter__(self) -> AsyncConnection:
-        connection: AsyncConnection = await self
-        self._connection = connection
-        return connection.enter_block()
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._connection.__aexit__(exc_type, exception, traceback)
 
 
 def _do_nothing() -> None:

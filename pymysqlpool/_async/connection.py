@@ -20,10 +20,10 @@ from contextlib import _GeneratorContextManager, asynccontextmanager, suppress
 from functools import partial
 from inspect import GEN_CLOSED, getgeneratorstate
 from types import TracebackType
-from typing import Any, NoReturn, Protocol, Self
+from typing import Any, Protocol, Self
 
 from pymysql import err
-from pymysql.constants import COMMAND, CR, ER
+from pymysql.constants import COMMAND, CR
 
 from .. import transaction as _transaction
 from .._driver import steps as _steps
@@ -35,11 +35,10 @@ from ..errors import ConnectionInterruptedError, ReturnConnectionToPoolError
 from ..reuse import Reason
 from .cursor import AsyncCursor
 from .names import FieldsNames
-from .session import ROWS, Session, session_of
+from .speaking import Speaking
+from .tokens import on_behalf_of, token_of_task
 from .turn import Turn
 from .worker import Bell, Errand
-
-_ROWS_IN_A_ROW = 1000  # of an unbuffered result, before other tasks have their turn
 
 
 class Home(Protocol):
@@ -56,7 +55,7 @@ class Home(Protocol):
     def kill(self, lease: Connection) -> None: ...
 
 
-class AsyncConnection(FieldsNames):
+class AsyncConnection(Speaking, FieldsNames):
     """A lent connection, awaited. `close()` gives it back.
 
     As a context manager it commits at the end of a good block, rolls back at an exception, and gives itself back
@@ -69,9 +68,8 @@ class AsyncConnection(FieldsNames):
     has_owner = False  # a scope gives it back; its with-blocks commit or roll back, and leave it lent
     _errand: Errand | None = None  # what a thread is doing at this moment
     _was_cut = False
-    _given_back: _borrower.Place | None = None  # where
+    given_back: _borrower.Place | None = None  # where
     _lost_changes = False
-    _in_a_row = 0  # rows of an unbuffered result that came without a wait
     _depth = 0  # with-blocks of this connection that are open, transactions included
     # Open transactions. One whose task was cancelled stays here until the lease is dead: collected before that, it
     # would roll back, and that on the loop.
@@ -96,7 +94,7 @@ class AsyncConnection(FieldsNames):
     @property
     def closed(self) -> bool:
         """Whether it can do nothing more: given back, or cut."""
-        return self._was_cut or self._given_back is not None or self.lease._returned is not None
+        return self._was_cut or self.given_back is not None or self.lease.is_returned
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of pool {self._pool.name!r} {'closed' if self.closed else 'lent'}>"
@@ -173,135 +171,7 @@ class AsyncConnection(FieldsNames):
             if getgeneratorstate(block.gen) == GEN_CLOSED:
                 self._blocks = tuple(other for other in self._blocks if other is not block)
 
-    # -- an exchange on the loop, in turn ------------------------------------------------------------------
-
-    def session(self) -> Session | None:
-        """What drives the connection on this loop; None: a thread must."""
-        return session_of(self.lease, asyncio.get_running_loop())
-
-    @property
-    def is_quiet(self) -> bool:
-        """Whether no statement is under way, and no result is left to read."""
-        return is_between_commands(self.lease)
-
-    def at_once(self) -> Session | None:
-        """In turn: what drives the next exchange, where nothing has to be done before it; else None, see `enter`."""
-        if self.floats or self._was_cut or self._given_back is not None:
-            return None
-        lease = self.lease
-        if lease.block is not None or not is_between_commands(lease):
-            return None
-        known: Session | None = _steps.watch_of(lease)
-        return known if known is not None and known.is_for(asyncio.get_running_loop()) else None
-
-    async def enter(self) -> Session | None:
-        """Called in turn, before each exchange: what drives it; None: a thread must."""
-        if self.floats:
-            await self._prepare()
-        self._refuse_closed()
-        lease = self.lease
-        session = self.session()
-        if session is not None:
-            if not is_between_commands(lease):
-                await self._read_rest(session)
-            if _steps.needs_status(lease):
-                await self._ask(session, COMMAND.COM_PING)
-                _steps.note_status(lease)
-        return session
-
-    async def say(self, session: Session, sql: str | bytes, unbuffered: bool = False) -> int:
-        """Send a statement and read its first result; returns the affected rows."""
-        sql, told = _steps.observed(self.lease, sql)
-        if told is None:
-            return await self._ask(session, COMMAND.COM_QUERY, sql, unbuffered)
-        try:
-            affected = await self._ask(session, COMMAND.COM_QUERY, sql, unbuffered)
-        except BaseException as error:
-            told(error)
-            raise
-        told(None)
-        return affected
-
-    async def _ask(self, session: Session, command: int, sql: str | bytes = b"", unbuffered: bool = False) -> int:
-        lease = self.lease
-        data = _steps.begin(lease, command, sql, self._user())
-        try:
-            steps = _steps.steps_of_reply(lease, unbuffered, ROWS)
-            answer = await session.exchange(data, steps, _steps.read_timeout(lease))
-        except BaseException as error:  # noqa: BLE001 - raised again
-            self._not_answered(session, error, lambda answer: _steps.note(lease, answer, unbuffered))
-        return _steps.note(lease, answer, unbuffered)
-
-    def _user(self) -> Any:
-        """The current task, as in `Slot.user`; None: whichever thread uses the lease."""
-        token = self.token
-        if token is None:
-            return None
-        return weakref.ref(token if asyncio.current_task() is self._task else token_of_task())
-
-    async def read_next(self, session: Session, unbuffered: bool = False) -> int:
-        """Read the next result of the last statement."""
-        lease = self.lease
-        try:
-            steps = _steps.steps_of_reply(lease, unbuffered, ROWS)
-            answer = await session.read_on(steps, _steps.read_timeout(lease))
-        except BaseException as error:  # noqa: BLE001 - raised again
-            self._not_answered(session, error, lambda answer: _steps.note(lease, answer, unbuffered))
-        return _steps.note(lease, answer, unbuffered)
-
-    async def fetch(self, session: Session, result: Any) -> bool:
-        """Read some rows of an unbuffered `result`; False at their end."""
-        if result.failure is not None:
-            return bool(result.take([]))
-        lease = self.lease
-        done = _steps.begin_fetch(lease)
-        try:
-            rows = await session.read_on(_steps.steps_of_rows(lease, result), _steps.read_timeout(lease))
-        except BaseException as error:  # noqa: BLE001 - raised again
-            self._not_answered(session, error, result.take)
-        finally:
-            done()
-        more = bool(result.take(rows))
-        self._in_a_row += len(rows)
-        if self._in_a_row >= _ROWS_IN_A_ROW:
-            self._in_a_row = 0
-            await asyncio.sleep(0)
-        return more
-
-    async def _read_rest(self, session: Session) -> None:
-        """Read what is left of the last statement's results, as PyMySQL does before another one."""
-        lease = self.lease
-        result = _steps.unread(lease)
-        if result is None:
-            return  # quiet, or interrupted, which is refused
-        if result.unbuffered_active:
-            result.skip()
-            try:
-                while result.unbuffered_active and await self.fetch(session, result):
-                    result.skip()
-            except err.OperationalError as error:
-                if error.args[0] not in (ER.QUERY_TIMEOUT, ER.STATEMENT_TIMEOUT):  # as PyMySQL
-                    raise
-        while _steps.has_next(lease):
-            await self.read_next(session)
-        _steps.all_read(lease)
-
-    def _not_answered(self, session: Session, error: BaseException, note: Callable[[Any], object]) -> NoReturn:
-        """`error` came in place of a reply."""
-        if isinstance(error, Exception):
-            if self._given_back is None:
-                _steps.lose(self.lease, error)
-            raise error
-        answers = session.answers()
-        if answers:  # the reply had come, when the task was cancelled
-            with suppress(Exception):
-                note(answers[0])
-        else:
-            session.abandon()
-            self._interrupted()
-        raise error
-
-    def _interrupted(self) -> None:
+    def _left(self) -> None:
         """The task has gone in the middle of a reply."""
         self._was_cut = True
         self._lost_changes = bool(self.lease.marks & WROTE)
@@ -318,12 +188,9 @@ class AsyncConnection(FieldsNames):
             self._refuse_closed()
             return await self._in_turn(partial(call, *args, **options))
 
-    async def _prepare(self) -> None:
-        """Where it `floats`: see that there is a lease."""
-
     async def _in_turn(self, call: Callable[[], Any]) -> Any:
         if self.token is not None:
-            call = partial(_on_behalf_of, weakref.ref(token_of_task()), call)
+            call = partial(on_behalf_of, weakref.ref(token_of_task()), call)
         errand = self._errand = Errand(call, self._hand_in_cut)
         try:
             return await self._pool.run(errand)
@@ -365,9 +232,9 @@ class AsyncConnection(FieldsNames):
 
     def start_return(self, give_back: Callable[[], object]) -> Bell | None:
         """See `AsyncConnectionPool.hand_in`; for the time being, or for good, a thread may have that in hand."""
-        if self._was_cut or self._given_back is not None:
+        if self._was_cut or self.given_back is not None:
             return None
-        self._given_back = _borrower.place()
+        self.given_back = _borrower.place()
         if self._errand is not None and self._errand.leave(self._cut):
             return None
         if self._turn.locked():  # a task waits for a reply
@@ -426,7 +293,7 @@ class AsyncConnection(FieldsNames):
     def _end(self) -> str:
         if self._was_cut:
             return "was cut off: a statement on it was cancelled"
-        return f"has returned to the pool({self._pool.name}) at {_borrower.describe_place(self._given_back)}"
+        return f"has returned to the pool({self._pool.name}) at {_borrower.describe_place(self.given_back)}"
 
     def note(self, query: Any) -> None:
         """A cursor is about to send `query`: see `_web.socket_scope`."""
@@ -437,9 +304,9 @@ class AsyncConnection(FieldsNames):
         return is_between_commands(self.lease)
 
     def _refuse_closed(self) -> None:
-        if self._was_cut or self._given_back is not None:
+        if self._was_cut or self.given_back is not None:
             raise ReturnConnectionToPoolError(f"this connection {self._end()}")
-        if self.lease._returned is not None:
+        if self.lease.is_returned:
             self.lease._refuse_closed()
 
 
@@ -459,27 +326,3 @@ def cut(lease: Connection) -> None:
     # being cut. Should it have been lent anew in this very instant, that one is replaced when it comes home.
     if expire(lease) and slot is not None and "_live" in lease.__dict__ and slot.holder == id(lease):
         slot.wire.cut()
-
-
-_tokens: weakref.WeakKeyDictionary[asyncio.Task[Any], _borrower.Token] = weakref.WeakKeyDictionary()
-
-
-def token_of_task() -> _borrower.Token:
-    """The current task as a borrower. The loop's thread would not do: it borrows for many, and lives too long. Alive
-    as long as the task, or an `AsyncConnection` that it borrowed."""
-    task = asyncio.current_task()
-    if task is None:
-        return _borrower.Token("task 'none'")
-    token = _tokens.get(task)
-    if token is None:
-        token = _tokens[task] = _borrower.Token(f"task {task.get_name()!r}")
-    return token
-
-
-def _on_behalf_of(task: weakref.ref[_borrower.Token], call: Callable[[], Any]) -> Any:
-    """`call`, in a thread that stands for `task` in the pool's reports meanwhile."""
-    thread, _borrower.local.reference = _borrower.local.reference, task
-    try:
-        return call()
-    finally:
-        _borrower.local.reference = thread

@@ -11,7 +11,7 @@ task that waits for the reply. It stays with its socket on its loop, whichever l
 * What comes while no exchange of this loop is under way is left in the socket: it is for a thread, or the server's
   farewell. The watch is then given up until the next exchange.
 
-Decoding takes turns: all sessions of a loop together have `_SLICE` seconds at a time, then the loop runs other tasks.
+Decoding takes turns: all sessions of a loop together have a slice of time, then the loop runs other tasks.
 
 Never: decides what a reply means, gives a connection back, closes a socket.
 """
@@ -22,51 +22,21 @@ import asyncio
 import os
 import socket
 import ssl
-from collections import deque
 from contextlib import suppress
-from functools import partial
 from threading import get_ident
-from time import monotonic
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
 
 from pymysql import err
 from pymysql.constants import CR
 
 from .._driver.protocol.packets import LOST
-from .._driver.steps import can_step, put_watch_on, watch_of
+from .decoding import turns_of
 
 ROWS = 100  # decoded in one step
-_SLICE = 0.002  # seconds
 _SEGMENT = 64 * 1024  # bytes
 _LARGEST_SEGMENT = 256 * 1024
-_DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
+DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
 _NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-
-class _Turns:
-    """Of one loop: the sessions that have something to decode, one after the other."""
-
-    def __init__(self) -> None:
-        self.queue: deque[Session] = deque()
-        self._is_scheduled = False
-
-    def add(self, session: Session, loop: asyncio.AbstractEventLoop) -> None:
-        self.queue.append(session)
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            loop.call_soon(self._run, loop)
-
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        until = monotonic() + _SLICE
-        queue = self.queue
-        while queue:
-            queue.popleft().decode()
-            if monotonic() > until:
-                break
-        self._is_scheduled = bool(queue)
-        if queue:
-            loop.call_soon(self._run, loop)
 
 
 class Session:
@@ -85,7 +55,7 @@ class Session:
         "_parts",
         "_pid",
         "_segment",
-        "_sock",
+        "_socket",
         "_source",
         "_steps",
         "_thread",
@@ -101,7 +71,7 @@ class Session:
         self._loop = loop
         self._thread = get_ident()
         self._pid = os.getpid()
-        self._sock = sock
+        self._socket = sock
         self._source = source
         self._is_tls = isinstance(sock, ssl.SSLSocket)
         self._steps: Any = None  # of the exchange that is under way
@@ -115,7 +85,7 @@ class Session:
         self._timeout = 0.0
         self._heard = 0.0  # monotonic; kept where there is a timeout
         self._blocking_timeout: float | None = None  # of a TLS socket between two exchanges
-        self._turns = _turns_of(loop)
+        self._turns = turns_of(loop)
         self._descriptor = os.dup(sock.fileno())
         self._is_watched = False
         self._watch()
@@ -184,7 +154,7 @@ class Session:
     def _send(self, data: Any) -> int:
         """As much as goes now."""
         try:
-            sent: int = self._sock.send(data) if self._is_tls else self._sock.send(data, _DONTWAIT)
+            sent: int = self._socket.send(data) if self._is_tls else self._socket.send(data, DONTWAIT)
             return sent
         except _NOT_NOW:
             return 0
@@ -213,7 +183,7 @@ class Session:
                 self._unwatch()
             return
         try:
-            data = self._sock.recv(self._segment) if self._is_tls else self._sock.recv(self._segment, _DONTWAIT)
+            data = self._socket.recv(self._segment) if self._is_tls else self._socket.recv(self._segment, DONTWAIT)
         except _NOT_NOW:
             return
         except OSError as error:
@@ -319,13 +289,13 @@ class Session:
         self._restore()
 
     def _switch_over(self) -> None:
-        self._blocking_timeout = self._sock.gettimeout()
-        self._sock.settimeout(0)
+        self._blocking_timeout = self._socket.gettimeout()
+        self._socket.settimeout(0)
 
     def _restore(self) -> None:
         if self._is_tls:
             with suppress(OSError):  # closed meanwhile
-                self._sock.settimeout(self._blocking_timeout)
+                self._socket.settimeout(self._blocking_timeout)
 
     # -- the watch -----------------------------------------------------------------------------------------
 
@@ -363,33 +333,6 @@ class Session:
         self._close_descriptor()  # the loop refers to what it watches, so there is no watch any more
 
 
-_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()
-_cannot: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # watch descriptors
-
-
-def _turns_of(loop: asyncio.AbstractEventLoop) -> _Turns:
-    turns = _turns.get(loop)
-    if turns is None:
-        turns = _turns[loop] = _Turns()
-    return turns
-
-
 def _finish(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def session_of(connection: Any, loop: asyncio.AbstractEventLoop) -> Session | None:
-    """The session that drives `connection` on `loop`; None where that has to be done in a thread: another kind of
-    loop, of socket, or of connection."""
-    known: Session | None = watch_of(connection)
-    if known is not None and known.is_for(loop):
-        return known
-    if not _DONTWAIT or not can_step(connection) or loop in _cannot:
-        return None
-    try:
-        made: Session = put_watch_on(connection, partial(Session, loop))
-        return made
-    except NotImplementedError:
-        _cannot.add(loop)
-        return None

@@ -109,7 +109,7 @@ class AsyncRequestScope(RequestScope):
     def _lent(self, pool: Lender, place: _Place, awaited: AsyncConnectionPool) -> AsyncConnection | None:
         """The lease in `place`, whoever borrowed it, as tasks see it."""
         lease = place.connection
-        if lease is None or lease._returned is not None:
+        if lease is None or lease.is_returned:
             return None
         known = self._connections.get(pool)
         if known is None or known.lease is not lease:

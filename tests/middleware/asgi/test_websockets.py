@@ -178,7 +178,7 @@ def test_a_socket_waiting_with_uncommitted_changes_keeps_them_and_says_so(
     assert table() == [1, 2], "what was never committed is rolled back at the end"
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert sum("waits for the next message with uncommitted changes" in line for line in said) == 3
-    assert "ended with uncommitted changes" in said[-1]
+    assert any("ended with uncommitted changes" in line for line in said)
 
 
 @pytest.mark.parametrize("begin", ["SELECT id FROM item FOR UPDATE", "START TRANSACTION READ ONLY"])

@@ -1,0 +1,57 @@
+"""`pool.get_connection()`: to be awaited, or entered with `async with`.
+
+Never: borrows before that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from types import TracebackType
+from typing import Any, NoReturn
+
+from .connection import AsyncConnection
+
+_HOW_TO_BORROW = (
+    "Write `async with pool.get_connection() as connection:`, or `connection = await pool.get_connection()`"
+)
+
+
+class Borrowing:
+    """What `get_connection` returns: to be awaited, or entered with `async with`."""
+
+    __slots__ = ("_arguments", "_connection", "_pool")
+
+    def __init__(self, pool: Any, *arguments: Any) -> None:
+        self._pool = pool
+        self._arguments = arguments  # of `AsyncConnectionPool._borrow`
+
+    def __await__(self) -> Generator[Any, None, AsyncConnection]:
+        pool, arguments = self._pool, self._arguments
+        connection: AsyncConnection | None
+        connection, in_hand = pool._lend_at_once(arguments[2])
+        if connection is None:
+            retry_num, retry_interval, pre_ping, timeout = arguments
+            slow = pool._borrow(retry_num, retry_interval, pre_ping, timeout, in_hand)
+            connection = yield from slow.__await__()
+        return connection
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)  # what others ask any object for
+        raise AttributeError(f"{name!r}: there is no connection yet. {_HOW_TO_BORROW}")
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError(f"a plain `with` cannot wait for a connection. {_HOW_TO_BORROW}")
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Never reached; without it the interpreter's own message would come first."""
+
+    async def __aenter__(self) -> AsyncConnection:
+        connection: AsyncConnection = await self
+        self._connection = connection
+        return connection.enter_block()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._connection.__aexit__(exc_type, exception, traceback)

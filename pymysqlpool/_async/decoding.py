@@ -1,0 +1,54 @@
+"""Decoding in turns: all sessions of a loop together have `_SLICE` seconds at a time, then the loop runs other tasks.
+
+Never: decodes by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from time import monotonic
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+_SLICE = 0.002  # seconds
+
+
+class Decoder(Protocol):
+    def decode(self) -> None:
+        """Do a share of the work."""
+
+
+class Turns:
+    """Of one loop: the sessions that have something to decode, one after the other."""
+
+    def __init__(self) -> None:
+        self.queue: deque[Decoder] = deque()
+        self._is_scheduled = False
+
+    def add(self, decoder: Decoder, loop: asyncio.AbstractEventLoop) -> None:
+        self.queue.append(decoder)
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            loop.call_soon(self._run, loop)
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        until = monotonic() + _SLICE
+        queue = self.queue
+        while queue:
+            queue.popleft().decode()
+            if monotonic() > until:
+                break
+        self._is_scheduled = bool(queue)
+        if queue:
+            loop.call_soon(self._run, loop)
+
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
+
+
+def turns_of(loop: asyncio.AbstractEventLoop) -> Turns:
+    turns = _turns.get(loop)
+    if turns is None:
+        turns = _turns[loop] = Turns()
+    return turns

@@ -1,0 +1,197 @@
+"""How a connection speaks on the event loop: one exchange after the other, each by its `Session`.
+
+Called in turn. What must come before a statement comes first: the rest of the last one's results is read, and a
+transaction block that is in doubt learns its status. Every await here may be the last one of its task: see
+`_not_answered`.
+
+Never: gives a connection back, but for saying that its exchange was left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, NoReturn
+from weakref import WeakSet
+
+from pymysql import err
+from pymysql.constants import COMMAND, ER
+
+from .._driver import steps as _steps
+from .._driver.exchange import is_between_commands
+from .._pool.lease import Connection
+from .._util import callsite as _borrower
+from .session import DONTWAIT, ROWS, Session
+from .tokens import token_of_task
+
+_ROWS_IN_A_ROW = 1000  # of an unbuffered result, before other tasks have their turn
+
+
+_cannot: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # watch descriptors
+
+
+def session_of(connection: Any, loop: asyncio.AbstractEventLoop) -> Session | None:
+    """The session that drives `connection` on `loop`; None where that has to be done in a thread: another kind of
+    loop, of socket, or of connection."""
+    known: Session | None = _steps.watch_of(connection)
+    if known is not None and known.is_for(loop):
+        return known
+    if not DONTWAIT or not _steps.can_step(connection) or loop in _cannot:
+        return None
+    try:
+        made: Session = _steps.put_watch_on(connection, partial(Session, loop))
+        return made
+    except NotImplementedError:
+        _cannot.add(loop)
+        return None
+
+
+class Speaking:
+    """The part of an `AsyncConnection` that speaks."""
+
+    lease: Connection
+    token: _borrower.Token | None
+    floats: bool
+    _was_cut: bool
+    given_back: _borrower.Place | None
+    _task: asyncio.Task[Any] | None
+    _in_a_row = 0  # rows of an unbuffered result that came without a wait
+
+    async def _prepare(self) -> None:
+        """Where it `floats`: see that there is a lease."""
+
+    def _refuse_closed(self) -> None:
+        raise NotImplementedError
+
+    def _left(self) -> None:
+        """The task has gone in the middle of a reply."""
+        raise NotImplementedError
+
+    def session(self) -> Session | None:
+        """What drives the connection on this loop; None: a thread must."""
+        return session_of(self.lease, asyncio.get_running_loop())
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no statement is under way, and no result is left to read."""
+        return is_between_commands(self.lease)
+
+    def at_once(self) -> Session | None:
+        """In turn: what drives the next exchange, where nothing has to be done before it; else None, see `enter`."""
+        if self.floats or self._was_cut or self.given_back is not None:
+            return None
+        lease = self.lease
+        if lease.block is not None or not is_between_commands(lease):
+            return None
+        known: Session | None = _steps.watch_of(lease)
+        return known if known is not None and known.is_for(asyncio.get_running_loop()) else None
+
+    async def enter(self) -> Session | None:
+        """Called in turn, before each exchange: what drives it; None: a thread must."""
+        if self.floats:
+            await self._prepare()
+        self._refuse_closed()
+        lease = self.lease
+        session = self.session()
+        if session is not None:
+            if not is_between_commands(lease):
+                await self._read_rest(session)
+            if _steps.needs_status(lease):
+                await self._ask(session, COMMAND.COM_PING)
+                _steps.note_status(lease)
+        return session
+
+    async def say(self, session: Session, sql: str | bytes, unbuffered: bool = False) -> int:
+        """Send a statement and read its first result; returns the affected rows."""
+        sql, told = _steps.observed(self.lease, sql)
+        if told is None:
+            return await self._ask(session, COMMAND.COM_QUERY, sql, unbuffered)
+        try:
+            affected = await self._ask(session, COMMAND.COM_QUERY, sql, unbuffered)
+        except BaseException as error:
+            told(error)
+            raise
+        told(None)
+        return affected
+
+    async def _ask(self, session: Session, command: int, sql: str | bytes = b"", unbuffered: bool = False) -> int:
+        lease = self.lease
+        data = _steps.begin(lease, command, sql, self._user())
+        try:
+            steps = _steps.steps_of_reply(lease, unbuffered, ROWS)
+            answer = await session.exchange(data, steps, _steps.read_timeout(lease))
+        except BaseException as error:  # noqa: BLE001 - raised again
+            self._not_answered(session, error, lambda answer: _steps.note(lease, answer, unbuffered))
+        return _steps.note(lease, answer, unbuffered)
+
+    def _user(self) -> Any:
+        """The current task, as in `Slot.user`; None: whichever thread uses the lease."""
+        token = self.token
+        if token is None:
+            return None
+        return weakref.ref(token if asyncio.current_task() is self._task else token_of_task())
+
+    async def read_next(self, session: Session, unbuffered: bool = False) -> int:
+        """Read the next result of the last statement."""
+        lease = self.lease
+        try:
+            steps = _steps.steps_of_reply(lease, unbuffered, ROWS)
+            answer = await session.read_on(steps, _steps.read_timeout(lease))
+        except BaseException as error:  # noqa: BLE001 - raised again
+            self._not_answered(session, error, lambda answer: _steps.note(lease, answer, unbuffered))
+        return _steps.note(lease, answer, unbuffered)
+
+    async def fetch(self, session: Session, result: Any) -> bool:
+        """Read some rows of an unbuffered `result`; False at their end."""
+        if result.failure is not None:
+            return bool(result.take([]))
+        lease = self.lease
+        done = _steps.begin_fetch(lease)
+        try:
+            rows = await session.read_on(_steps.steps_of_rows(lease, result), _steps.read_timeout(lease))
+        except BaseException as error:  # noqa: BLE001 - raised again
+            self._not_answered(session, error, result.take)
+        finally:
+            done()
+        more = bool(result.take(rows))
+        self._in_a_row += len(rows)
+        if self._in_a_row >= _ROWS_IN_A_ROW:
+            self._in_a_row = 0
+            await asyncio.sleep(0)
+        return more
+
+    async def _read_rest(self, session: Session) -> None:
+        """Read what is left of the last statement's results, as PyMySQL does before another one."""
+        lease = self.lease
+        result = _steps.unread(lease)
+        if result is None:
+            return  # quiet, or interrupted, which is refused
+        if result.unbuffered_active:
+            result.skip()
+            try:
+                while result.unbuffered_active and await self.fetch(session, result):
+                    result.skip()
+            except err.OperationalError as error:
+                if error.args[0] not in (ER.QUERY_TIMEOUT, ER.STATEMENT_TIMEOUT):  # as PyMySQL
+                    raise
+        while _steps.has_next(lease):
+            await self.read_next(session)
+        _steps.all_read(lease)
+
+    def _not_answered(self, session: Session, error: BaseException, note: Callable[[Any], object]) -> NoReturn:
+        """`error` came in place of a reply."""
+        if isinstance(error, Exception):
+            if self.given_back is None:
+                _steps.lose(self.lease, error)
+            raise error
+        answers = session.answers()
+        if answers:  # the reply had come, when the task was cancelled
+            with suppress(Exception):
+                note(answers[0])
+        else:
+            session.abandon()
+            self._left()
+        raise error

@@ -1,0 +1,54 @@
+"""A task's place in the pool's queue.
+
+Never: decides anything; see `_pool/waiter`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from threading import get_ident
+
+from .._pool.lease import Connection
+from .._pool.waiter import Waiter
+from .clock import clock_of
+
+
+class AsyncWaiter(Waiter):
+    """A task that sleeps on its event loop until woken."""
+
+    __slots__ = ("_is_woken", "_loop", "_sleeper", "_thread", "left")
+
+    def __init__(self, lease: Connection, loop: asyncio.AbstractEventLoop) -> None:
+        Waiter.__init__(self, lease)  # at every wait: `super()` costs as much as the rest
+        self._loop = loop
+        self._thread = get_ident()
+        self._is_woken = False
+        self._sleeper: asyncio.Future[None] | None = None  # touched in the loop's thread only
+        self.left = False  # its task is gone, and the thread that still works for it withdraws it
+
+    async def wait(self, timeout: float) -> bool:
+        """Until woken, or for `timeout` seconds; True when woken."""
+        if not self._is_woken:
+            sleeper = self._sleeper = self._loop.create_future()
+            clock_of(self._loop).wake_after(self._loop, timeout if timeout > 0.0 else 0.0, sleeper)
+            try:
+                await sleeper
+            finally:
+                self._sleeper = None
+        woken, self._is_woken = self._is_woken, False
+        return woken
+
+    def wake(self) -> None:
+        self._is_woken = True
+        if get_ident() == self._thread:
+            self._end_sleep()  # the loop is awake: it runs us
+            return
+        try:  # noqa: SIM105 - `suppress` costs more
+            self._loop.call_soon_threadsafe(self._end_sleep)
+        except RuntimeError:
+            pass  # the loop is closed: nobody listens any more
+
+    def _end_sleep(self) -> None:
+        sleeper = self._sleeper
+        if sleeper is not None and not sleeper.done():
+            sleeper.set_result(None)

@@ -1,0 +1,158 @@
+"""The connection of one task of a websocket under ASGI, which has a lease only while there is work under way on it.
+
+Between its uses it is `parked`: its lease is back in the pool, and the next statement borrows another. It knows what
+would be lost if it were parked now.
+
+Never: decides to park itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Protocol, Self
+
+from .._async.worker import Bell
+from .._driver.exchange import is_between_commands
+from .._driver.statements import AUTOCOMMIT, DATABASE, STATE, TRANSACTION, WROTE
+from ..aio import AsyncConnection, AsyncConnectionPool, AsyncCursor
+
+_PLAIN = re.compile(r"\s*(?:select|show|describe|desc|explain|values|insert|update|delete|replace)\b", re.IGNORECASE)
+_LOCKS = re.compile(r"\b(?:for\s+update|for\s+share|in\s+share\s+mode|into)\b", re.IGNORECASE)
+
+
+class Share(Protocol):
+    """What it asks of its task's share of the socket."""
+
+    pool: AsyncConnectionPool
+
+    def used(self, connection: SocketConnection) -> None: ...
+    def block(self) -> Any: ...
+    async def release(self) -> None: ...
+    async def borrow_again(self, connection: SocketConnection) -> None: ...
+
+
+class SocketConnection(AsyncConnection):
+    """A task's connection, which has a lease only while the task has work under way on it."""
+
+    floats = True
+
+    def __init__(self, share: Share, lent: AsyncConnection) -> None:
+        super().__init__(share.pool, lent.lease, lent.token)
+        self.has_owner = lent.lease.has_owner = True
+        self._share = share
+        self.parked = False  # its lease went back, and the next statement borrows another
+        self._keeps = False  # a transaction was begun, or locks were taken, that it would miss
+        self._cursor_class: Any = None
+
+    def adopt(self, lent: AsyncConnection) -> None:
+        """Go on with another lease."""
+        self.lease, self.parked, self._keeps = lent.lease, False, False
+        self.lease.has_owner = True
+
+    def park(self, give_back: Callable[[], object]) -> Bell | None:
+        """Give the lease back; see `AsyncConnection.start_return`."""
+        self._cursor_class = self.lease.cursorclass
+        self.parked = True
+        return self._pool.hand_in(self.lease, give_back)
+
+    @property
+    def is_busy(self) -> bool:
+        return self._turn.locked() or not is_between_commands(self.lease)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a block keeps the lease."""
+        return self._depth > 0
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether giving it back would lose something: changes, or a transaction that was begun to read under locks."""
+        marks = self.lease.marks
+        return bool(marks & WROTE or (marks & TRANSACTION and self._keeps))
+
+    @property
+    def has_state(self) -> bool:
+        """Whether the session is not as it was lent."""
+        return bool(self.lease.marks & (STATE | DATABASE | AUTOCOMMIT))
+
+    @property
+    def closed(self) -> bool:
+        return super().closed and not (self.parked and self.given_back is None)
+
+    async def say(self, session: Any, sql: str | bytes, unbuffered: bool = False) -> int:
+        try:
+            return await super().say(session, sql, unbuffered)
+        finally:
+            self._done()
+
+    async def fetch(self, session: Any, result: Any) -> bool:
+        try:
+            return await super().fetch(session, result)
+        finally:
+            self._done()
+
+    async def _in_turn(self, call: Callable[[], Any]) -> Any:
+        try:
+            return await super()._in_turn(call)
+        finally:
+            self._done()
+
+    async def _end_transaction(self, sql: str, call: Callable[[], Any]) -> None:
+        if not self.parked:
+            await super()._end_transaction(sql, call)
+
+    def _done(self) -> None:
+        if not self.parked and not self.lease.marks & TRANSACTION:
+            self._keeps = False
+        self._share.used(self)
+
+    async def begin(self) -> None:
+        self._keeps = True
+        await super().begin()
+
+    async def run_sync(self, function: Callable[..., Any], *args: Any) -> Any:
+        self._keeps = True
+        return await super().run_sync(function, *args)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Self]:
+        with self._share.block():
+            async with super().transaction():
+                yield self
+
+    async def leave(self) -> None:
+        await self._share.release()
+
+    async def _prepare(self) -> None:
+        if self.parked and self.given_back is None:
+            await self._share.borrow_again(self)
+
+    def cursor(self, cursor: type[Any] | None = None) -> AsyncCursor:
+        if self.parked and self.given_back is None:
+            return AsyncCursor(self, (cursor or self._cursor_class)(self.lease))
+        return super().cursor(cursor)
+
+    def note(self, query: str) -> None:
+        self._keeps = self._keeps or _needs_its_transaction(query)
+
+    def can_read_here(self) -> bool:
+        return self.parked or super().can_read_here()
+
+    def start_return(self, give_back: Callable[[], object]) -> Bell | None:
+        if self.parked:
+            self.parked = False
+            return None
+        return super().start_return(give_back)
+
+    def _refuse_closed(self) -> None:
+        if not self.parked or self.given_back is not None:
+            super()._refuse_closed()
+
+
+def _needs_its_transaction(query: Any) -> bool:
+    """Whether something may be lost when its transaction ends, though no row was changed: locks, or what was begun by
+    name. (Changed rows show in the reply.)"""
+    text = query.decode("latin-1") if isinstance(query, bytes | bytearray) else str(query)
+    return not _PLAIN.match(text) or _LOCKS.search(text) is not None
