@@ -202,3 +202,11 @@ or name one that you have: PYMYSQLPOOL_SERVER=/path/to/mariadbd $0"
     PYMYSQLPOOL_SERVER=$server
     export PYMYSQLPOOL_SERVER
 }
+
+# wish_galera: Galera's library, for the tests of a cluster. They are skipped where it is missing.
+wish_galera() {
+    [ -e /usr/lib/galera/libgalera_smm.so ] && return
+    is_root && command -v apt-get >/dev/null || return 0
+    say "installing galera-4 (a library; it brings no service)"
+    apt_install galera-4 || say "that failed; the tests of Galera will be skipped"
+}

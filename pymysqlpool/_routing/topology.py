@@ -181,7 +181,7 @@ class Topology:
         up = self._up()
         writable = [index for index in up if self.endpoints[index].writable]
         if any(self.endpoints[index].galera for index in writable):
-            return self._first_node(writable, now)
+            return self._due_before(self.primary, now) or self._first_node(writable, now)
         if self.primary is not None:
             return Use((self.primary,))
         asks = self._due(now)
@@ -193,6 +193,13 @@ class Topology:
             return self._ask_again(now)
         self.primary = writable[0]
         return Use((self.primary,))
+
+    def _due_before(self, primary: int | None, now: float) -> Ask | None:
+        """A node that is preferred to the present one, and perhaps there again: else nothing would ever ask it."""
+        for index, endpoint in enumerate(self.endpoints[:primary]):
+            if endpoint.state in _UNKNOWN and not endpoint.asked and now >= endpoint.ask_at:
+                return Ask(index)
+        return None
 
     def _first_node(self, writable: list[int], now: float) -> Decision:
         current = self.primary

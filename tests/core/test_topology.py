@@ -191,6 +191,19 @@ def test_a_galera_node_that_comes_back_is_the_primary_again_only_after_it_has_be
     assert settle(topology, servers, "primary", 40.1, galera=True)[0] == Use((0,))
 
 
+def test_a_writer_asks_a_preferred_galera_node_whether_it_is_back() -> None:
+    servers = [Server(writable=True) for _ in range(NUMBER)]
+    topology = new(failback_after=30.0)
+    settle(topology, servers, "primary", 1.0, galera=True)
+    topology.failed(0, 2.0, "refused")
+    topology.failed(2, 2.0, "refused")
+    tell(topology, 1, servers[1], 2.0, galera=True)
+    assert settle(topology, servers, "primary", 2.0, galera=True)[0] == Use((1,))
+    assert topology.decide("primary", 5.0, nothing_lent) == Ask(0)
+    topology.asking(0)
+    assert topology.decide("primary", 5.0, nothing_lent) == Use((1,)), "one caller asks, and none asks those behind"
+
+
 def test_a_replica_that_is_too_far_behind_is_not_read_from() -> None:
     topology = new(2, max_lag=5.0)
     topology.answered(0, 1.0, ready=True, writable=True, galera=False)

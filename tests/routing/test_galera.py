@@ -1,0 +1,77 @@
+"""A cluster over three real Galera nodes: what visitors see when a node is killed, stopped, frozen or cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import count
+
+import pytest
+
+from pymysqlpool.cluster import Cluster
+from tests.routing.servers import APP, Galera, provider
+from tests.routing.traffic import POOL, Traffic, traffic
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(provider() is None, reason="needs Galera's library (Debian: apt-get install galera-4)"),
+]
+numbers = count()
+
+
+@pytest.fixture(scope="module")
+def nodes(request: pytest.FixtureRequest) -> Iterator[Galera]:
+    with ExitStack() as stack:
+        yield Galera(stack, request.config.getoption("--server"))
+
+
+def check(seen: Traffic, nodes: Galera, reader: int, *, failed: int) -> None:
+    assert sum(seen.failed.values()) <= failed, seen.told()
+    assert not seen.written - set(nodes.written(reader)), "an acknowledged write is lost"
+    assert seen.logins <= 2 * POOL + len(nodes.servers), seen.told()  # and one to ask each node what it is
+    assert seen.stale == 0, seen.told()
+
+
+def test_a_killed_node_costs_what_was_in_flight(nodes: Galera) -> None:
+    with traffic(nodes.hosts(), numbers, **APP) as seen:
+        nodes.servers[0].kill()
+        seen.go_on(300)
+    check(seen, nodes, 1, failed=POOL)
+    nodes.rejoin(0)
+    nodes.wait_for(3)
+    assert not seen.written - set(nodes.written(0)), "the node has what it missed"
+
+
+def test_a_node_that_stops_in_order_costs_what_was_in_flight(nodes: Galera) -> None:
+    with traffic(nodes.hosts(), numbers, **APP) as seen:
+        nodes.end(0)
+        seen.go_on(300)
+    nodes.rejoin(0)
+    nodes.wait_for(3)
+    check(seen, nodes, 1, failed=POOL)
+
+
+def test_a_node_without_quorum_is_left_at_once(nodes: Galera) -> None:
+    with traffic(nodes.hosts(), numbers, **APP) as seen:
+        nodes.isolate(0)
+        seen.go_on(300)
+    check(seen, nodes, 1, failed=POOL)
+    nodes.isolate(0, False)
+    nodes.wait_for(3)
+
+
+def test_a_node_that_came_back_takes_the_writes_after_a_while(nodes: Galera) -> None:
+    with traffic(nodes.hosts(), numbers, failback_after=1.0, **APP) as seen:
+        nodes.servers[0].kill()
+        seen.go_on(100)
+        nodes.rejoin(0)
+        nodes.wait_for(3)
+        with Cluster(nodes.hosts()[:1], size=1, **APP) as alone:
+            assert alone.primary.get_connection(timeout=10).port == nodes.servers[0].port
+        seen.go_on(600)
+        cluster = seen.cluster
+        with cluster.primary.get_connection() as connection:
+            assert connection.port == nodes.servers[0].port
+    assert sum(seen.failed.values()) <= POOL, seen.told()
+    assert not seen.written - set(nodes.written(0))

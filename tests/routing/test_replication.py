@@ -1,0 +1,56 @@
+"""A cluster over a real primary with two replicas: switchover, failover, a replica that dies."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import count
+
+import pytest
+
+from tests.routing.servers import APP, Replication
+from tests.routing.traffic import POOL, Traffic, traffic
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+numbers = count()
+
+
+@pytest.fixture
+def servers(request: pytest.FixtureRequest) -> Iterator[Replication]:
+    with ExitStack() as stack:
+        yield Replication(stack, request.config.getoption("--server"))
+
+
+def check(seen: Traffic, servers: Replication, primary: int, *, failed: int) -> None:
+    assert sum(seen.failed.values()) <= failed, seen.told()
+    assert not seen.written - set(servers.written(primary)), "an acknowledged write is lost"
+    assert seen.logins <= 2 * POOL + 2 * len(servers.servers), seen.told()  # and those to ask each what it is
+    assert seen.stale == 0, seen.told()
+
+
+def test_a_planned_switchover_costs_what_was_in_flight_at_most(servers: Replication) -> None:
+    with traffic(servers.hosts(), numbers, **APP) as seen:
+        servers.switch(0, 1)
+        seen.go_on(300)
+    check(seen, servers, 1, failed=POOL)
+
+
+def test_a_killed_primary_costs_what_was_in_flight_once_a_replica_is_promoted(servers: Replication) -> None:
+    with traffic(servers.hosts(), numbers, **APP) as seen:
+        servers.servers[0].kill()
+        threading.Event().wait(2.0)  # what an operator's tool takes
+        servers.promote(1)
+        seen.go_on(300)
+    assert sum(seen.failed.values()) <= POOL, seen.told()
+    assert seen.logins <= 2 * POOL + 2 * len(servers.servers), seen.told()
+
+
+def test_a_killed_replica_costs_writers_nothing(servers: Replication) -> None:
+    with traffic(servers.hosts(), numbers, **APP) as seen:
+        servers.servers[2].kill()
+        for _ in range(50):
+            with seen.cluster.replica.get_connection() as connection:
+                assert connection.port == servers.servers[1].port
+        seen.go_on(200)
+    check(seen, servers, 0, failed=0)
