@@ -20,6 +20,7 @@ from weakref import WeakSet
 from pymysql import err
 from pymysql.constants import COMMAND, ER
 
+from .._driver import observed as _observed
 from .._driver import steps as _steps
 from .._driver.exchange import is_between_commands
 from .._pool.lease import Connection
@@ -106,15 +107,15 @@ class Speaking:
 
     async def say(self, session: Session, sql: str | bytes, unbuffered: bool = False) -> int:
         """Send a statement and read its first result; returns the affected rows."""
-        sql, told = _steps.observed(self.lease, sql)
-        if told is None:
+        if _observed.observer is None:
             return await self._ask(session, COMMAND.COM_QUERY, sql, unbuffered)
+        sql, end = _observed.observer(self.lease, sql)
         try:
             affected = await self._ask(session, COMMAND.COM_QUERY, sql, unbuffered)
         except BaseException as error:
-            told(error)
+            end(error)
             raise
-        told(None)
+        end(None)
         return affected
 
     async def _ask(self, session: Session, command: int, sql: str | bytes = b"", unbuffered: bool = False) -> int:

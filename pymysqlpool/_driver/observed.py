@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pymysql.connections import Connection
+
 from .exchange import WireConnection
 
 # Called after the statement, with the error that ended it.
@@ -17,26 +19,25 @@ End = Callable[[BaseException | None], None]
 Observer = Callable[[Any, str | bytes], tuple[str | bytes, End]]
 
 _usual = WireConnection.query
-_observer: Observer | None = None
+# Read before each statement that is not sent by `query`, as those on an event loop; None: tell of nothing.
+observer: Observer | None = None
 
 
-def observer_of(connection: Any) -> Observer | None:
-    """Who is told of the statements of `connection`, where they are not sent by `query`."""
-    return None if connection._slot is None else _observer
-
-
-def observe(observer: Observer | None) -> None:
-    """From now on `observer` is told of every statement; None: nothing is."""
-    global _observer
-    _observer = observer
-    if observer is None:
+def observe(told: Observer | None) -> None:
+    """From now on `told` is told of every statement; None: nothing is."""
+    global observer
+    observer = told
+    if told is None:
         WireConnection.query = _usual  # type: ignore[method-assign]
+        for name in _BY_METHOD:
+            if name in vars(WireConnection):
+                delattr(WireConnection, name)
         return
 
     def query(self: Any, sql: str | bytes, unbuffered: bool = False) -> int:
         if self._slot is None:
             return _usual(self, sql, unbuffered)  # the pool's own
-        sql, end = observer(self, sql)
+        sql, end = told(self, sql)
         try:
             affected = _usual(self, sql, unbuffered)
         except BaseException as error:
@@ -46,3 +47,27 @@ def observe(observer: Observer | None) -> None:
         return affected
 
     WireConnection.query = query  # type: ignore[method-assign]
+    for name, text in _BY_METHOD.items():
+        setattr(WireConnection, name, _by_method(told, name, text))
+
+
+# Methods that send a statement without `query`. PyMySQL's own; the texts are what those say.
+_BY_METHOD = {"commit": "COMMIT", "rollback": "ROLLBACK", "begin": "BEGIN"}
+
+
+def _by_method(told: Observer, name: str, text: str) -> Callable[[Any], None]:
+    usual = getattr(Connection, name)
+
+    def method(self: Any) -> None:
+        if self._slot is None:
+            usual(self)
+            return
+        _, end = told(self, text)
+        try:
+            usual(self)
+        except BaseException as error:
+            end(error)
+            raise
+        end(None)
+
+    return method

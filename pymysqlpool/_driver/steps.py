@@ -21,7 +21,6 @@ from typing import Any, NoReturn
 
 from .exchange import WireConnection
 from .local_infile import reads_local_file
-from .observed import observer_of
 from .protocol.packets import ERR, OK
 from .protocol.reply import Steps, more_rows, reply
 from .receive import SocketSource
@@ -111,12 +110,6 @@ def begin(connection: Any, command: int, sql: str | bytes, user: Any = None) -> 
     if user is not None and connection._slot is not None:
         connection._slot.user = user
     return sent[0] if len(sent) == 1 else b"".join(sent)
-
-
-def observed(connection: Any, sql: str | bytes) -> tuple[str | bytes, Callable[[BaseException | None], None] | None]:
-    """The statement to send, and what is to be called at its end: see `observe`."""
-    observer = observer_of(connection)
-    return (sql, None) if observer is None else observer(connection, sql)
 
 
 # -- between ---------------------------------------------------------------------------------------------------

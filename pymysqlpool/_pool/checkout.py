@@ -30,7 +30,7 @@ from .._util.log import logger
 from ..errors import GetConnectionFromPoolError, PoolClosed, PoolDeadlock, PoolOverloaded, PoolTimeout, PoolUnavailable
 from ..failures import SILENT, WRONG_ROLE, Server
 from ..reuse import Reason
-from . import counters, deadlock, diagnostics, maintenance
+from . import counters, deadlock, diagnostics, maintenance, observed
 from .asking import ask
 from .checkout_request import CheckoutRequest, Work
 from .core import CONNECT_TIMEOUT, PoolCore
@@ -60,7 +60,8 @@ def checkout(
     waiter.borrower = request.borrower
     lock, ledger, mine = core._lock, core._ledger, id(lease)
     waiting_since = 0.0
-    in_deadlock = served = False
+    in_deadlock = served = connects = False
+    failure_seen: BaseException | None = None
     try:
         while True:
             now = monotonic()
@@ -90,6 +91,7 @@ def checkout(
                         yield Work(look, awaited=False)
                     in_deadlock = in_deadlock or meets_deadlock(core, waiter, request)
             elif slot.state is CONNECTING:
+                connects = True
                 served = yield Work(partial(connect, core, lease, slot, waiter, request))
             elif slot.state is not IN_USE:
                 served = False  # close() has cut it off in this very instant
@@ -100,9 +102,14 @@ def checkout(
                     raise diagnostics.inside_a_step(core, _borrower.spell_out(request.place, request.offset))
                 served = False
                 waiter.may_grow = True  # it replaces a connection that was there
+    except BaseException as error:
+        failure_seen = error
+        raise
     finally:
         if waiting_since:
             core._counters.waited(monotonic() - waiting_since)
+        if observed.observer is not None and (waiting_since or connects):
+            observed.observer(core, request.started, connects, request.what_ended_it(failure_seen))
     own, wire = core._settings, slot.wire
     if wire is None:
         raise diagnostics.failure(core, PoolClosed, waiter, now - request.started, None)  # cut off in this very instant
@@ -232,9 +239,9 @@ def connect(core: PoolCore, lease: Connection, slot: Slot, waiter: Waiter, reque
         news = failures.of_connect(error, had=min(request.deadline - began, longest))
         if slot.holder == id(lease) and slot.state is CONNECTING:
             core._connect_failed(slot, error, news.server)
+        request.last_error = error
         if not news.retry:
             raise
-        request.last_error = error
         return False
     return True
 

@@ -84,6 +84,10 @@ class CheckoutRequest:
         """Whether a connect failed for want of time that the call had spent in the queue: no news of the server."""
         return bool(ended >= self.deadline and began - self.started > self.deadline - began)
 
+    def what_ended_it(self, error: BaseException | None) -> BaseException | None:
+        """`error` left the borrow; GeneratorExit: the step that was asked for failed, or the caller was interrupted."""
+        return self.last_error or error if isinstance(error, GeneratorExit) else error
+
     def wants_ping(self, idle_for: float) -> bool:
         ping = self.pre_ping
         return ping if isinstance(ping, bool) else idle_for > ping

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +15,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from pymysqlpool import otel
+from pymysqlpool import PoolTimeout, otel
+from pymysqlpool._async import speaking as connection_module
 from pymysqlpool._driver.exchange import WireConnection
+from pymysqlpool.aio import AsyncConnectionPool
+from pymysqlpool.devserver import DevServer
 from tests.conftest import MakePool
 
 
@@ -30,7 +36,7 @@ def test_a_statement_is_a_span_with_the_attributes_of_the_convention(
     spans: Any, make_pool: MakePool, connect_args: dict[str, Any]
 ) -> None:
     exporter, provider = spans
-    pool = make_pool()
+    pool = make_pool(pre_create_num=1)
     otel.instrument(tracer_provider=provider)
     request = provider.get_tracer("test").start_span("request")
     with trace.use_span(request, end_on_exit=True), pool.get_connection() as connection:
@@ -64,7 +70,7 @@ def connection_version(connect_args: dict[str, Any]) -> str:
 def test_a_failed_statement_is_a_span_with_its_error_number(spans: Any, make_pool: MakePool) -> None:
     exporter, provider = spans
     otel.instrument(tracer_provider=provider, query_text="none")
-    pool = make_pool()
+    pool = make_pool(pre_create_num=1)
     with pytest.raises(pymysql.err.ProgrammingError), pool.get_connection() as connection:
         connection.cursor().execute("SELECT * FROM no_such_table")
     (span,) = exporter.get_finished_spans()
@@ -76,25 +82,170 @@ def test_a_failed_statement_is_a_span_with_its_error_number(spans: Any, make_poo
 def test_the_pools_own_statements_are_no_spans_of_a_request(spans: Any, make_pool: MakePool) -> None:
     exporter, provider = spans
     otel.instrument(tracer_provider=provider)
-    pool = make_pool(init_command="SET @a = 1", reset="always", pre_ping=True)
+    pool = make_pool(pre_create_num=1, init_command="SET @a = 1", reset="always", pre_ping=True)
     for _ in range(2):
         with pool.get_connection() as connection:
             connection.cursor().execute("SELECT 1")
     assert [span.name for span in exporter.get_finished_spans()] == ["SELECT", "SELECT"]
 
 
-def test_it_costs_nothing_when_it_is_not_asked_for() -> None:
+def calls_of(work: Any) -> Counter[str]:
+    """The Python functions that `work` calls, each time it does."""
+    seen: Counter[str] = Counter()
+
+    def note(frame: Any, event: str, argument: Any) -> None:
+        if event == "call":
+            seen[f"{frame.f_code.co_filename}:{frame.f_code.co_qualname}"] += 1
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return seen
+
+
+def test_a_statement_makes_not_one_call_more_before_it_is_asked_for_and_after(
+    spans: Any, make_pool: MakePool, server: DevServer, connect_args: dict[str, Any]
+) -> None:
+    _, provider = spans
+    pool = make_pool(pre_create_num=1)
+    code = connection_module.Speaking.say.__code__.co_filename
+
+    def work() -> None:
+        with pool.get_connection() as connection:
+            connection.cursor().execute("SELECT 1")
+
+    async def awaited() -> None:
+        async with AsyncConnectionPool(**connect_args) as pool, pool.get_connection() as connection:
+            await connection.cursor().execute("SELECT 1")
+
+    def on_a_loop() -> None:
+        asyncio.run(awaited())
+
+    def from_ours(calls: Counter[str]) -> set[str]:
+        return {name for name in calls if name.startswith(otel.__file__) or "observed.py" in name}
+
+    for _ in range(3):
+        work()  # what is learnt at first
     assert WireConnection.query is pymysql.connections.Connection.query
-    otel.instrument()
-    assert WireConnection.query is not pymysql.connections.Connection.query
+    before = calls_of(work)
+    awaited_before = calls_of(on_a_loop)
+    assert not from_ours(before)
+    assert not from_ours(awaited_before)
+    assert any(name.startswith(f"{code}:Speaking.say") for name in awaited_before)
+    otel.instrument(tracer_provider=provider)
+    assert from_ours(calls_of(work))
+    assert from_ours(calls_of(on_a_loop))
     otel.uninstrument()
     assert WireConnection.query is pymysql.connections.Connection.query
+    assert WireConnection.commit is pymysql.connections.Connection.commit
+    work()  # a cache of decoders has seen other connections meanwhile
+    assert calls_of(work) == before
+    assert not from_ours(calls_of(on_a_loop))
+
+
+def test_an_awaited_statement_is_the_same_span_as_a_blocking_one(
+    spans: Any, make_pool: MakePool, connect_args: dict[str, Any]
+) -> None:
+    exporter, provider = spans
+    otel.instrument(tracer_provider=provider)
+    tracer = provider.get_tracer("test")
+    good, bad = "SELECT 1 FROM dual WHERE 2 = %s", "SELECT * FROM no_such_table"
+
+    async def awaited() -> None:
+        async with AsyncConnectionPool(**connect_args, pre_create_num=1) as pool:
+            with tracer.start_as_current_span("request"):
+                async with pool.get_connection() as connection:
+                    await connection.cursor().execute(good, (2,))
+                    with pytest.raises(pymysql.err.ProgrammingError):
+                        await connection.cursor().execute(bad)
+                    await connection.rollback()
+
+    def blocking() -> None:
+        pool = make_pool(pre_create_num=1)
+        with tracer.start_as_current_span("request"), pool.get_connection() as connection:
+            connection.execute(good, (2,))
+            with pytest.raises(pymysql.err.ProgrammingError):
+                connection.execute(bad)
+            connection.rollback()
+
+    def recorded() -> list[Any]:
+        *statements, request = exporter.get_finished_spans()
+        exporter.clear()
+        assert request.name == "request"
+        return [
+            (s.name, dict(s.attributes), s.status.status_code, s.parent.span_id == request.context.span_id)
+            for s in statements
+        ]
+
+    blocking()
+    expected = recorded()
+    asyncio.run(awaited())
+    assert recorded() == expected
+    assert [name for name, *_ in expected] == ["SELECT", "SELECT no_such_table", "ROLLBACK"]
+    assert all(is_child for *_, is_child in expected)
+
+
+@pytest.mark.parametrize("awaits", [False, True])
+def test_a_borrow_that_connects_or_waits_is_a_span_and_one_that_is_served_at_once_is_none(
+    awaits: bool, spans: Any, make_pool: MakePool
+) -> None:
+    exporter, provider = spans
+    otel.instrument(tracer_provider=provider)
+    pool = make_pool(name="shop", size=1, maxsize=1)
+
+    def borrow() -> None:
+        pool.get_connection().close()
+
+    def wait_in_vain() -> None:
+        with pool.get_connection(), pytest.raises(PoolTimeout):
+            pool.get_connection(timeout=0.01)
+
+    async def borrow_awaited(timeout: float | None = None) -> None:
+        face = AsyncConnectionPool(pool=pool)
+        async with face.get_connection(timeout=timeout):
+            pass
+
+    def wait_in_vain_awaited() -> None:
+        with pool.get_connection(), pytest.raises(PoolTimeout):
+            asyncio.run(borrow_awaited(0.01))
+
+    for _ in range(2):
+        asyncio.run(borrow_awaited()) if awaits else borrow()
+    (connected,) = exporter.get_finished_spans()
+    assert connected.name == "pool.get_connection"
+    assert dict(connected.attributes) == {"db.client.connection.pool.name": "shop", "pymysqlpool.connected": True}
+    exporter.clear()
+    wait_in_vain_awaited() if awaits else wait_in_vain()
+    (waited,) = exporter.get_finished_spans()
+    assert waited.attributes["error.type"] == "PoolTimeout"
+    assert not waited.attributes["pymysqlpool.connected"]
+    assert waited.end_time - waited.start_time >= 10_000_000
+
+
+@pytest.mark.parametrize("awaits", [False, True])
+def test_a_borrow_whose_login_is_refused_is_a_span_with_the_servers_error(
+    awaits: bool, spans: Any, make_pool: MakePool
+) -> None:
+    exporter, provider = spans
+    otel.instrument(tracer_provider=provider)
+    pool = make_pool(user="no_such_user", password="secret")
+
+    async def borrow_awaited() -> None:
+        async with AsyncConnectionPool(pool=pool) as face:
+            await face.get_connection()
+
+    with pytest.raises(pymysql.err.OperationalError):
+        asyncio.run(borrow_awaited()) if awaits else pool.get_connection()
+    (span,) = exporter.get_finished_spans()
+    assert span.attributes["db.response.status_code"] in ("1045", "1698")
 
 
 def test_the_servers_log_can_be_joined_with_the_trace(spans: Any, make_pool: MakePool) -> None:
     exporter, provider = spans
     otel.instrument(tracer_provider=provider, comment=True)
-    pool = make_pool()
+    pool = make_pool(pre_create_num=1)
     with pool.get_connection() as connection, connection.cursor() as cursor:
         cursor.execute("SELECT info FROM information_schema.processlist WHERE id = connection_id()")
         (text,) = cursor.fetchone()

@@ -1,0 +1,125 @@
+"""The numbers of this process's pools as OpenTelemetry metrics, by the semantic conventions:
+https://opentelemetry.io/docs/specs/semconv/database/database-metrics/
+
+Gauges and counters are observed when a reader collects. A histogram cannot be observed in OpenTelemetry, so what the
+pools have counted since the last collection is recorded then: as many values as were counted, each inside its bucket,
+with the sum that was measured. That costs a returning thread nothing, and the reader's thread about 10 us for a value.
+
+Never: counts anything itself; records what was counted before the first collection's start twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Observation
+
+from ..metrics import BOUNDS, Histogram, PoolStats, pools
+from ..pool import ConnectionPool
+
+POOL = "db.client.connection.pool.name"
+_STATE = "db.client.connection.state"
+
+_GAUGES: tuple[tuple[str, str, str, Callable[[PoolStats], int]], ...] = (
+    ("idle.max", "{connection}", "Idle connections that a pool may have at most.", lambda now: now.maxsize),
+    ("idle.min", "{connection}", "Connections that a pool keeps.", lambda now: now.size),
+    ("max", "{connection}", "Connections that a pool may have at most.", lambda now: now.maxsize),
+    ("pending_requests", "{request}", "Callers that wait for a connection.", lambda now: now.waiting),
+)
+_HISTOGRAMS: tuple[tuple[str, str, Callable[[PoolStats], Histogram]], ...] = (
+    ("create_time", "How long connecting took.", lambda now: now.create),
+    ("wait_time", "How long calls waited that had to wait.", lambda now: now.wait),
+    ("use_time", "From a borrow to its return.", lambda now: now.use),
+)
+
+
+class ConnectionMetrics:
+    """The nine `db.client.connection.*` metrics of all pools of this process, and the duration of statements.
+
+    Args:
+        meter_provider: where they go; None: OpenTelemetry's global one.
+    """
+
+    def __init__(self, meter_provider: Any) -> None:
+        meter = metrics.get_meter("pymysqlpool", meter_provider=meter_provider)
+        self.is_on = True
+        self.duration = meter.create_histogram(
+            "db.client.operation.duration",
+            unit="s",
+            description="Duration of statements.",
+            explicit_bucket_boundaries_advisory=BOUNDS,
+        )
+        self._recorded: WeakKeyDictionary[ConnectionPool, dict[str, Histogram]] = WeakKeyDictionary()
+        self._histograms = {
+            name: meter.create_histogram(
+                f"db.client.connection.{name}", unit="s", description=says, explicit_bucket_boundaries_advisory=BOUNDS
+            )
+            for name, says, _ in _HISTOGRAMS
+        }
+        for name, unit, says, number in _GAUGES:
+            meter.create_observable_up_down_counter(
+                f"db.client.connection.{name}", [self._observed(number)], unit=unit, description=says
+            )
+        meter.create_observable_counter(
+            "db.client.connection.timeouts",
+            [self._observed(lambda now: now.timeouts)],
+            unit="{timeout}",
+            description="Calls that got no connection in time.",
+        )
+        meter.create_observable_up_down_counter(
+            "db.client.connection.count", [self._count], unit="{connection}", description="Connections by state."
+        )
+
+    def _observed(self, number: Callable[[PoolStats], int]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def callback(options: CallbackOptions) -> Iterator[Observation]:
+            for label, several in self._by_label().items():
+                yield Observation(sum(number(pool.stats()) for pool in several), {POOL: label})
+
+        return callback
+
+    def _count(self, options: CallbackOptions) -> Iterator[Observation]:
+        for label, several in self._by_label().items():
+            numbers = [pool.stats() for pool in several]
+            yield Observation(sum(now.idle for now in numbers), {POOL: label, _STATE: "idle"})
+            yield Observation(sum(now.in_use for now in numbers), {POOL: label, _STATE: "used"})
+            for pool, now in zip(several, numbers, strict=True):
+                self._record_news(label, pool, now)
+
+    def _record_news(self, label: str, pool: ConnectionPool, now: PoolStats) -> None:
+        before = self._recorded.setdefault(pool, {})
+        for name, _, histogram in _HISTOGRAMS:
+            after = histogram(now)
+            for value, times in values_between(before.get(name, Histogram()), after):
+                for _ in range(times):
+                    self._histograms[name].record(value, {POOL: label})
+            before[name] = after
+
+    def _by_label(self) -> dict[str, list[ConnectionPool]]:
+        found: dict[str, list[ConnectionPool]] = {}
+        if self.is_on:
+            for pool in pools():
+                found.setdefault(pool.label, []).append(pool)
+        return found
+
+
+def values_between(before: Histogram, after: Histogram) -> list[tuple[float, int]]:
+    """What was counted between two looks: a value for each bucket, and how many of it. The values are in their buckets,
+    and add up to the seconds between the two where the buckets allow it."""
+    if after.count < before.count:
+        before = Histogram()  # a forked child counts from nothing
+    counts = [new - old for new, old in zip(after.counts, before.counts, strict=True)]
+    seconds = after.sum - before.sum
+    lows = (0.0, *BOUNDS)
+    least = sum(low * number for low, number in zip(lows, counts, strict=True))
+    room = sum((high - low) * number for low, high, number in zip(lows, BOUNDS, counts[:-1], strict=False))
+    endless = counts[-1]
+    share = 0.5 if endless else (seconds - least) / room if room else 0.0
+    share = min(max(share, 0.001), 1.0)  # a bucket does not hold its lower bound
+    values = [(low + share * (high - low), number) for low, high, number in zip(lows, BOUNDS, counts, strict=False)]
+    if endless:
+        rest = seconds - sum(value * number for value, number in values)
+        values.append((max(rest / endless, BOUNDS[-1] * 1.001), endless))
+    return [(value, number) for value, number in values if number > 0]

@@ -1,0 +1,131 @@
+"""The metrics that `otel.instrument` exports, against the convention's own list of them and against what was done."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pymysql
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.semconv._incubating.metrics import db_metrics
+
+from pymysqlpool import PoolTimeout, otel
+from pymysqlpool._observe.otel_metrics import values_between
+from pymysqlpool._pool.counters import Durations
+from pymysqlpool.metrics import BOUNDS, Histogram
+from tests.conftest import MakePool
+
+POOL = "db.client.connection.pool.name"
+
+
+@pytest.fixture
+def reader() -> Iterator[InMemoryMetricReader]:
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    otel.instrument(meter_provider=provider)
+    yield reader
+    otel.uninstrument()
+    provider.shutdown()
+
+
+def collected(reader: InMemoryMetricReader) -> dict[str, Any]:
+    data = reader.get_metrics_data()
+    return {
+        metric.name: metric
+        for resource in (data.resource_metrics if data else [])
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    }
+
+
+def by_pool(metric: Any, name: str) -> list[Any]:
+    return [point for point in metric.data.data_points if point.attributes.get(POOL) == name]
+
+
+def test_names_and_units_are_those_of_the_convention(reader: InMemoryMetricReader, make_pool: MakePool) -> None:
+    pool = make_pool(size=1, maxsize=1, name="shop")
+    with pool.get_connection() as connection:
+        connection.cursor().execute("SELECT 1")
+        with pytest.raises(PoolTimeout):
+            pool.get_connection(timeout=0.01)
+    seen = collected(reader)
+    convention = {
+        value
+        for name, value in vars(db_metrics).items()
+        if name.startswith(("DB_CLIENT_CONNECTION_", "DB_CLIENT_OPERATION_"))
+    }
+    assert seen.keys() == convention
+    units = {"count": "{connection}", "max": "{connection}", "pending_requests": "{request}", "timeouts": "{timeout}"}
+    for name, unit in units.items():
+        assert seen[f"db.client.connection.{name}"].unit == unit
+    for name in ("create_time", "wait_time", "use_time"):
+        assert seen[f"db.client.connection.{name}"].unit == "s"
+
+
+def test_the_numbers_are_what_was_done(reader: InMemoryMetricReader, make_pool: MakePool) -> None:
+    pool = make_pool(size=2, maxsize=3, name="shop")
+    with pool.get_connection() as held:
+        held.cursor().execute("SELECT 1")
+        for _ in range(3):
+            with pool.get_connection() as connection:
+                connection.cursor().execute("SELECT 1")
+        seen = collected(reader)
+    points = by_pool(seen["db.client.connection.count"], "shop")
+    assert {point.attributes["db.client.connection.state"]: point.value for point in points} == {"idle": 1, "used": 1}
+    assert [point.value for point in by_pool(seen["db.client.connection.max"], "shop")] == [3]
+    assert [point.value for point in by_pool(seen["db.client.connection.idle.min"], "shop")] == [2]
+    (use,) = by_pool(seen["db.client.connection.use_time"], "shop")
+    (create,) = by_pool(seen["db.client.connection.create_time"], "shop")
+    now = pool.stats()
+    assert use.count == 3
+    assert create.count == 2
+    assert tuple(create.bucket_counts) == now.create.counts
+    assert create.sum == pytest.approx(now.create.sum, rel=0.01)
+    assert tuple(create.explicit_bounds) == BOUNDS
+    (again,) = by_pool(collected(reader)["db.client.connection.use_time"], "shop")
+    assert again.count == 4, "each is counted once, whoever collects how often"
+
+
+def test_a_statement_is_measured_with_its_outcome(reader: InMemoryMetricReader, make_pool: MakePool) -> None:
+    pool = make_pool()
+    with pool.get_connection() as connection:
+        connection.cursor().execute("SELECT 1")
+        with pytest.raises(pymysql.err.ProgrammingError):
+            connection.cursor().execute("SELECT secret FROM no_such_table")
+    points = collected(reader)["db.client.operation.duration"].data.data_points
+    assert [(point.attributes["db.operation.name"], point.attributes.get("error.type")) for point in points] == [
+        ("SELECT", None),
+        ("SELECT", "1146"),
+        ("COMMIT", None),
+    ]
+    assert all("db.query.text" not in point.attributes and point.count == 1 for point in points)
+
+
+def test_values_stand_for_what_was_measured_in_number_bucket_and_sum() -> None:
+    rng = random.Random(7)
+    for _ in range(300):
+        longest = rng.choice([0.0005, 0.02, 0.9, 30.0])
+        before, after = Durations(), Durations()
+        for durations, times in ((before, rng.randrange(4)), (after, rng.randrange(1, 30))):
+            for _ in range(times):
+                add(durations, rng.random() * longest)
+        more = before.snapshot() + after.snapshot()
+        values = values_between(before.snapshot(), more)
+        again = Durations()
+        for value, times in values:
+            for _ in range(times):
+                add(again, value)
+        assert again.snapshot().counts == after.snapshot().counts
+        if not after.counts[-1]:
+            assert again.sum == pytest.approx(after.sum, rel=0.05)
+    assert values_between(Histogram((5,) + (0,) * 9, 1.0), Histogram((1,) + (0,) * 9, 0.0004)) == [
+        (pytest.approx(0.0004), 1)
+    ], "a forked child counts from nothing"
+
+
+def add(durations: Durations, seconds: float) -> None:
+    durations.counts[sum(seconds > bound for bound in BOUNDS)] += 1
+    durations.sum += seconds
