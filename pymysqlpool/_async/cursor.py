@@ -20,7 +20,7 @@ from .._driver import steps as _steps
 from .session import Session
 from .turn import Turn
 
-_AT_ONCE = 500  # rows that are handed out before other tasks have their turn
+_AT_ONCE = 128  # rows that are handed out before other tasks have their turn
 
 
 class Speaker(Protocol):

@@ -25,6 +25,18 @@ class Turns:
     def __init__(self) -> None:
         self.queue: deque[Decoder] = deque()
         self._is_scheduled = False
+        self._until = 0.0  # monotonic: the end of the slice that is under way; 0: none is
+
+    def is_over(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether the tasks that decode for themselves have had their slice, in this iteration of the loop."""
+        if not self._until:
+            self._until = monotonic() + _SLICE
+            loop.call_soon(self._end_slice)
+            return False
+        return monotonic() > self._until
+
+    def _end_slice(self) -> None:
+        self._until = 0.0
 
     def add(self, decoder: Decoder, loop: asyncio.AbstractEventLoop) -> None:
         self.queue.append(decoder)

@@ -97,6 +97,10 @@ class Session:
         """Whether it speaks on the loop that runs in this thread."""
         return self.is_for(asyncio.get_running_loop()) if asyncio._get_running_loop() is not None else False
 
+    def has_had_its_share(self) -> bool:
+        """Whether other tasks should have their turn now."""
+        return self._turns.is_over(self._loop)
+
     @property
     def is_done(self) -> bool:
         """Whether the reply was read to its end, also when nothing waits for it any more."""

@@ -28,9 +28,6 @@ from .._util import callsite as _borrower
 from .session import DONTWAIT, ROWS, Session
 from .tokens import token_of_task
 
-_ROWS_IN_A_ROW = 1000  # of an unbuffered result, before other tasks have their turn
-
-
 _cannot: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # watch descriptors
 
 
@@ -59,7 +56,6 @@ class Speaking:
     _was_cut: bool
     given_back: _borrower.Place | None
     _task: asyncio.Task[Any] | None
-    _in_a_row = 0  # rows of an unbuffered result that came without a wait
 
     async def _prepare(self) -> None:
         """Where it `floats`: see that there is a lease."""
@@ -149,6 +145,8 @@ class Speaking:
         """Read some rows of an unbuffered `result`; False at their end."""
         if result.failure is not None:
             return bool(result.take([]))
+        while session.has_had_its_share():
+            await asyncio.sleep(0)
         lease = self.lease
         done = _steps.begin_fetch(lease)
         try:
@@ -157,12 +155,7 @@ class Speaking:
             self._not_answered(session, error, result.take)
         finally:
             done()
-        more = bool(result.take(rows))
-        self._in_a_row += len(rows)
-        if self._in_a_row >= _ROWS_IN_A_ROW:
-            self._in_a_row = 0
-            await asyncio.sleep(0)
-        return more
+        return bool(result.take(rows))
 
     async def _read_rest(self, session: Session) -> None:
         """Read what is left of the last statement's results, as PyMySQL does before another one."""

@@ -28,7 +28,7 @@ from .session_state import IN_TRANSACTION
 from .statements import WROTE
 from .unbuffered import UnbufferedResult
 
-_BATCH = 256  # rows
+_BATCH = 128  # rows
 
 
 def can_step(connection: Any) -> bool:

@@ -25,6 +25,7 @@ def lend_idle(core: PoolCore, borrower: Any) -> tuple[Connection | None, bool]:
     """A lease of an idle connection on behalf of `borrower` (as in `Slot.user`), and whether it is lent: else it is in
     hand, and `checkout` has to see whether it is fit. None where there is none to be had at once."""
     if not core._here[0]:
+        core._enter_process()
         return None, False
     ledger = core._ledger
     if not ledger.lock_free:
