@@ -14,6 +14,8 @@ from typing import Any
 from pymysql import cursors
 from pymysql.cursors import Cursor, DictCursorMixin, SSCursor
 
+from .buffered import BufferedCursor, BufferedDictCursor
+
 PAUSE_AFTER = 200  # rows
 
 _OWN = ("execute", "executemany", "callproc", "nextset", "fetchone", "fetchmany", "fetchall", "_query", "_nextset")
@@ -32,7 +34,7 @@ def can_step(cursor: Any) -> bool:
     return known
 
 
-_known: dict[type, bool] = {}
+_known: dict[type, bool] = {BufferedCursor: True, BufferedDictCursor: True}
 
 
 def is_unbuffered(cursor: Any) -> bool:

@@ -14,7 +14,8 @@ from __future__ import annotations
 from typing import Any
 
 import pymysql
-from pymysql import connections
+
+from .reading import ReadingConnection
 
 _SAYS_WHERE = ("host", "port", "user", "unix_socket")
 
@@ -34,14 +35,14 @@ def _is_wrapped() -> bool:
 def _cursor(self: Any, cursor: Any = None) -> Any:
     """As PyMySQL's `cursor`, seen by the wrapper of `pymysql.connect` if there is one now."""
     if not _is_wrapped():
-        return connections.Connection.cursor(self, cursor)
+        return ReadingConnection.cursor(self, cursor)
     kept: list[Any] = self.__dict__.get("_proxy_of", [])
     if not kept:
         kept.append(_proxy_for(self))
     proxy = kept[0]
     innermost = proxy
     if not hasattr(proxy, "__wrapped__"):
-        return connections.Connection.cursor(self, cursor)  # the wrapper only looked on
+        return ReadingConnection.cursor(self, cursor)  # the wrapper only looked on
     while hasattr(innermost.__wrapped__, "__wrapped__"):
         innermost = innermost.__wrapped__
     innermost.__wrapped__ = _Plain(self)
@@ -61,7 +62,7 @@ class _Plain:
         self._connection = connection
 
     def cursor(self, cursor: Any = None) -> Any:
-        return connections.Connection.cursor(self._connection, cursor)
+        return ReadingConnection.cursor(self._connection, cursor)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pymysql import connections
+from pymysql import connections, cursors
 
 if TYPE_CHECKING:
 
@@ -44,6 +44,32 @@ if TYPE_CHECKING:
         def _read_rowdata_packet_unbuffered(self) -> Any: ...
         def _check_packet_is_eof(self, packet: Any) -> bool: ...
 
+    class PyMySQLCursor:
+        connection: Any
+        lastrowid: Any
+        _executed: Any
+        _result: Any
+        _rows: Any
+
+        def __init__(self, connection: Any) -> None: ...
+        def execute(self, query: Any, args: Any = None) -> Any: ...
+        def _get_db(self) -> Any: ...
+        def _query(self, q: Any) -> Any: ...
+        def _nextset(self, unbuffered: bool = False) -> Any: ...
+        def _mogrify(self, query: Any, args: Any) -> Any: ...
+        def _do_get_result(self) -> None: ...
+        def _do_execute_many(
+            self, prefix: Any, values: Any, postfix: Any, args: Any, most: int, encoding: Any
+        ) -> Any: ...
+
+    class PyMySQLDictCursor(PyMySQLCursor):
+        dict_type: Any
+        _fields: list[str]
+
+        def _conv_row(self, row: Any) -> Any: ...
+
 else:
     PyMySQLConnection = connections.Connection
+    PyMySQLCursor = cursors.Cursor
+    PyMySQLDictCursor = cursors.DictCursor
     PyMySQLResult = connections.MySQLResult

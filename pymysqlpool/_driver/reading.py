@@ -13,7 +13,9 @@ from typing import Any, NoReturn
 
 from pymysql import err, protocol
 from pymysql.constants import CR
+from pymysql.cursors import Cursor, DictCursor
 
+from . import buffered
 from .deadline import UNKNOWN_TIMEOUT
 from .local_infile import content
 from .protocol.packets import ERR, LOST, OK
@@ -70,6 +72,18 @@ class ReadingConnection(PyMySQLConnection):
     def _refuse_if_closed(self) -> None:
         """Raise when the socket is gone."""
         raise NotImplementedError
+
+    # -- cursors -------------------------------------------------------------------------------------------
+
+    if buffered.IS_KNOWN:
+
+        def cursor(self, cursor: Any = None) -> Any:
+            kind = cursor or self.cursorclass
+            if kind is Cursor:
+                return buffered.BufferedCursor(self)
+            if kind is DictCursor:
+                return buffered.BufferedDictCursor(self)
+            return kind(self)
 
     # -- by the protocol core ------------------------------------------------------------------------------
 
