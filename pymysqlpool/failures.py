@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from pymysql import err
+from pymysql.constants import CR, ER
 
 from .errors import PoolError, PoolOverloaded, PoolTimeout, PoolUnavailable, WrongRole
 
@@ -111,6 +112,17 @@ _READ_ONLY_OPTION = 1290
 _NOT_READY = 1047  # as Galera says it; any server says it of a command that it does not know
 _READ_ONLY_TRANSACTION = 1792
 HEALTHY_WITHIN = 1.0  # seconds in which a healthy server answers a login; less time than that proves nothing
+
+
+def kind_of(error: BaseException) -> str:
+    """The class, number and name of `error`, without its text, which may name a user: "OperationalError 1045
+    ACCESS_DENIED_ERROR"."""
+    number = number_of(error)
+    words = [type(error).__name__, str(number or ""), _NAMES.get(number or 0, "")]
+    return " ".join(filter(None, words))
+
+
+_NAMES = {value: name for names in (ER, CR) for name, value in vars(names).items() if name.isupper()}
 
 
 def number_of(error: BaseException | None) -> int | None:

@@ -34,7 +34,7 @@ from .errors import PoolUnavailable, ReturnConnectionToPoolError
 from .reuse import Reason
 from .secrets import conceal
 from .settings import Settings
-from .stats import PoolStats
+from .stats import Borrower, PoolEvent, PoolStats
 
 if TYPE_CHECKING:
     from .request_scope import RequestScope
@@ -333,6 +333,14 @@ class ConnectionPool(PoolCore):
         if not self._here[0]:
             self._enter_process()
         return diagnostics.numbers(self)
+
+    def borrowers(self) -> list[Borrower]:
+        """What holds connections at this moment, the longest first."""
+        return diagnostics.borrowers(self)
+
+    def events(self) -> list[PoolEvent]:
+        """The last 20 discards, failed connects and borrows that got no connection, the latest first."""
+        return diagnostics.events(self)
 
     def __repr__(self) -> str:
         now = self.stats()

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from ._observe.board import Board
-from .metrics import BOUNDS, pools, snapshot
+from ._observe.board import all_processes, board
+from ._observe.serving import Answer, serve_asgi, serve_wsgi
+from .metrics import BOUNDS
 
 _GAUGES = {
     "idle": ("db_client_connection_count", "Connections by state.", "idle"),
@@ -50,24 +51,18 @@ _POOL = "db_client_connection_pool_name"
 _STATE = "db_client_connection_state"
 
 
-def _here() -> list[dict[str, Any]]:
-    return [snapshot(pool) for pool in pools()]
-
-
 class PoolCollector:
     """What Prometheus scrapes of the pools of this process, or of all processes that share a folder.
 
     Args:
-        folder: which the processes share; default: the folder `pymysqlpool` in PROMETHEUS_MULTIPROC_DIR. With neither,
-            the collector shows the process that answers.
+        folder: which the processes share; default: PYMYSQLPOOL_BOARD in the environment, else the folder `pymysqlpool`
+            in PROMETHEUS_MULTIPROC_DIR. With none of them the collector shows the process that answers.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
-        shared = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-        place = Path(folder) if folder is not None else Path(shared, "pymysqlpool") if shared else None
-        self._board = Board(place, _here) if place is not None else None
-        if self._board is not None:
-            self._board.publish()
+        self._folder = folder
+        if (shared := board(folder)) is not None:
+            shared.publish()
 
     def describe(self) -> list[Metric]:
         """Nothing, so that registering asks no pool."""
@@ -75,7 +70,7 @@ class PoolCollector:
 
     def collect(self) -> Iterator[Metric]:
         """The metrics at this moment."""
-        totals = _added_up(self._processes())
+        totals = _added_up(all_processes(self._folder))
         for name, (metric, says, state) in _GAUGES.items():
             if state == "used":
                 continue  # shown with the idle ones
@@ -105,20 +100,36 @@ class PoolCollector:
                 histogram.add_metric([label], _buckets(numbers[name]["counts"]), numbers[name]["sum"])
             yield histogram
 
-    def _processes(self) -> list[tuple[bool, list[dict[str, Any]]]]:
-        """Whether it is alive, and its pools, of each process."""
-        if self._board is None:
-            return [(True, _here())]
-        self._board.publish()  # a worker that was forked by a server which runs no hooks at a fork
-        self._board.write()
-        return [(process["alive"], process["pools"]) for process in self._board.read()]
+
+def metrics_page(folder: str | os.PathLike[str] | None = None) -> Answer:
+    """Content type and body of a page for Prometheus to scrape, with the pools' metrics only.
+
+    Args:
+        folder: as for `PoolCollector`.
+    """
+    registry = CollectorRegistry()
+    registry.register(PoolCollector(folder))
+    return CONTENT_TYPE_LATEST, generate_latest(registry)
 
 
-def _added_up(processes: list[tuple[bool, list[dict[str, Any]]]]) -> dict[str, dict[str, Any]]:
+def wsgi_app(folder: str | os.PathLike[str] | None = None) -> Any:
+    """`metrics_page` as a WSGI application, to be mounted at /metrics."""
+    PoolCollector(folder)  # publishes from now on
+    return serve_wsgi(lambda: metrics_page(folder))
+
+
+def asgi_app(folder: str | os.PathLike[str] | None = None) -> Any:
+    """`metrics_page` as an ASGI application, to be mounted at /metrics."""
+    PoolCollector(folder)  # publishes from now on
+    return serve_asgi(lambda: metrics_page(folder))
+
+
+def _added_up(processes: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """By label. Of a process that has ended only what it counted."""
     totals: dict[str, dict[str, Any]] = {}
-    for alive, its_pools in processes:
-        for numbers in its_pools:
+    for process in processes:
+        alive = process["alive"]
+        for numbers in process["pools"]:
             total = totals.setdefault(numbers["label"], _nothing())
             for name in _COUNTERS:
                 total[name] += numbers[name]

@@ -75,3 +75,35 @@ class PoolStats:
     def total(self) -> int:
         """Slots that are not free: every connection, being made, being closed, idle or lent."""
         return self.idle + self.in_use + self.connecting + self.reserved + self.closing
+
+
+@dataclass(frozen=True, slots=True)
+class Borrower:
+    """What holds a connection.
+
+    Attributes:
+        seconds: for how long.
+        who: the thread or task, by its name.
+        where: file, line and function that borrowed it; with `record_stacks` the whole stack.
+        in_transaction: as far as the server has said.
+    """
+
+    seconds: float
+    who: str
+    where: str
+    in_transaction: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PoolEvent:
+    """Something that happened lately.
+
+    Attributes:
+        at: when, in seconds since 1970.
+        kind: "discard", "connect error" or "no connection".
+        said: the reason of the discard, the kind and number of the error, or the kind of the refusal and the wait.
+    """
+
+    at: float
+    kind: str
+    said: str

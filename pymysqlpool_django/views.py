@@ -1,6 +1,11 @@
-"""One view: the numbers of the pools in the process that answers, as JSON, for staff.
+"""Views to be mounted: the status page for staff, its numbers as JSON, and the metrics for Prometheus.
 
-path("pools/", pymysqlpool_django.views.pool_status)
+    path("pools/", pymysqlpool_django.views.status_page)
+    path("pools.json", pymysqlpool_django.views.pool_status)
+    path("metrics", pymysqlpool_django.views.metrics)
+
+The page and the metrics are of all processes that share the folder PYMYSQLPOOL_BOARD (or `pymysqlpool` in
+PROMETHEUS_MULTIPROC_DIR); without one they are, as the JSON, of the process that answers.
 """
 
 from __future__ import annotations
@@ -10,9 +15,11 @@ from dataclasses import fields
 from typing import Any
 
 from django.contrib.admin.views.decorators import staff_member_required
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.http import require_safe
 
-from pymysqlpool import PoolStats
+from pymysqlpool import PoolStats, status
+from pymysqlpool.stats import Histogram
 
 from . import pools
 
@@ -21,6 +28,9 @@ def as_dict(numbers: PoolStats) -> dict[str, Any]:
     """`numbers` with what JSON can hold."""
     plain = {field.name: getattr(numbers, field.name) for field in fields(numbers)}
     plain["discarded"] = dict(numbers.discarded)
+    for name, value in plain.items():
+        if isinstance(value, Histogram):
+            plain[name] = {"counts": list(value.counts), "sum": value.sum}
     return plain
 
 
@@ -29,3 +39,26 @@ def pool_status(request: HttpRequest) -> JsonResponse:
     """Every process has pools of its own; this shows those of the one that happens to answer."""
     by_alias = {alias: [as_dict(one) for one in several] for alias, several in pools.stats().items()}
     return JsonResponse({"process": os.getpid(), "pools": by_alias})
+
+
+@require_safe
+@staff_member_required
+def status_page(request: HttpRequest) -> HttpResponse:
+    """The numbers of all processes, what holds connections and from where; HTML without JavaScript."""
+    return _response(status.page())
+
+
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """What Prometheus scrapes; for everybody, so let your proxy keep it inside. Needs `prometheus-client`."""
+    from pymysqlpool.prometheus import metrics_page  # an extra
+
+    return _response(metrics_page())
+
+
+def _response(answer: status.Answer) -> HttpResponse:
+    kind, body = answer
+    return HttpResponse(body, content_type=kind, headers=status.HEADERS)
+
+
+status.publish()  # where the environment names a folder: from the first request on, as soon as the URLs are loaded

@@ -1,4 +1,5 @@
-"""`flask pool status` and `flask pool ping`: how the pools are configured, and whether their servers answer.
+"""`flask pool status`, `ping` and `drain`: how the pools are configured and what those of running workers do, whether
+their servers answer, and an operator's wish to renew connections.
 
 Never: prints a password, connects for `status`.
 """
@@ -6,6 +7,7 @@ Never: prints a password, connects for `status`.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,8 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 from pymysql import err
+
+from pymysqlpool import status as running
 
 if TYPE_CHECKING:
     from .state import AppState
@@ -25,8 +29,9 @@ _MASK = "***"
 
 
 @pool.command()
-def status() -> None:
-    """Show each pool's configuration, secrets masked, without connecting."""
+@click.option("--folder", help="Which the workers share; default: PYMYSQLPOOL_BOARD.")
+def status(folder: str | None) -> None:
+    """Show each pool's configuration, secrets masked, and the pools of running workers, without connecting."""
     state = _state()
     for bind in state.binds:
         its = state.pool(bind)
@@ -38,6 +43,19 @@ def status() -> None:
             click.echo(f"  {name} = {_shown(name, options.pool[name])}")
         now = its.stats()
         click.echo(f"  in this process: {now.in_use} in use, {now.idle} idle, at most {now.maxsize}")
+    with suppress(LookupError):  # no folder that the workers share
+        click.echo(running.text(folder))
+
+
+@pool.command()
+@click.option("--folder", help="Which the workers share; default: PYMYSQLPOOL_BOARD.")
+@click.option("--pool", "label", help="Only this one, as `status` names it.")
+def drain(folder: str | None, label: str | None) -> None:
+    """Have the running workers renew their connections, within a second, without refusing anybody."""
+    try:
+        running.ask_for_drain(folder, label)
+    except LookupError as error:
+        raise click.UsageError(str(error.args[0])) from error
 
 
 @pool.command()

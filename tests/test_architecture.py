@@ -34,7 +34,7 @@ FLOORS = (
     {"cluster", "metrics"},
     {"_observe"},
     {"_web"},
-    {"wsgi", "asgi", "testing", "otel", "prometheus"},
+    {"wsgi", "asgi", "testing", "otel", "prometheus", "status"},
     {"pytest_plugin"},
     {"_cli"},
     {"__main__"},

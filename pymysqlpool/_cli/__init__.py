@@ -1,5 +1,6 @@
 """`python -m pymysqlpool ping | check | bench`: is the server there, what is it and what should be mended, what does a
-borrow cost on it. The commands stand in files of their own.
+borrow cost on it. `status | drain`: what do the pools of running processes do, and renew their connections. The
+commands stand in files of their own.
 
 Never: shows a password, changes anything on a server.
 """
@@ -17,7 +18,7 @@ from pymysql import err
 
 from .._util.url import masked, parse
 from ..errors import PoolError
-from . import bench, check, ping
+from . import bench, check, ping, running
 
 _COMMANDS: dict[str, tuple[Callable[[dict[str, Any], argparse.Namespace], int], str]] = {
     "ping": (ping.run, "connect, ask for the version, say how long it took"),
@@ -26,10 +27,21 @@ _COMMANDS: dict[str, tuple[Callable[[dict[str, Any], argparse.Namespace], int], 
 }
 
 
+_OF_PROCESSES: dict[str, tuple[Callable[[argparse.Namespace], int], str]] = {
+    "status": (running.status, "show the pools of running processes, and what holds their connections"),
+    "drain": (running.drain, "have running processes renew their connections, without refusing anybody"),
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0 well, 1 the server is not, 2 the command line is wrong."""
     parser = _parser()
     given = parser.parse_args(arguments)
+    if given.command in _OF_PROCESSES:
+        try:
+            return _OF_PROCESSES[given.command][0](given)
+        except LookupError as error:
+            parser.error(str(error.args[0]))
     try:
         where = _where(given)
     except ValueError as error:
@@ -58,6 +70,12 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, parents=[server], help=says, description=says)
         if name == "bench":
             command.add_argument("--seconds", type=float, default=2.0, help="for each measurement; default: 2")
+    for name, (_, says) in _OF_PROCESSES.items():
+        command = commands.add_parser(name, help=says, description=says)
+        command.add_argument("--folder", help="which the processes share; default: PYMYSQLPOOL_BOARD")
+        if name == "drain":
+            command.add_argument("--pool", metavar="LABEL", help="only this one, as `status` names it")
+            command.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="default: 10")
     return parser
 
 

@@ -7,7 +7,9 @@ its gauges (in use, idle, waiting) are nothing any more.
 A file is replaced in one step, so that a reader never sees half of it. Numbers are at most `INTERVAL` old; what a
 process that is killed has counted since its last line is lost.
 
-Never: writes a user, a password or a path; trusts a file that it cannot read.
+An operator asks for a drain by a file in the folder, which each process sees at its next line.
+
+Never: writes a user or a password; trusts a file that it cannot read.
 """
 
 from __future__ import annotations
@@ -16,31 +18,61 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from time import time
 from typing import Any
 
+from ..metrics import pools, snapshot
+
 INTERVAL = 1.0  # seconds
-_FORMAT = 1
+FOLDER = "PYMYSQLPOOL_BOARD"  # environment variable: the folder
+_PROMETHEUS = "PROMETHEUS_MULTIPROC_DIR"
+_FORMAT = 2
 _CURVE = 60  # samples that are kept for a curve
-Snapshots = Callable[[], list[dict[str, Any]]]
+_DRAIN = "drain"  # the file by which a drain is asked for
+
+
+def looks() -> list[dict[str, Any]]:
+    """Of each pool of this process: its numbers, what holds its connections, and what happened lately."""
+    return [
+        snapshot(pool)
+        | {"borrowers": [asdict(one) for one in pool.borrowers()], "events": [asdict(one) for one in pool.events()]}
+        for pool in pools()
+    ]
+
+
+def default_folder() -> Path | None:
+    """What the environment names: PYMYSQLPOOL_BOARD, else `pymysqlpool` in PROMETHEUS_MULTIPROC_DIR."""
+    if folder := os.environ.get(FOLDER):
+        return Path(folder)
+    if shared := os.environ.get(_PROMETHEUS):
+        return Path(shared, "pymysqlpool")
+    return None
+
+
+def board(folder: str | os.PathLike[str] | None = None) -> Board | None:
+    """The board in `folder`, one for each in a process; default: the environment's. None where there is none."""
+    place = Path(folder) if folder is not None else default_folder()
+    return _board(place.absolute()) if place is not None else None
+
+
+@cache
+def _board(folder: Path) -> Board:
+    return Board(folder)
 
 
 class Board:
-    """One folder.
+    """One folder. It is made where it is missing; readable by its owner only."""
 
-    Args:
-        folder: is made where it is missing; readable by its owner only.
-        snapshots: the numbers of the pools of this process.
-    """
-
-    def __init__(self, folder: Path, snapshots: Snapshots) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._snapshots = snapshots
         self._pid = 0  # of the process whose thread runs
         self._curve: dict[str, list[tuple[int, int]]] = {}  # by label: in use, waiting
+        self._drained_at = 0.0  # when the last drain that was done was asked for
 
     def publish(self) -> None:
         """Write this process's numbers from now on. May be called again, and in a forked child."""
@@ -50,35 +82,49 @@ class Board:
             os.register_at_fork(after_in_child=self.publish)
         self._pid = os.getpid()
         self._curve = {}
+        self._drained_at = time()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         threading.Thread(target=self._run, args=(self._pid,), name="pymysqlpool board", daemon=True).start()
+
+    def stop(self) -> None:
+        """Write no more in this process."""
+        self._pid = -1
 
     def _run(self, pid: int) -> None:
         pause = threading.Event()
         while self._pid == pid == os.getpid():
             with suppress(OSError):
-                self.write()
+                self._drain_if_asked()
+                self._write(adds_to_curve=True)
             pause.wait(INTERVAL)
 
     def write(self) -> None:
         """Write this process's file now."""
-        pools = self._snapshots()
-        for pool in pools:
+        self._write(adds_to_curve=False)
+
+    def _write(self, adds_to_curve: bool) -> None:
+        found = looks()
+        for pool in found:
             curve = self._curve.setdefault(pool["label"], [])
-            curve.append((pool["in_use"], pool["waiting"]))
-            del curve[:-_CURVE]
+            if adds_to_curve:
+                curve.append((pool["in_use"], pool["waiting"]))
+                del curve[:-_CURVE]
             pool["curve"] = list(curve)
         content = {
             "format": _FORMAT,
             "pid": os.getpid(),
             "started": _started(os.getpid()),
             "at": time(),
-            "pools": pools,
+            "drained_at": self._drained_at,
+            "pools": found,
         }
-        handle, name = tempfile.mkstemp(dir=self.folder, prefix=".new-")
+        self._replace(f"{content['pid']}-{content['started']}.json", content)
+
+    def _replace(self, name: str, content: Any) -> None:
+        handle, new = tempfile.mkstemp(dir=self.folder, prefix=".new-")
         with open(handle, "w") as file:
             json.dump(content, file)
-        os.replace(name, self.folder / f"{content['pid']}-{content['started']}.json")
+        os.replace(new, self.folder / name)
 
     def read(self) -> Iterator[dict[str, Any]]:
         """What each process wrote last, with `alive`: whether it still runs."""
@@ -88,6 +134,36 @@ class Board:
                 if content["format"] == _FORMAT:
                     content["alive"] = _started(content["pid"]) == content["started"]
                     yield content
+
+    # -- an operator's wish --------------------------------------------------------------------------------
+
+    def ask_for_drain(self, label: str | None) -> float:
+        """Ask all processes to renew the connections of the pool `label`, or of all; returns when, as `drained_at`."""
+        at = time()
+        self._replace(_DRAIN, {"at": at, "label": label})
+        return at
+
+    def _drain_if_asked(self) -> None:
+        try:
+            asked = json.loads((self.folder / _DRAIN).read_text())
+            at, label = float(asked["at"]), asked["label"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return
+        if at > self._drained_at:
+            for pool in pools():
+                if label in (None, pool.label):
+                    pool.drain()
+            self._drained_at = at
+
+
+def all_processes(folder: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
+    """What each process of the board in `folder` shows at this moment, this one freshly; without a board, this one."""
+    its = board(folder)
+    if its is None:
+        return [{"pid": os.getpid(), "alive": True, "at": time(), "pools": looks()}]
+    its.publish()  # a worker that was forked by a server which runs no hooks at a fork
+    its.write()
+    return list(its.read())
 
 
 def _started(pid: int) -> str:

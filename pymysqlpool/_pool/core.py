@@ -34,7 +34,7 @@ from .._util import farewell as _farewell
 from .._util.lock import StepLock
 from .._util.log import logger
 from .._util.process import Mark, mark_process
-from ..failures import Server
+from ..failures import Server, kind_of
 from ..reuse import Reason
 from ..settings import Settings
 from . import counters
@@ -206,6 +206,7 @@ class PoolCore:
 
     def _connect_failed(self, slot: Slot, error: BaseException, says: Server) -> None:
         """Give the capacity back (Invariant 5). `says`: what the failure says of the server."""
+        self._counters.happened("connect error", kind_of(error))
         self._wake(self._lock.step(self._connect_failed_locked, slot, error, says))
 
     def _connect_failed_locked(self, slot: Slot, error: BaseException, says: Server) -> list[Waiter]:

@@ -9,12 +9,14 @@ without one a count may be lost.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Mapping
+from time import time
 from types import MappingProxyType
 
 from .._util.lock import new_lock
 from ..reuse import Reason
-from ..stats import BOUNDS, Histogram
+from ..stats import BOUNDS, Histogram, PoolEvent
 
 CREATED = "created"
 RESET = "reset"
@@ -24,6 +26,7 @@ CONNECT_ERRORS = "connect_errors"
 LEAKED = "leaked"
 WAITS = "waits"
 WAIT_TIME = "wait_time"  # seconds
+_REMEMBERED = 20  # events
 
 
 class Durations:
@@ -40,7 +43,7 @@ class Durations:
 
 
 class Counters:
-    __slots__ = ("_discarded", "_lock", "_numbers", "create", "use", "wait")
+    __slots__ = ("_discarded", "_lock", "_numbers", "create", "events", "use", "wait")
 
     def __init__(self) -> None:
         self._lock = new_lock()
@@ -49,6 +52,7 @@ class Counters:
         self._discarded: dict[str, int] = {}  # by reason; guarded by _lock
         self.wait = Durations()  # guarded by _lock
         self.create = Durations()  # guarded by _lock
+        self.events: deque[PoolEvent] = deque(maxlen=_REMEMBERED)  # the last ones; appended without the lock
         self.use = Durations()  # see `checkin.give_back`
 
     def add(self, name: str, amount: float = 1) -> None:
@@ -72,10 +76,14 @@ class Counters:
 
     def discard(self, reason: Reason) -> None:
         name = reason.value
+        self.happened("discard", name)
         with self._lock:
             if name not in self._discarded:
                 self._discarded[name] = 0
             self._discarded[name] += 1
+
+    def happened(self, kind: str, said: str) -> None:
+        self.events.append(PoolEvent(time(), kind, said))
 
     def __getitem__(self, name: str) -> int:
         return int(self._numbers[name])

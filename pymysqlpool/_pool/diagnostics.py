@@ -18,7 +18,7 @@ from ..errors import (
     PoolTimeout,
     PoolUnavailable,
 )
-from ..stats import PoolStats
+from ..stats import Borrower, PoolEvent, PoolStats
 from . import counters
 from . import deadlock as _deadlock
 from .core import PoolCore
@@ -58,6 +58,26 @@ def numbers(core: PoolCore) -> PoolStats:
         use=counted.use.snapshot(),
         create=counted.create.snapshot(),
     )
+
+
+def borrowers(core: PoolCore) -> list[Borrower]:
+    """What holds connections at this moment, the longest first."""
+    now = monotonic()
+    held = [
+        Borrower(
+            now - slot.since, _borrower.describe_borrower(slot.user), _borrower.describe_place(place), in_transaction
+        )
+        for slot in core._ledger.slots()
+        if slot.state is IN_USE
+        for place, in_transaction in [(_borrower.spell_out(slot.place, slot.offset), bool(slot.in_transaction))]
+        if place is not None
+    ]
+    return sorted(held, key=lambda one: -one.seconds)
+
+
+def events(core: PoolCore) -> list[PoolEvent]:
+    """The last discards, connect errors and borrows that got no connection, the latest first."""
+    return list(core._counters.events)[::-1]
 
 
 def capacity(core: PoolCore) -> int:
@@ -100,6 +120,7 @@ def failure(
 ) -> GetConnectionFromPoolError:
     """The error of `kind` for the call of `waiter`, after `waited` seconds; `cause` is the last connect error."""
     now = numbers(core)
+    core._counters.happened("no connection", f"{kind.__name__} after {waited:.2f} s")
     where = f"pool({core.name})"
     if kind is PoolClosed:
         text = f"can't get connection from {where}: the pool is closed"

@@ -14,6 +14,7 @@ from django.db import connections
 from django.test import RequestFactory, override_settings
 from django.urls import include, path
 
+from pymysqlpool import metrics
 from pymysqlpool.devserver import DevServer
 from pymysqlpool_django import checks, views
 
@@ -117,6 +118,22 @@ def test_the_view_shows_this_processes_pools_to_staff_only(registered: Any, alia
     site = (path("admin/", include(([path("login/", login, name="login")], "admin"))),)
     with override_settings(ROOT_URLCONF=site, ALLOWED_HOSTS=["testserver"]):
         assert views.pool_status(request).status_code == 302
+
+
+def test_the_page_is_for_staff_and_the_metrics_are_for_a_scraper(registered: Any, alias: str) -> None:
+    wrapper = registered()
+    wrapper.ensure_connection()
+    pool = next(found for found in metrics.pools() if found.borrowers())
+    request = RequestFactory().get("/pools/")
+    request.user = SimpleNamespace(is_active=True, is_staff=True)  # type: ignore[assignment]
+    page = views.status_page(request)
+    assert pool.label in page.content.decode()
+    assert page["Cache-Control"] == "no-store"
+    assert "db_client_connection_count" in views.metrics(request).content.decode()
+    request.user = AnonymousUser()
+    site = (path("admin/", include(([path("login/", login, name="login")], "admin"))),)
+    with override_settings(ROOT_URLCONF=site, ALLOWED_HOSTS=["testserver"]):
+        assert views.status_page(request).status_code == 302
 
 
 CHECK = """

@@ -1,16 +1,18 @@
 """`manage.py poolstatus`: how many connections the site may want, and how many its servers have.
 
 A pool lives in the process that serves requests, so a command cannot see those pools: it shows what each is allowed
-to grow to, and what the server sees. For live numbers mount `pymysqlpool_django.views.pool_status`.
+to grow to, and what the server sees; and what the processes publish in the folder PYMYSQLPOOL_BOARD, if there is one.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import OperationalError
 
+from pymysqlpool import status
 from pymysqlpool_django import options, server
 
 
@@ -51,6 +53,9 @@ class Command(BaseCommand):
                     f"connections of {identity[0]}:{identity[1]}: {'fits' if fits else 'TOO MANY'}"
                 )
             )
+
+        with suppress(LookupError):  # no folder that the processes share
+            self.stdout.write(status.text())
 
     def _show_pool(self, alias: str, understood: options.PoolOptions) -> None:
         core = understood.core

@@ -1,0 +1,37 @@
+"""The numbers of processes as lines for a terminal: what `python -m pymysqlpool status` and its like print."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_HOLDERS_SHOWN = 10
+
+
+def describe(processes: list[dict[str, Any]]) -> str:
+    """A paragraph for each pool of each process, and what holds its connections, the longest first."""
+    lines: list[str] = []
+    for process in processes:
+        for pool in process["pools"]:
+            discarded = ", ".join(f"{reason} {number}" for reason, number in sorted(pool["discarded"].items()))
+            lines += [
+                f"process {process['pid']}  {pool['label']}",
+                (
+                    f"  now      {pool['in_use']} in use, {pool['idle']} idle, at most {pool['maxsize']}; "
+                    f"{pool['waiting']} waiting"
+                ),
+                (
+                    f"  counted  lent {pool['borrowed']}, made {pool['created']}, timeouts {pool['timeouts']}, refused "
+                    f"{pool['rejected']}, connect errors {pool['connect_errors']}, leaked {pool['leaked']}"
+                ),
+                f"  closed   {discarded or 'none'}",
+            ]
+            lines += [
+                f"  held     {one['seconds']:.1f} s by {one['who']}, {'in' if one['in_transaction'] else 'not in'} a "
+                f"transaction, borrowed at {one['where'].strip()}"
+                for one in pool["borrowers"][:_HOLDERS_SHOWN]
+            ]
+    if not lines:
+        return "no process that runs publishes a pool here"
+    total = sum(pool["maxsize"] for process in processes for pool in process["pools"])
+    lines.append(f"{len(processes)} process{'es' * (len(processes) != 1)} may have {total} connections at most")
+    return "\n".join(lines)

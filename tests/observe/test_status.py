@@ -1,0 +1,211 @@
+"""The status page and its numbers: of one process, and of all workers of a real server; and the drain by the folder."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import threading
+from pathlib import Path
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+from wsgiref.validate import validator
+
+import pymysql
+import pytest
+
+from pymysqlpool import PoolTimeout, prometheus, status
+from pymysqlpool._cli import main
+from pymysqlpool._observe.board import Board
+from tests.conftest import MakePool
+from tests.serving import ROOT, serving
+from tests.support import wait_until
+
+
+def page() -> str:
+    kind, body = status.page()
+    assert kind == "text/html; charset=utf-8"
+    return body.decode()
+
+
+def test_a_borrower_is_shown_with_its_name_its_line_and_its_transaction(make_pool: MakePool) -> None:
+    pool = make_pool(size=2, maxsize=2)
+    first = pool.get_connection()
+    done, go = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with pool.get_connection() as connection:
+            connection.begin()
+            done.set()
+            go.wait(10)
+
+    thread = threading.Thread(target=work, name="<b>importer</b>")
+    thread.start()
+    assert done.wait(10)
+    one, two = pool.borrowers()
+    shown = page()
+    go.set()
+    thread.join()
+    first.close()
+    assert one.seconds >= two.seconds >= 0
+    assert one.where.endswith("in test_a_borrower_is_shown_with_its_name_its_line_and_its_transaction")
+    assert not one.in_transaction
+    assert "importer" in two.who
+    assert two.in_transaction
+    assert two.where.endswith("work")
+    assert "&lt;b&gt;importer" in shown
+    assert "<b>importer" not in shown
+    assert pool.borrowers() == []
+
+
+def test_events_say_what_went_wrong_and_name_no_user(make_pool: MakePool) -> None:
+    pool = make_pool(name="shop", size=1, maxsize=1)
+    with pool.get_connection() as connection:
+        with pytest.raises(PoolTimeout):
+            pool.get_connection(timeout=0.01)
+        connection.invalidate()
+    discard, timeout = pool.events()
+    assert (discard.kind, timeout.kind) == ("discard", "no connection")
+    assert timeout.said.startswith("PoolTimeout after 0.0")
+    assert discard.said in pool.stats().discarded
+    refused = make_pool(user="jane_roe", password="S3cret-word")
+    with pytest.raises(pymysql.err.OperationalError):
+        refused.get_connection()
+    assert [event.said for event in refused.events()] == ["OperationalError 1045 ACCESS_DENIED_ERROR"]
+    shown = page()
+    assert "ACCESS_DENIED_ERROR" in shown
+    for secret in ("jane_roe", "S3cret"):
+        assert secret not in shown
+
+
+def test_the_page_needs_nothing_but_itself() -> None:
+    shown = page()
+    assert "<script" not in shown
+    assert not re.search(r"(src|href)=", shown)
+    assert "prefers-color-scheme: dark" in shown
+    assert "width=device-width" in shown
+
+
+@pytest.mark.parametrize("door", [status, prometheus])
+def test_it_is_a_wsgi_and_an_asgi_application(door: Any, make_pool: MakePool) -> None:
+    make_pool(name="shop", pre_create_num=1)
+    application = validator(door.wsgi_app())
+
+    def ask(method: str) -> tuple[str, bytes]:
+        environ: dict[str, Any] = {}
+        setup_testing_defaults(environ)
+        environ |= {"REQUEST_METHOD": method, "QUERY_STRING": ""}
+        said: list[str] = []
+
+        def start_response(line: str, headers: Any, exc_info: Any = None) -> Any:
+            said.append(line)
+            assert line[:3] != "200" or ("Cache-Control", "no-store") in headers
+
+        body = application(environ, start_response)
+        try:
+            return said[0], b"".join(body)
+        finally:
+            body.close()
+
+    line, body = ask("GET")
+    assert line == "200 OK"
+    assert b"shop" in body
+    assert ask("HEAD") == ("200 OK", b"")
+    assert ask("POST")[0].startswith("405")
+
+    async def ask_async(method: str) -> list[Any]:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await door.asgi_app()({"type": "http", "method": method}, None, send)
+        return sent
+
+    start, rest = asyncio.run(ask_async("GET"))
+    assert start["status"] == 200
+    assert b"shop" in rest["body"]
+    assert asyncio.run(ask_async("HEAD"))[1]["body"] == b""
+    assert asyncio.run(ask_async("DELETE"))[0]["status"] == 405
+
+
+def test_a_drain_by_the_folder_renews_the_pool_that_was_named(make_pool: MakePool, tmp_path: Path) -> None:
+    one, two = make_pool(name="one", pre_create_num=1), make_pool(name="two", pre_create_num=1)
+    board = Board(tmp_path / "board")
+    board.publish()
+    wait_until(lambda: list(board.read()), "the process to be seen")
+    asked = board.ask_for_drain("one")
+    wait_until(lambda: [process["drained_at"] for process in board.read()] == [asked], "the drain")
+    assert one.stats().discarded == {"generation": 1}
+    assert two.stats().discarded == {}
+    board.stop()
+
+
+def test_without_a_folder_the_command_says_what_to_name(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYMYSQLPOOL_BOARD", raising=False)
+    with pytest.raises(SystemExit):
+        main(["status"])
+    assert "PYMYSQLPOOL_BOARD" in capsys.readouterr().err
+
+
+APPLICATION = """
+import os
+from flask import Flask, g
+from pymysqlpool_flask import PyMySQLPool
+from pymysqlpool_flask.observe import blueprint
+
+app = Flask(__name__)
+app.config.from_prefixed_env()
+PyMySQLPool(app)
+app.register_blueprint(blueprint(metrics=True), url_prefix="/pools")
+
+@app.get("/numbers")
+def numbers():
+    return {}
+
+@app.get("/one")
+def one():
+    with g.db.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return str(os.getpid())
+"""
+
+
+def test_page_metrics_and_commands_show_all_workers_and_a_drain_reaches_them(
+    tmp_path: Path, connect_args: dict[str, Any], capsys: Any
+) -> None:
+    (tmp_path / "watched.py").write_text(APPLICATION)
+    folder = str(tmp_path / "board")
+    environment = {
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
+        "PYMYSQLPOOL_BOARD": folder,
+        "FLASK_PYMYSQLPOOL": json.dumps({**connect_args, "name": "shop", "size": 2, "maxsize": 2}),
+    }
+    with serving("gunicorn sync", "watched:app", environment, options=["--workers", "2"]) as web:
+        workers: set[str] = set()
+
+        def both_have_served() -> bool:
+            workers.add(web.ask("GET", "/one")[1])
+            return len(workers) == 2
+
+        wait_until(both_have_served, "both workers")
+
+        def shown(path: str) -> str:
+            return str(web.ask("GET", path)[1])
+
+        wait_until(lambda: all(pid in shown("/pools/") for pid in workers), "the page with both workers")
+        assert str(connect_args["password"]) not in shown("/pools/")
+        wait_until(
+            lambda: 'db_client_connection_max{db_client_connection_pool_name="shop"} 4.0' in shown("/pools/metrics"),
+            "the metrics of both workers",
+        )
+        assert main(["status", "--folder", folder]) == 0
+        said = capsys.readouterr().out
+        assert all(f"process {pid}  shop" in said for pid in workers)
+        assert "2 processes may have 4 connections at most" in said
+        assert main(["drain", "--folder", folder]) == 0
+        assert "2 of 2 processes" in capsys.readouterr().out
+        wait_until(lambda: 'reason="generation"} 2.0' in shown("/pools/metrics"), "a new connection in each")
+    assert main(["status", "--folder", folder]) == 0
+    assert "no process that runs" in capsys.readouterr().out
