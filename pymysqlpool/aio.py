@@ -75,8 +75,6 @@ class AsyncConnectionPool(PoolNames):
         kill_on_cancel: when a statement is cancelled, stop it on the server too: KILL QUERY, said over a side
             connection beyond `maxsize`. Without it the server notices at the end of the statement.
 
-    Raises:
-        ImportError: asgiref is not installed.
     """
 
     pool: ConnectionPool
@@ -253,9 +251,9 @@ class AsyncConnectionPool(PoolNames):
         else:
             give_back()
 
-    async def run(self, errand: Errand) -> Any:
-        """The errand's result, from one of the pool's worker threads."""
-        return await self._workers.run(errand)
+    async def run(self, errand: Errand, users: bool = False) -> Any:
+        """The errand's result, from one of the pool's worker threads; see `Workers.run`."""
+        return await self._workers.run(errand, users)
 
     def kill(self, lease: Connection) -> None:
         """Stop on the server what the session of `lease` is doing. Called in a thread."""

@@ -16,9 +16,8 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import AsyncIterator, Callable
-from contextlib import _GeneratorContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
-from inspect import GEN_CLOSED, getgeneratorstate
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -35,6 +34,7 @@ from ..errors import ConnectionInterruptedError, ReturnConnectionToPoolError
 from ..reuse import Reason
 from .cursor import AsyncCursor
 from .names import FieldsNames
+from .session import Session
 from .speaking import Speaking
 from .tokens import on_behalf_of, token_of_task
 from .turn import Turn
@@ -49,7 +49,7 @@ class Home(Protocol):
 
     @property
     def name(self) -> str: ...
-    async def run(self, errand: Errand) -> Any: ...
+    async def run(self, errand: Errand, users: bool = False) -> Any: ...
     def hand_in(self, lease: Connection, give_back: Callable[[], object]) -> Bell | None: ...
     def hand_in_interrupted(self, give_back: Callable[[], object]) -> None: ...
     def kill(self, lease: Connection) -> None: ...
@@ -71,9 +71,6 @@ class AsyncConnection(Speaking, FieldsNames):
     given_back: _borrower.Place | None = None  # where
     _lost_changes = False
     _depth = 0  # with-blocks of this connection that are open, transactions included
-    # Open transactions. One whose task was cancelled stays here until the lease is dead: collected before that, it
-    # would roll back, and that on the loop.
-    _blocks: tuple[_GeneratorContextManager[Connection], ...] = ()
 
     def __init__(self, pool: Home, lease: Connection, token: _borrower.Token | None = None) -> None:
         self._pool = pool
@@ -143,33 +140,60 @@ class AsyncConnection(Speaking, FieldsNames):
 
     async def run_sync(self, function: Callable[..., Any], *args: Any) -> Any:
         """`function(connection, *args)` in a worker thread, with the sync `Connection`, for what is missing here."""
-        return await self.do(lambda: function(self.lease, *args))
+        async with self._turn:
+            if self.floats:
+                await self._prepare()
+            self._refuse_closed()
+            return await self._in_turn(lambda: function(self.lease, *args), users=True)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Self]:
         """All of the block or nothing; nested by savepoints. See `pymysqlpool.transaction`."""
-        async with self._turn:
-            await self.enter()
-            block = _transaction.transaction(self.lease)
-            self._blocks += (block,)
+        opened = await self.carry_out(_transaction.enter)
         self._depth += 1
         try:
-            await self.do(block.__enter__)
             yield self
         except BaseException as error:
             if not self.closed:
                 try:
-                    await self.do(block.__exit__, type(error), error, error.__traceback__)
+                    await self.carry_out(_transaction.undo, opened, error)
                 except asyncio.CancelledError:
-                    self._cut()  # nobody has rolled back, and nobody may commit
+                    if not self._was_cut:
+                        self._left()  # nobody has rolled back, and nobody may commit
                     raise
             raise
         else:
-            await self.do(block.__exit__, None, None, None)
+            await self.carry_out(_transaction.leave, opened)
         finally:
             self._depth -= 1
-            if getgeneratorstate(block.gen) == GEN_CLOSED:
-                self._blocks = tuple(other for other in self._blocks if other is not block)
+
+    async def carry_out(self, steps_of: Callable[..., _transaction.Steps], *args: Any) -> Any:
+        """Say what the steps of `pymysqlpool.transaction` yield."""
+        async with self._turn:
+            session = await self.enter()
+            steps = steps_of(self.lease, *args)
+            if session is None:
+                return await self._in_turn(partial(_transaction.carry_out, self.lease, steps))
+            try:
+                statements = next(steps)
+                while True:
+                    try:
+                        await self._say_all(session, statements)
+                    except Exception as error:  # noqa: BLE001 - theirs to handle
+                        statements = steps.throw(error)
+                    else:
+                        statements = next(steps)
+            except StopIteration as end:
+                return end.value
+
+    async def _say_all(self, session: Session, statements: tuple[str, ...]) -> None:
+        failure: err.MySQLError | None = None
+        for statement in statements:
+            try:
+                await self.say(session, statement)
+            except err.MySQLError as error:
+                failure = failure or error
+        _transaction.raise_first(failure)
 
     def _left(self) -> None:
         """The task has gone in the middle of a reply."""
@@ -188,12 +212,12 @@ class AsyncConnection(Speaking, FieldsNames):
             self._refuse_closed()
             return await self._in_turn(partial(call, *args, **options))
 
-    async def _in_turn(self, call: Callable[[], Any]) -> Any:
+    async def _in_turn(self, call: Callable[[], Any], users: bool = False) -> Any:
         if self.token is not None:
             call = partial(on_behalf_of, weakref.ref(token_of_task()), call)
         errand = self._errand = Errand(call, self._hand_in_cut)
         try:
-            return await self._pool.run(errand)
+            return await self._pool.run(errand, users)
         except BaseException:
             if errand.leave(self._cut):
                 self._was_cut = True

@@ -34,6 +34,7 @@ _cannot: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # watch descriptors
 def session_of(connection: Any, loop: asyncio.AbstractEventLoop) -> Session | None:
     """The session that drives `connection` on `loop`; None where that has to be done in a thread: another kind of
     loop, of socket, or of connection."""
+    _steps.touch(connection)
     known: Session | None = _steps.watch_of(connection)
     if known is not None and known.is_for(loop):
         return known

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from enum import Enum
+from functools import cache
 from threading import Thread, get_ident
 from typing import Any, TypeVar
 
@@ -162,20 +164,25 @@ class Workers:
     """
 
     def __init__(self, most: Callable[[], int], name: str) -> None:
-        self._sync_to_async = _sync_to_async()
         self._most = most
         self._name = name
-        self._lock = StepLock()  # guards the four below
+        self._lock = StepLock()  # guards the three below
         self._pid = 0
         self._number = 0
         self._executor: ThreadPoolExecutor | None = None
-        self._carry_out: Callable[[Errand], Awaitable[Any]] | None = None
 
-    async def run(self, errand: Errand) -> Any:
-        """The errand's result, from a thread."""
-        running_loop()
-        carry_out = self._lock.step(self._carry_out_locked)
-        return await carry_out(errand)
+    async def run(self, errand: Errand, users: bool = False) -> Any:
+        """The errand's result, from a thread.
+
+        Args:
+            users: it calls a function of the user's, for which asgiref is the bridge: inside it `async_to_sync` comes
+                back to this loop.
+        """
+        loop = running_loop()
+        executor = self._lock.step(self._start_locked)
+        if users and (bridge := _sync_to_async()) is not None:
+            return await bridge(errand.run, thread_sensitive=False, executor=executor)()
+        return await loop.run_in_executor(executor, copy_context().run, errand.run)
 
     def submit(self, work: Callable[[], object]) -> None:
         """Do `work` in a thread, and wait for nothing."""
@@ -185,11 +192,6 @@ class Workers:
     def _submit_locked(self, work: Callable[[], object]) -> None:
         self._start_locked().submit(work)
 
-    def _carry_out_locked(self) -> Callable[[Errand], Awaitable[Any]]:
-        self._start_locked()
-        assert self._carry_out is not None
-        return self._carry_out
-
     def _start_locked(self) -> ThreadPoolExecutor:
         most = self._most()
         if self._executor is None or self._pid != os.getpid() or self._number < most:
@@ -198,7 +200,6 @@ class Workers:
             self._pid = os.getpid()
             self._number = most
             self._executor = ThreadPoolExecutor(most, self._name)
-            self._carry_out = self._sync_to_async(Errand.run, thread_sensitive=False, executor=self._executor)
         return self._executor
 
     def end(self, wait: bool) -> None:
@@ -214,9 +215,11 @@ class Workers:
         return executor
 
 
+@cache
 def _sync_to_async() -> Any:
+    """asgiref's, where it is installed."""
     try:
         from asgiref.sync import sync_to_async
-    except ImportError as error:
-        raise ImportError("AsyncConnectionPool needs asgiref. Did you install pymysqlpool-web[async]?") from error
+    except ImportError:
+        return None
     return sync_to_async

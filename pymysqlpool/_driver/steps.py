@@ -31,6 +31,11 @@ from .unbuffered import UnbufferedResult
 _BATCH = 128  # rows
 
 
+def touch(connection: Any) -> None:
+    """See that a lease that was not used yet has its session."""
+    connection._sock  # noqa: B018 - to look at it is to use it
+
+
 def can_step(connection: Any) -> bool:
     """Whether its exchanges can be made so: it reads by the protocol core from a socket, and no class of its user's
     stands in front of it."""

@@ -133,7 +133,7 @@ class AsyncRequestScope(RequestScope):
         try:
             self._refuse_closed()  # it may have ended while we waited
             if self.transaction == "request" and not self._finished:
-                await connection.do(_transaction.begin, connection.lease)
+                await connection.carry_out(_transaction.begin_steps)
                 self._refuse_closed()
         except BaseException as error:
             await connection.give_back(error)

@@ -93,9 +93,9 @@ class SocketConnection(AsyncConnection):
         finally:
             self._done()
 
-    async def _in_turn(self, call: Callable[[], Any]) -> Any:
+    async def _in_turn(self, call: Callable[[], Any], users: bool = False) -> Any:
         try:
-            return await super()._in_turn(call)
+            return await super()._in_turn(call, users)
         finally:
             self._done()
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from pymysql import err
 from pymysql.cursors import DictCursor, SSCursor
 
@@ -23,6 +24,7 @@ from pymysqlpool import (
     ReturnConnectionToPoolError,
     aio,
 )
+from pymysqlpool._async import worker as _worker
 from pymysqlpool._async.worker import Errand
 from pymysqlpool._driver.wire import Wire
 from pymysqlpool.aio import AsyncConnection, AsyncConnectionPool
@@ -488,10 +490,31 @@ def test_lost_changes_are_not_passed_over_in_silence(opened: Opened, table: Any)
     assert table() == []
 
 
-def test_without_asgiref_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_works_where_asgiref_is_not_installed(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the bridge back from a user's function to the loop is missing then."""
     monkeypatch.setitem(sys.modules, "asgiref.sync", None)
-    with pytest.raises(ImportError, match=r"Did you install pymysqlpool-web\[async\]\?"):
-        AsyncConnectionPool(host="127.0.0.1", port=1)
+    _worker._sync_to_async.cache_clear()
+
+    async def main() -> None:
+        async with opened() as pool, pool.get_connection() as connection:
+            await connection.cursor().execute("SELECT 1")
+            assert await connection.run_sync(lambda lease: lease.open)
+
+    asyncio.run(main())
+    _worker._sync_to_async.cache_clear()
+
+
+def test_a_function_in_a_thread_comes_back_to_the_loop_by_asgiref(opened: Opened) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        async def where() -> Any:
+            return asyncio.get_running_loop()
+
+        async with opened() as pool, pool.get_connection() as connection:
+            assert await connection.run_sync(lambda lease: async_to_sync(where)()) is loop
+
+    asyncio.run(main())
 
 
 def test_a_hook_that_fails_costs_the_connection_and_no_capacity(opened: Opened) -> None:

@@ -465,9 +465,9 @@ def test_load_data_local_is_read_in_a_thread(opened: Opened, admin: Any, tmp_pat
     trips: list[Any] = []
     run = _worker.Workers.run
 
-    async def counted(workers: Any, errand: Any) -> Any:
+    async def counted(workers: Any, errand: Any, users: bool = False) -> Any:
         trips.append(errand)
-        return await run(workers, errand)
+        return await run(workers, errand, users)
 
     async def main() -> None:
         async with opened(size=1, maxsize=1, local_infile=True) as pool, pool.get_connection() as connection:

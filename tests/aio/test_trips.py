@@ -140,7 +140,7 @@ OPERATIONS: list[tuple[Callable[[AsyncConnectionPool], Awaitable[None]], int]] =
     (two_result_sets, 1),  # its return: of two statements in one text nothing is known of the first one
     (stream, 0),
     (write, 0),
-    (transaction, 2),  # begin, commit
+    (transaction, 0),
     (rolled_back, 0),
     (dirty, 1),  # the reset
     (half_read, 1),  # the end of the connection
