@@ -19,9 +19,10 @@ waits without a bound.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import reduce
 from operator import add
 from random import random
@@ -29,11 +30,13 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self, get_args
 
+from ._pool.for_loops import lend_idle
 from ._pool.lease import Connection
 from ._routing.endpoints import Balance, Target
 from ._routing.hosts import DEFAULT_PORT, Host, place, places_of
 from ._routing.lending import Lending
 from ._routing.topology import Topology
+from ._util.callsite import local as _thread
 from ._util.url import parse
 from .errors import SettingsError
 from .pool import ConnectionPool
@@ -43,6 +46,7 @@ from .stats import PoolStats
 
 __all__ = ["Cluster", "ClusterPool"]
 
+_getframe = sys._getframe
 _CONNECT_TIMEOUT = 10.0  # seconds; PyMySQL's default
 _OF_THE_CLUSTER = ("host", "port", "unix_socket", "role", "fail_fast")  # which it says to its pools itself
 
@@ -87,7 +91,11 @@ class Cluster:
         endpoints = [endpoint for _, _, endpoint in places]
         self.name = name or ",".join(endpoint.name for endpoint in endpoints)
         self.endpoint = self.name
-        topology = Topology(endpoints, random=random, balance=balance, zone=zone, failback_after=failback_after)
+
+        def topology() -> Topology:
+            fresh = [replace(endpoint) for endpoint in endpoints]
+            return Topology(fresh, random=random, balance=balance, zone=zone, failback_after=failback_after)
+
         pools = [
             ConnectionPool(host=host, port=port, role="ready", fail_fast=True, **options) for host, port, _ in places
         ]
@@ -216,11 +224,19 @@ class ClusterPool:
             AmbiguousPrimary: more than one server says that it takes writes.
             PoolTimeout, PoolUnavailable, PoolClosed: as of `ConnectionPool.get_connection`.
         """
+        lending = self.cluster.lending
+        pool = lending.express
+        if pool is not None and self._target == "primary" and monotonic() < lending.express_until and not pre_ping:
+            lease, is_lent = lend_idle(pool, _thread.reference, _getframe(1))
+            if lease is not None:
+                if is_lent:
+                    return lease
+                lease.close()  # it may not be fit, which the slow way finds out
         if timeout is None:
             timeout = self.settings.timeout
         if timeout is None:
             timeout = retry_num * retry_interval + _CONNECT_TIMEOUT
-        lease = self.cluster.lending.lend(self._target, pre_ping, timeout)
+        lease = lending.lend(self._target, pre_ping, timeout)
         lease.note_place()
         return lease
 

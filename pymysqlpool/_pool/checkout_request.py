@@ -75,7 +75,7 @@ class CheckoutRequest:
         self.next_retry = self.started if core._verbose else NEVER  # when to log that the call is waiting
         self.last_error: BaseException | None = None
         self.pre_ping: bool | float = pre_ping or own.pre_ping
-        self.asks_role_after = own.role_check if own.role != "any" else NEVER  # seconds of being idle
+        self.asks_role_after = core._asks_role_after
         self.borrower = borrower  # the thread or task, as in `Slot.user`
         self.place = _borrower.stack() if own.record_stacks else place  # where it was asked for, as in `Slot.place`
         self.offset = offset

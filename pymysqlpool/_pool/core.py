@@ -112,9 +112,9 @@ class PoolCore:
         self._connect_args = connect_args
         self._policy = policy
         self._records_stacks = own.record_stacks
-        self._has_checkout_hooks = bool(
-            own.pre_ping or own.on_checkout or own.record_stacks or own.max_uses or own.role != "any"
-        )
+        self._asks_role_after = own.role_check if own.role != "any" else NEVER  # seconds of being idle
+        asks_always = own.pre_ping or self._asks_role_after < TRUST
+        self._has_checkout_hooks = bool(asks_always or own.on_checkout or own.record_stacks or own.max_uses)
         usual = own.reset != "always" and own.on_checkin is None and not own.record_stacks
         self._allows_lock_free = usual and policy is reuse.decide and HAS_GIL
         self._lifetime = own.con_lifetime if own.con_lifetime and own.con_lifetime > 0 else NEVER

@@ -10,6 +10,7 @@ Invariants that live here: 2 (a newcomer never overtakes: only while the ledger 
 from __future__ import annotations
 
 from time import monotonic
+from types import FrameType
 from typing import Any, cast
 
 from .._driver.exchange import TRUST
@@ -21,9 +22,10 @@ from .lease import Connection, slot_of
 from .slot import IN_USE
 
 
-def lend_idle(core: PoolCore, borrower: Any) -> tuple[Connection | None, bool]:
+def lend_idle(core: PoolCore, borrower: Any, frame: FrameType | None = None) -> tuple[Connection | None, bool]:
     """A lease of an idle connection on behalf of `borrower` (as in `Slot.user`), and whether it is lent: else it is in
-    hand, and `checkout` has to see whether it is fit. None where there is none to be had at once."""
+    hand, and `checkout` has to see whether it is fit. None where there is none to be had at once. `frame`: the code
+    that asked, where it is known."""
     if not core._here[0]:
         core._enter_process()
         return None, False
@@ -40,14 +42,15 @@ def lend_idle(core: PoolCore, borrower: Any) -> tuple[Connection | None, bool]:
     slot.lent += 1
     now = monotonic()
     slot.state = IN_USE
-    if core._has_checkout_hooks or core._verbose or now >= slot.expires_at or slot.wire.exchange.locked():
-        return lease, False
-    if now >= slot.heard_until:
-        if slot.wire.readable(0):
+    if now >= slot.heard_until or core._has_checkout_hooks or core._verbose:
+        if core._has_checkout_hooks or core._verbose or now >= slot.expires_at or slot.wire.exchange.locked():
+            return lease, False
+        if now - slot.since > core._asks_role_after or slot.wire.readable(0):
             return lease, False
         slot.heard_until = now + TRUST
     slot.since = now
-    frame = _borrower.caller()
+    if frame is None:
+        frame = _borrower.caller()
     if frame is not None:
         slot.place = frame.f_code
         slot.offset = frame.f_lasti

@@ -9,7 +9,7 @@ Invariants that live here: 2 (order of arrival, over all endpoints), 4 (nothing 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from pymysql import err
@@ -18,10 +18,11 @@ from .._driver.role import QUESTIONS, Role, read
 from .._pool.lease import Connection
 from .._util.lock import new_lock
 from .._util.log import logger
+from .._util.process import mark_process
 from ..errors import AmbiguousPrimary, PoolClosed, PoolTimeout, PoolUnavailable
 from ..pool import ConnectionPool
 from .endpoints import Ambiguous, Ask, Endpoint, State, Target, Use
-from .queue import Queue
+from .queue import Queue, Ticket
 from .topology import Topology
 
 _SLICE = 0.25  # seconds that a caller waits at one endpoint before it looks whether another fits better
@@ -32,23 +33,40 @@ _ASKING_BESIDE = 0.25  # the same, where another endpoint is up
 class Lending:
     """The endpoints of one cluster, and who is served by which."""
 
-    def __init__(self, name: str, topology: Topology, pools: Sequence[ConnectionPool]) -> None:
+    def __init__(self, name: str, new_topology: Callable[[], Topology], pools: Sequence[ConnectionPool]) -> None:
         self.name = name
         self.pools = pools
         self.closed = False
+        self._new_topology = new_topology
+        self._enter_process()
+        # The pool of the primary, while that is known and no caller waits for it: then a borrow needs no decision.
+        # Assigned with _lock held; forgotten at any news, and after a while, so that a caller decides again.
+        self.express: ConnectionPool | None = None
+        self.express_until = 0.0  # monotonic
+
+    def _enter_process(self) -> None:
+        """Open the books of this process. In a forked child the parent's lock may be taken, and an endpoint be asked,
+        by a thread that does not exist here; nothing has to run at the fork itself. `_here` is assigned last."""
         self._lock = new_lock()
-        self._topology = topology  # guarded by _lock
-        self._queues: dict[Target, Queue] = {}  # guarded by _lock
+        self._topology = self._new_topology()  # guarded by _lock, as are the queues
+        self._queues: dict[Target, Queue] = {}
+        self._here = mark_process()
 
     def lend(self, target: Target, pre_ping: bool | float, timeout: float) -> Connection:
         """A connection to an endpoint that fits `target`, within `timeout` seconds."""
+        if not self._here[0]:
+            self._enter_process()
         started = monotonic()
         deadline = started + timeout
-        with self._lock:
-            queue = self._queues.setdefault(target, Queue())
-            ticket = queue.join()
         problem: BaseException | None = None
+        served_by: ConnectionPool | None = None
+        asked: int | None = None
+        ticket = Ticket()
         try:
+            with self._lock:
+                self.express = None
+                queue = self._queues.setdefault(target, Queue())
+                queue.join(ticket)
             while True:
                 now = monotonic()
                 if self.closed:
@@ -56,10 +74,12 @@ class Lending:
                 with self._lock:
                     decision = self._topology.decide(target, now, self._in_use)
                     if isinstance(decision, Ask):
-                        self._topology.asking(decision.endpoint)
+                        asked = decision.endpoint
+                        self._topology.asking(asked)
                     enters = isinstance(decision, Use) and queue.may_enter(ticket, self._room(decision))
                 if isinstance(decision, Ask):
                     problem = self._ask(decision.endpoint, deadline) or problem
+                    asked = None
                 elif isinstance(decision, Ambiguous):
                     raise self._ambiguous(decision)
                 elif now >= deadline:
@@ -68,15 +88,28 @@ class Lending:
                     assert isinstance(decision, Use)
                     lease, problem = self._borrow(decision, target, pre_ping, deadline, problem)
                     if lease is not None:
+                        served_by = lease.pool
                         return lease
                 else:
                     until = deadline if isinstance(decision, Use) else min(deadline, decision.until)
                     ticket.wait(min(_SLICE, until - now))
         finally:
             with self._lock:
+                if asked is not None:
+                    self._topology.not_asked(asked)
+                queue = self._queues.setdefault(target, Queue())
                 following = queue.leave(ticket)
+                if served_by is not None and target == "primary" and not queue:
+                    self._open_express(served_by)
             if following is not None:
                 following.call()
+
+    def _open_express(self, pool: ConnectionPool) -> None:
+        """The pool has just served the primary's callers, and none waits: unless there was other news meanwhile."""
+        primary = self._topology.primary
+        if primary is not None and self.pools[primary] is pool and not self.closed:
+            self.express = pool
+            self.express_until = monotonic() + _SLICE
 
     def _borrow(
         self, decision: Use, target: Target, pre_ping: bool | float, deadline: float, problem: BaseException | None
@@ -112,6 +145,7 @@ class Lending:
             endpoint = self._topology.endpoints[index]
             if role.writable == endpoint.writable:
                 return True
+            self.express = None
             self._topology.suspect(index, monotonic(), f"its role has changed: {role.said}")
         return False
 
@@ -122,22 +156,17 @@ class Lending:
         pool = self.pools[index]
         is_alone = not any(endpoint.state is State.UP for endpoint in self._topology.endpoints)
         longest = _ASKING if is_alone else _ASKING_BESIDE
-        told = False
         try:
             with pool.get_connection(timeout=max(0.001, min(longest, deadline - monotonic()))) as lease:
                 role = _role_of(lease)
             self._tell_role(index, role)
-            told = True
-        except PoolTimeout as error:
+        except (PoolTimeout, PoolClosed) as error:
+            with self._lock:
+                self._topology.not_asked(index)
             return error  # all of it is lent: no news
         except (err.MySQLError, OSError) as error:
             self._tell_failed(index, error)
-            told = True
             return error
-        finally:
-            if not told:
-                with self._lock:
-                    self._topology.not_asked(index)
         return None
 
     def _tell_role(self, index: int, role: Role) -> None:
@@ -145,6 +174,7 @@ class Lending:
             endpoint = self._topology.endpoints[index]
             changed = endpoint.state is not State.UP or endpoint.writable != role.writable
             was = endpoint.writable
+            self.express = None
             self._topology.answered(
                 index, monotonic(), ready=role.ready, writable=role.writable, galera=role.galera, said=role.said
             )
@@ -160,6 +190,7 @@ class Lending:
         with self._lock:
             endpoint = self._topology.endpoints[index]
             was_down = endpoint.state is State.DOWN
+            self.express = None
             self._topology.failed(index, monotonic(), str(error))
         if not was_down:
             logger.warning("Cluster(%s): %s is down: %s", self.name, endpoint.name, error)
@@ -204,6 +235,7 @@ class Lending:
 
     def take_out(self, index: int) -> None:
         with self._lock:
+            self.express = None
             self._topology.drain(index, monotonic())
         self.pools[index].drain()
 
@@ -220,6 +252,7 @@ class Lending:
         """Lend nothing more, and wake those that wait."""
         self.closed = True
         with self._lock:
+            self.express = None
             waiting = [ticket for queue in self._queues.values() for ticket in queue.all()]
         for ticket in waiting:
             ticket.call()

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -17,7 +18,7 @@ from pymysqlpool import PoolClosed, PoolTimeout, PoolUnavailable, SettingsError
 from pymysqlpool.cluster import Cluster
 from pymysqlpool.devserver import DevServer
 from pymysqlpool.errors import AmbiguousPrimary
-from tests.support import run_threads, wait_until
+from tests.support import Bolt, Questions, run_threads, strike, wait_until
 
 NUMBER = 3
 APP = {"user": "app", "password": "app", "database": "test", "ssl_disabled": True}  # read_only does not bind root
@@ -165,6 +166,8 @@ def test_a_frozen_replica_holds_readers_for_no_longer_than_an_answer_may_take(tr
     frozen = trio.servers[1]
     assert frozen.pid is not None
     os.kill(frozen.pid, signal.SIGSTOP)
+    tasks = list(Path(f"/proc/{frozen.pid}/task").glob("*/stat"))
+    wait_until(lambda: all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks), "it is frozen")
     try:
         began = monotonic()
         done = 0
@@ -262,3 +265,60 @@ def test_a_url_names_the_hosts(trio: Trio) -> None:
         assert port_of(cluster.replica) == trio.servers[1].port
     with pytest.raises(SettingsError, match="unknown option"):
         Cluster.from_url("mysql://db1,db2/shop?balanc=order")
+
+
+def test_a_borrow_of_the_known_primary_asks_nothing(trio: Trio, make_cluster: Any) -> None:
+    cluster = make_cluster()
+    assert port_of(cluster.primary) == trio.servers[0].port
+    with pymysql.connect(**trio.servers[0].connect_args) as admin, Questions(admin).during() as asked:
+        for _ in range(100):
+            cluster.primary.get_connection().close()
+    assert asked == [0]
+    cluster.drain(f"{trio.servers[0].host}:{trio.servers[0].port}")
+    with pytest.raises(PoolUnavailable):
+        cluster.primary.get_connection(timeout=0.1)
+
+
+def test_a_forked_child_of_a_busy_cluster_has_books_of_its_own(trio: Trio, make_cluster: Any) -> None:
+    cluster = make_cluster(size=1, maxsize=1)
+    with cluster.lending._lock:  # as another thread may have it, at the fork
+        forked = threading.Thread(target=fork_and_borrow, args=(cluster, results := []))
+        forked.start()
+        forked.join(20)
+    assert results == [0]
+
+
+def fork_and_borrow(cluster: Cluster, results: list[int]) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            port_of(cluster.primary)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    results.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+def test_callers_that_are_struck_leave_no_place_taken(trio: Trio, make_cluster: Any) -> None:
+    cluster = make_cluster(size=1, maxsize=1)
+
+    def borrow() -> None:
+        try:
+            while True:
+                port_of(cluster.primary)
+        except Bolt:
+            pass
+
+    for _ in range(10):
+        threads = [threading.Thread(target=borrow) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        borrowed = cluster.stats().borrowed
+        wait_until(lambda borrowed=borrowed: cluster.stats().borrowed > borrowed, "they borrow")
+        for thread in threads:
+            strike(thread)
+        for thread in threads:
+            thread.join(20)
+            assert not thread.is_alive(), "a caller hangs"
+        assert port_of(cluster.primary) == trio.servers[0].port
+        wait_until(lambda: cluster.stats().in_use == 0, "all came home")
