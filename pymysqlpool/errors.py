@@ -70,7 +70,7 @@ class GetConnectionFromPoolError(PoolError, err.OperationalError):
 
 
 class PoolTimeout(GetConnectionFromPoolError):
-    """No connection became free in time, and `maxsize` did not allow a new one."""
+    """No connection became free in time, and `maxsize`, or the time, did not allow a new one."""
 
 
 class PoolDeadlock(PoolTimeout):

@@ -111,7 +111,7 @@ _SAYS_READ_ONLY = re.compile(r"read[-_ ]only", re.IGNORECASE)
 _READ_ONLY_OPTION = 1290
 _NOT_READY = 1047  # as Galera says it; any server says it of a command that it does not know
 _READ_ONLY_TRANSACTION = 1792
-HEALTHY_WITHIN = 1.0  # seconds in which a healthy server answers a login; less time than that proves nothing
+HEALTHY_WITHIN = 0.9  # seconds in which a healthy server answers a login; less time than that proves nothing
 
 
 def kind_of(error: BaseException) -> str:
@@ -187,6 +187,14 @@ def _by_message(number: int | None, error: BaseException) -> News | None:
     if number == _NOT_READY and "unknown command" in str(error).lower():
         return OWN_AFFAIR
     return None
+
+
+def said_again(error: BaseException) -> BaseException:
+    """A new exception that says what `error` says, for another caller: with a traceback of its own."""
+    try:
+        return type(error)(*error.args)
+    except Exception:  # noqa: BLE001 - a class of the user's, which takes other arguments than it keeps
+        return error
 
 
 def is_temporary(error: BaseException | None) -> bool:

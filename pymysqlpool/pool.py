@@ -132,7 +132,7 @@ class ConnectionPool(PoolCore):
                     self._connect(lease, slot, waiter.arrival, deadline)
                 except BaseException as error:
                     news = failures.of_connect(error, had=deadline - started)
-                    self._connect_failed(slot, error, news.server)
+                    self._connect_failed(slot, error, news.server, started)
                     if not news.retry:
                         raise
                     waited = monotonic() - started

@@ -63,19 +63,20 @@ class Settings:
             quorum); "primary": one that is ready and takes writes; "replica": one that is ready and read-only. Asked in
             the set-up of each new session, at no round trip of its own. A server of another role is like one that
             cannot be reached: callers wait for a right one within their time.
-        role_check: seconds that a connection may have been idle before its server is asked for its role again when it
-            is lent, at a round trip. Means nothing with role="any".
+        role_check: seconds after which a connection's server is asked for its role again when it is lent, at a round
+            trip. Means nothing with role="any".
         tcp_user_timeout: a connection over TCP ends when the server's machine has acknowledged nothing for so long, be
             it data or a keep-alive probe: the machine or the way to it is gone. A statement may take longer. None:
             after the system's own time, which is minutes to hours.
         allow_cleartext_password: send the password in clear text, without encryption, to a server that asks for that
             (plugin `mysql_clear_password`, PAM's `dialog`). Over TLS and a unix socket it is sent in any case.
-        fail_fast: while the server is down, refuse at once with the real cause instead of waiting for it.
+        fail_fast: while the server is down, or full and the pool has no connection, refuse at once with the real cause
+            instead of waiting for it.
         deadlock: what happens when every connection is held by a thread that itself waits for another one (nested
-            borrowing). "warn": a warning in the log, and the waits go on, because a connection that was handed to
-            another thread and not yet used there may still come back; "raise": the last one that came gets
-            `PoolDeadlock`, so that the others can go on. Looked at when a wait has lasted half a second; waits of
-            asyncio tasks are not.
+            borrowing), of this pool or, round about, of others in this process. "warn": a warning in the log, and the
+            waits go on, because a connection that was handed to another thread and not yet used there may still come
+            back; "raise": the last one that came gets `PoolDeadlock`, so that the others can go on. Looked at when a
+            wait has lasted half a second; waits of asyncio tasks are not.
         record_stacks: keep the whole stack of each borrow for reports (slow), not only the place.
         on_connect, on_checkout, on_checkin: called with the connection; on_discard: called with the reason.
             None of them is called with the pool's lock held. on_connect sets a session up: it is called again after a

@@ -16,7 +16,8 @@ from typing import Self
 
 class Proxy:
     """Forwards to `target`. `delay` (seconds), `stalled` (bytes wait), `deaf` (bytes vanish) and `rewrite` (what both
-    sides send goes through it) may be set at any time."""
+    sides send goes through it) may be set at any time. `refusing`: new connections are accepted and closed;
+    `refuses_half`: every second one is. `forget()`: those that are there are silent from now on."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
@@ -28,8 +29,10 @@ class Proxy:
         self.stalled = False
         self.deaf = False
         self.refusing = False
+        self.refuses_half = False
         self.rewrite: Callable[[bytes], bytes] = bytes
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._forgotten: list[socket.socket] = []
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
@@ -66,6 +69,10 @@ class Proxy:
             with suppress(OSError):
                 client.shutdown(socket.SHUT_WR)
 
+    def forget(self) -> None:
+        """Nothing gets through on the connections that there are; new ones work. As a NAT that has lost its table."""
+        self._forgotten = [client for client, _ in list(self._pairs)]
+
     def _accept(self) -> None:
         self._listener.settimeout(0.05)
         while not self._stop.is_set():
@@ -75,7 +82,7 @@ class Proxy:
                 continue
             self.accepted += 1
             self.accept_times.append(time.monotonic())
-            if self.refusing:
+            if self.refusing or (self.refuses_half and self.accepted % 2):
                 client.close()
                 continue
             try:
@@ -103,7 +110,7 @@ class Proxy:
                     data = end.recv(65536)
                     if not data:
                         return
-                    if self.deaf:
+                    if self.deaf or client in self._forgotten:
                         continue
                     if self.delay:
                         self._stop.wait(self.delay)

@@ -31,19 +31,16 @@ from ..errors import GetConnectionFromPoolError, PoolClosed, PoolDeadlock, PoolO
 from ..failures import SILENT, WRONG_ROLE, Server
 from ..reuse import Reason
 from . import counters, deadlock, diagnostics, maintenance, observed
-from .asking import ask
+from .asking import LONG_ENOUGH, ask, time_for_check
 from .checkout_request import CheckoutRequest, Work
 from .core import CONNECT_TIMEOUT, PoolCore
 from .idle_lease import HAS_GIL, SpentLease
 from .lease import Connection, slot_of
 from .slot import CONNECTING, IN_USE, Slot
-from .waiter import GIVEN, Waiter
+from .waiter import GIVEN, WAITING, Waiter
 
 # How often a waiter looks for leases that nobody will return: dropped ones, and those of dead threads.
 LOOK_AROUND = 0.25  # seconds
-# A check asks on a connection that may be dead, and a new one may take 2 ms: so it takes a part of the time at most.
-_SHARE_OF_CHECK = 0.25
-_LONGEST_CHECK = 1.0  # seconds
 _DEADLOCK_AFTER = 0.5  # seconds that a call has waited when it asks whether it waits for itself
 
 Failure = type[GetConnectionFromPoolError]
@@ -58,6 +55,7 @@ def checkout(
         GetConnectionFromPoolError: see `get_connection`.
     """
     waiter.borrower = request.borrower
+    waiter.since = request.started
     lock, ledger, mine = core._lock, core._ledger, id(lease)
     waiting_since = 0.0
     in_deadlock = served = connects = False
@@ -72,9 +70,9 @@ def checkout(
                 except InsideOwnStepError:
                     slot, failure = _move_inside_a_step(core, lease, request), None
                 if failure is not None:
-                    cause = request.last_error or core._backoff.error
-                    if failure is PoolUnavailable and cause is not None and core._backoff.says is Server.REFUSES_US:
-                        raise type(cause)(*cause.args) from cause  # the same error for every caller
+                    if request.refusal is not None:
+                        raise failures.said_again(request.refusal) from request.refusal  # the same for every caller
+                    cause = core._backoff.error or request.last_error
                     raise diagnostics.failure(core, failure, waiter, now - request.started, cause) from cause
             if slot is None:
                 if not waiting_since:
@@ -95,7 +93,7 @@ def checkout(
                 served = yield Work(partial(connect, core, lease, slot, waiter, request))
             elif slot.state is not IN_USE:
                 served = False  # close() has cut it off in this very instant
-            elif _looks_fit(slot, request, now) or (yield Work(partial(is_fit, core, lease, slot, request))):
+            elif _looks_fit(slot, request, now) or (yield Work(partial(is_fit, core, lease, slot, waiter, request))):
                 break
             else:
                 if slot.holder == mine:  # inside a step, where closing it is put off
@@ -161,19 +159,20 @@ def _next_move_locked(
     limit = ledger.maxsize if waiter.may_grow else ledger.size
     if ledger.total < limit or backoff.failing:
         if backoff.failing and ledger.total == 0 and backoff.refuses_us(now):
-            return None, PoolUnavailable
+            return None, _unavailable_locked(core, request)
         if now < request.deadline and backoff.may_connect(ledger.count(CONNECTING), now):
             slot = ledger.open(lease, limit)
             if slot is not None:
                 ledger.withdraw(waiter)
+                backoff.record_attempt(now)
                 return slot, None
         elif core._settings.fail_fast and backoff.is_down(ledger.total - ledger.count(CONNECTING)):
-            return None, PoolUnavailable
+            return None, _unavailable_locked(core, request)
     if now >= request.give_up_at:
         if ledger.total >= ledger.maxsize or (backoff.error is None and request.last_error is None):
             core._counters.add(counters.TIMEOUTS)
             return None, PoolTimeout
-        return None, PoolUnavailable
+        return None, _unavailable_locked(core, request)
     if waiter.arrival not in ledger.waiters:
         most = core._settings.max_waiting
         if most is not None and len(ledger.waiters) >= most:
@@ -181,6 +180,12 @@ def _next_move_locked(
             return None, PoolOverloaded
         ledger.enqueue(waiter)
     return None, None
+
+
+def _unavailable_locked(core: PoolCore, request: CheckoutRequest) -> Failure:
+    if core._backoff.says is Server.REFUSES_US:
+        request.refusal = core._backoff.error
+    return PoolUnavailable
 
 
 def _patience(core: PoolCore, waiter: Waiter, request: CheckoutRequest, now: float) -> float:
@@ -206,23 +211,23 @@ def meets_deadlock(core: PoolCore, waiter: Waiter, request: CheckoutRequest) -> 
     Warns of it, or raises."""
     if monotonic() - request.started < _DEADLOCK_AFTER:
         return False
-    raises = core._settings.deadlock == "raise"
-    if not core._lock.step(_closes_circle_locked, core, waiter, raises):
+    circle = deadlock.find(core)
+    if circle is None or circle.last is not waiter:
         return False
-    if raises:
+    if core._settings.deadlock == "raise":
+        if not core._lock.step(_leave_queue_locked, core, waiter):
+            return False
         raise diagnostics.failure(core, PoolDeadlock, waiter, monotonic() - request.started, None)
     if monotonic() < request.give_up_at:  # else the timeout tells
         diagnostics.warn_of_deadlock(core, waiter)
     return True
 
 
-def _closes_circle_locked(core: PoolCore, waiter: Waiter, raises: bool) -> bool:
-    circle = deadlock.find(core._ledger)
-    if not circle or circle[-1] is not waiter:
-        return False
-    if raises:
-        core._counters.add(counters.TIMEOUTS)
-        core._ledger.withdraw(waiter)
+def _leave_queue_locked(core: PoolCore, waiter: Waiter) -> bool:
+    if waiter.state is not WAITING:
+        return False  # served in this very instant
+    core._counters.add(counters.TIMEOUTS)
+    core._ledger.withdraw(waiter)
     return True
 
 
@@ -238,7 +243,7 @@ def connect(core: PoolCore, lease: Connection, slot: Slot, waiter: Waiter, reque
         longest = core._connect_args.get("connect_timeout", CONNECT_TIMEOUT)
         news = failures.of_connect(error, had=min(request.deadline - began, longest))
         if slot.holder == id(lease) and slot.state is CONNECTING:
-            core._connect_failed(slot, error, news.server)
+            core._connect_failed(slot, error, news.server, began)
         request.last_error = error
         if not news.retry:
             raise
@@ -251,7 +256,7 @@ def _looks_fit(slot: Slot, request: CheckoutRequest, now: float) -> bool:
     wire = slot.wire
     return bool(
         now < slot.expires_at
-        and now - slot.since <= request.asks_role_after
+        and now - slot.role_known <= request.asks_role_after
         and wire is not None  # else close() has cut it off in this very instant
         and not (request.pre_ping and request.wants_ping(now - slot.since))
         and not wire.exchange.locked()
@@ -259,8 +264,12 @@ def _looks_fit(slot: Slot, request: CheckoutRequest, now: float) -> bool:
     )
 
 
-def is_fit(core: PoolCore, lease: Connection, slot: Slot, request: CheckoutRequest) -> bool:
-    """Whether the connection in `slot` can be lent; if not, it is discarded."""
+def is_fit(core: PoolCore, lease: Connection, slot: Slot, waiter: Waiter, request: CheckoutRequest) -> bool:
+    """Whether the connection in `slot` can be lent; if not, it is discarded.
+
+    Raises:
+        PoolTimeout: there is no time left to ask. The connection is as good as before.
+    """
     now = monotonic()
     wire = slot.wire
     if wire is None or core._lock.is_taken_here():
@@ -269,13 +278,18 @@ def is_fit(core: PoolCore, lease: Connection, slot: Slot, request: CheckoutReque
     dead = expired is None and bool(wire.exchange.locked() or (now >= slot.heard_until and wire.readable(0)))
     wrong_role = silent = False
     if expired is None and not dead:
-        idle_for = now - slot.since
-        asks_role = idle_for > request.asks_role_after
-        if asks_role or slot.doubted or (request.pre_ping and request.wants_ping(idle_for)):
-            answer = ask(core, wire, now + min(_LONGEST_CHECK, (request.deadline - now) * _SHARE_OF_CHECK), asks_role)
-            dead, silent, wrong_role = answer is not None, answer is SILENT, answer is WRONG_ROLE
+        asks_role = now - slot.role_known > request.asks_role_after
+        if asks_role or slot.doubted or (request.pre_ping and request.wants_ping(now - slot.since)):
+            until = time_for_check(core, now, request.deadline, request.checks_until)
+            if until <= now:
+                core._counters.add(counters.TIMEOUTS)
+                raise diagnostics.failure(core, PoolTimeout, waiter, now - request.started, None)
+            answer = ask(core, wire, until, asks_role)
+            dead, wrong_role = answer is not None, answer is WRONG_ROLE
+            silent = answer is SILENT and until - now >= LONG_ENOUGH  # a short-tempered call says nothing of others
             if not dead:
                 slot.trust()
+                slot.role_known = now if asks_role else slot.role_known
     reason = reuse.unfit(expired, dead=dead, wrong_role=wrong_role)
     if reason is None:
         return True

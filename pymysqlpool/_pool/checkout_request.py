@@ -13,6 +13,7 @@ from typing import Any
 
 from .._util import callsite as _borrower
 from .._util.log import logger
+from .asking import SHORTEST_CHECK
 from .core import CONNECT_TIMEOUT, NEVER, PoolCore
 
 
@@ -35,6 +36,7 @@ class CheckoutRequest:
     __slots__ = (
         "asks_role_after",
         "borrower",
+        "checks_until",
         "deadline",
         "give_up_at",
         "grow_at",
@@ -43,6 +45,7 @@ class CheckoutRequest:
         "offset",
         "place",
         "pre_ping",
+        "refusal",
         "retry_interval",
         "started",
     )
@@ -73,16 +76,14 @@ class CheckoutRequest:
             self.give_up_at = self.deadline = self.started + timeout
         core._verbose = logger.isEnabledFor(DEBUG)
         self.next_retry = self.started if core._verbose else NEVER  # when to log that the call is waiting
+        self.checks_until = max(self.deadline, self.started + SHORTEST_CHECK)
         self.last_error: BaseException | None = None
+        self.refusal: BaseException | None = None  # what the server said to all, when it refuses the pool's login
         self.pre_ping: bool | float = pre_ping or own.pre_ping
         self.asks_role_after = core._asks_role_after
         self.borrower = borrower  # the thread or task, as in `Slot.user`
         self.place = _borrower.stack() if own.record_stacks else place  # where it was asked for, as in `Slot.place`
         self.offset = offset
-
-    def was_late(self, began: float, ended: float) -> bool:
-        """Whether a connect failed for want of time that the call had spent in the queue: no news of the server."""
-        return bool(ended >= self.deadline and began - self.started > self.deadline - began)
 
     def what_ended_it(self, error: BaseException | None) -> BaseException | None:
         """`error` left the borrow; GeneratorExit: the step that was asked for failed, or the caller was interrupted."""

@@ -112,7 +112,7 @@ class PoolCore:
         self._connect_args = connect_args
         self._policy = policy
         self._records_stacks = own.record_stacks
-        self._asks_role_after = own.role_check if own.role != "any" else NEVER  # seconds of being idle
+        self._asks_role_after = own.role_check if own.role != "any" else NEVER  # seconds since it was asked
         asks_always = own.pre_ping or self._asks_role_after < TRUST
         self._has_checkout_hooks = bool(asks_always or own.on_checkout or own.record_stacks or own.max_uses)
         usual = own.reset != "always" and own.on_checkin is None and not own.record_stacks
@@ -191,7 +191,7 @@ class PoolCore:
         slot.live_until(now + self._lifetime * (1 - uniform(0, _LIFETIME_JITTER)))
         if slot.expires_at > now:
             slot.heard_until = now + TRUST
-        slot.since = now
+        slot.since = slot.role_known = now
         self._ledger.connected(slot, wire)
         self._backoff.record_success()
         if self._life.state is PoolState.NEW:
@@ -204,17 +204,18 @@ class PoolCore:
         woken += self._grant_locked()
         return self._life.state is not PoolState.OPEN, woken  # closed meanwhile (Invariant 12)
 
-    def _connect_failed(self, slot: Slot, error: BaseException, says: Server) -> None:
-        """Give the capacity back (Invariant 5). `says`: what the failure says of the server."""
+    def _connect_failed(self, slot: Slot, error: BaseException, says: Server, began: float) -> None:
+        """Give the capacity back (Invariant 5). `says`: what the failure, of an attempt that `began` then, says of the
+        server."""
         self._counters.happened("connect error", kind_of(error))
-        self._wake(self._lock.step(self._connect_failed_locked, slot, error, says))
+        self._wake(self._lock.step(self._connect_failed_locked, slot, error, says, began))
 
-    def _connect_failed_locked(self, slot: Slot, error: BaseException, says: Server) -> list[Waiter]:
+    def _connect_failed_locked(self, slot: Slot, error: BaseException, says: Server, began: float) -> list[Waiter]:
         self._ledger.free(slot)
         if isinstance(error, Exception):
             self._counters.add(counters.CONNECT_ERRORS)
             if says is not Server.NOTHING:
-                self._backoff.record_failure(monotonic(), error, says)
+                self._backoff.record_failure(monotonic(), error, says, began)
             if says is Server.REFUSES_US:
                 return list(self._ledger.waiters.values())  # it is their error too, and they need not wait for it
         return self._grant_locked()
@@ -317,6 +318,7 @@ class PoolCore:
             waiter = self._ledger.grant()
             if waiter is None:
                 break
+            self._backoff.record_attempt(now)
             woken.append(waiter)
         return woken
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from time import monotonic
 
+from .. import failures
 from .._util import callsite as _borrower
 from .._util.log import Lines, logger
 from ..errors import (
@@ -18,6 +19,7 @@ from ..errors import (
     PoolTimeout,
     PoolUnavailable,
 )
+from ..failures import Server
 from ..stats import Borrower, PoolEvent, PoolStats
 from . import counters
 from . import deadlock as _deadlock
@@ -26,6 +28,12 @@ from .slot import CLOSING, CONNECTING, IDLE, IN_USE, RESERVED
 from .waiter import Waiter
 
 _HOLDERS_SHOWN = 10
+_WHY = {
+    **dict.fromkeys(Server, "could not be reached"),
+    Server.FULL: "has no room for one more connection",
+    Server.REFUSES_WORK: "is not one to work with now",
+    Server.REFUSES_US: "refuses the login",
+}
 
 
 def numbers(core: PoolCore) -> PoolStats:
@@ -131,13 +139,19 @@ def failure(
         )
     elif kind is PoolUnavailable:
         text = (
-            f"can't get connection from {where} within {waited:.2f} s: the server at {core.endpoint} could not be "
-            f"reached, last error: {cause}"
+            f"can't get connection from {where} within {waited:.2f} s: the server at {core.endpoint} "
+            f"{_WHY[failures.of_connect(cause, had=waited).server if cause else Server.NOTHING]}, last error: {cause}"
         )
     elif kind is PoolDeadlock:
         text = (
             f"can't get connection from {where}: after {waited:.2f} s all {now.in_use} connections are held by callers "
             f"that wait for another one, and this call gives up so that the others can go on.{holders(core, waiter)}"
+        )
+    elif now.total < now.maxsize:
+        text = (
+            f"can't get connection from {where} within {waited:.2f} s: none was idle, and that was no time to make one "
+            f"({now.in_use} in use, {now.connecting} connecting of maxsize={now.maxsize}, {now.waiting} waiting); wait "
+            f"longer (timeout=), or make some beforehand (pre_create_num=){holders(core, waiter)}"
         )
     else:
         text = (
@@ -170,7 +184,7 @@ def holders(core: PoolCore, waiter: Waiter | None = None) -> str:
     """Who holds the connections, longest first; that it is the caller itself, when it is; and whether all wait."""
     now = monotonic()
     me = (waiter.borrower if waiter is not None else None) or _borrower.current()
-    is_deadlock = not core._lock.is_taken_here() and core._lock.step(_deadlock.find, core._ledger, me) is not None
+    circle = None if core._lock.is_taken_here() else _deadlock.find(core, me)
     held = [
         (now - slot.since, slot.user, _borrower.spell_out(slot.place, slot.offset), slot.in_transaction)
         for slot in core._ledger.slots()
@@ -191,6 +205,8 @@ def holders(core: PoolCore, waiter: Waiter | None = None) -> str:
             f"\n  This caller itself holds {mine} of them: it borrowed again before it gave back (nested borrowing), "
             f"which deadlocks when all do so. Pass the connection on instead of borrowing another."
         )
-    if is_deadlock:
-        lines.append("\n  All who hold one wait for another: a deadlock.")
+    if circle is not None:
+        others = [name for name in circle.pools if name != core.name]
+        over = f" The circle goes over pool({'), pool('.join(circle.pools)})." if others else ""
+        lines.append(f"\n  All who hold one wait for another: a deadlock.{over}")
     return "".join(lines)

@@ -45,7 +45,7 @@ def lend_idle(core: PoolCore, borrower: Any, frame: FrameType | None = None) -> 
     if now >= slot.heard_until or core._has_checkout_hooks or core._verbose:
         if core._has_checkout_hooks or core._verbose or now >= slot.expires_at or slot.wire.exchange.locked():
             return lease, False
-        if now - slot.since > core._asks_role_after or slot.wire.readable(0):
+        if now - slot.role_known > core._asks_role_after or slot.wire.readable(0):
             return lease, False
         slot.heard_until = now + TRUST
     slot.since = now

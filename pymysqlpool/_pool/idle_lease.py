@@ -218,7 +218,7 @@ def get_connection(
                     pre_ping
                     or self._has_checkout_hooks
                     or now >= slot.expires_at
-                    or now - slot.since > self._asks_role_after
+                    or now - slot.role_known > self._asks_role_after
                     or (wire := slot.wire) is None  # close() has cut it off in this very instant
                     or wire.readable(0)
                     or logger.isEnabledFor(DEBUG)

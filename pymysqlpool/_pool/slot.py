@@ -59,6 +59,7 @@ class Slot(Usage):
         "info",
         "leaked",
         "lent",
+        "role_known",
         "since",
         "state",
         "wire",
@@ -73,6 +74,7 @@ class Slot(Usage):
         self.expires_at = 0.0  # monotonic; not lent or kept from then on. The one number that every shortcut asks
         self.ends_at = 0.0  # monotonic; `expires_at` by age alone
         self.doubted = False  # the server is asked before it is lent: another connection as old was found dead
+        self.role_known = 0.0  # monotonic; when its server was asked for its role, in a pool that wants a certain one
         self.expired: Reason | None = None  # why it was made to expire before its time
         self.since = 0.0  # monotonic; when it was lent, or when it became idle
         self.borrower: Any = None  # the thread or task that borrowed it: a weak reference, see `_util.callsite`

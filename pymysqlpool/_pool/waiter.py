@@ -30,11 +30,12 @@ GIVEN = WaiterState.GIVEN  # set last: who reads it may use what the lease has, 
 class Waiter:
     """A caller in the queue, in order of `arrival`. Subclasses say how to wake it."""
 
-    __slots__ = ("arrival", "borrower", "lease", "may_grow", "state")
+    __slots__ = ("arrival", "borrower", "lease", "may_grow", "since", "state")
 
     def __init__(self, lease: Any) -> None:
         self.lease = lease
         self.borrower: Any = None  # who waits, as in `Slot.user`; known when it begins to wait
+        self.since = 0.0  # monotonic; when it came; known when it begins to wait
         self.arrival = 0  # set by the ledger; smaller is earlier
         self.state = WAITING  # guarded by the pool's lock
         self.may_grow = False  # its patience is over: it may use capacity between size and maxsize

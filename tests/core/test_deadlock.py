@@ -164,3 +164,62 @@ def test_one_who_holds_and_does_not_wait_makes_it_no_deadlock(
 def test_it_is_one_of_two_words(make_pool: MakePool) -> None:
     with pytest.raises(SettingsError, match="deadlock='panic'"):
         make_pool(deadlock="panic")
+
+
+def cross(first: ConnectionPool, second: ConnectionPool, both_hold: threading.Barrier) -> str:
+    """Hold the only connection of one pool, and ask for that of the other."""
+    with first.get_connection(timeout=30):
+        both_hold.wait(20)
+        with second.get_connection(timeout=40) as connection:
+            return f"served {connection.execute('select 1')}"
+
+
+@pytest.mark.parametrize("modes", [("raise", "raise"), ("warn", "raise"), ("raise", "warn")])
+def test_a_circle_over_two_pools_is_ended_where_one_of_them_is_told_to(
+    make_pool: MakePool, modes: tuple[str, str]
+) -> None:
+    pools = [make_pool(size=1, maxsize=1, name=name, deadlock=mode) for name, mode in zip("ab", modes, strict=True)]
+    barrier = threading.Barrier(2)
+    results = run_threads(2, lambda index: cross(pools[index], pools[1 - index], barrier))
+    assert sorted(type(one).__name__ for one in results) == ["PoolDeadlock", "str"], results
+    [told] = [one for one in results if isinstance(one, PoolDeadlock)]
+    assert "pool(a), pool(b)" in str(told)
+    assert told.waited < 20
+    assert [(pool.stats().in_use, pool.stats().waiting) for pool in pools] == [(0, 0), (0, 0)]
+    assert sum(pool.stats().timeouts for pool in pools) == 1
+
+
+def test_a_circle_over_three_pools_is_warned_of_once(make_pool: MakePool, caplog: pytest.LogCaptureFixture) -> None:
+    pools = [make_pool(size=1, maxsize=1, name=name) for name in "abc"]
+    barrier = threading.Barrier(3)
+    results: list[Any] = []
+
+    def all_three() -> None:
+        results.extend(run_threads(3, lambda index: cross(pools[index], pools[(index + 1) % 3], barrier)))
+
+    together = threading.Thread(target=all_three)
+    together.start()
+    wait_until(lambda: warnings_of_deadlock(caplog), "it was warned of", timeout=20)
+    pools[0].resize(1, 2)
+    together.join(30)
+    assert results == ["served 1"] * 3
+    [warning] = warnings_of_deadlock(caplog)
+    assert "pool(a), pool(b), pool(c)" in warning
+
+
+def test_a_wait_for_a_pool_whose_holder_works_is_no_circle(
+    make_pool: MakePool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One waits for the other pool, whose holder waits for nobody."""
+    pools = [make_pool(size=1, maxsize=1, deadlock="raise") for _ in range(2)]
+    busy = pools[1].get_connection()
+
+    def hold_one_and_ask_for_the_other() -> None:
+        with pools[0].get_connection(timeout=5):
+            pools[1].get_connection(timeout=0.9)
+
+    [error] = run_threads(1, lambda _: hold_one_and_ask_for_the_other())
+    assert type(error) is PoolTimeout
+    assert ALL_WAIT not in str(error)
+    assert not warnings_of_deadlock(caplog)
+    busy.close()

@@ -83,6 +83,39 @@ def test_a_failure_on_the_way_begins_anew() -> None:
     assert fill(backoff, 20.0) == 2
 
 
+def test_attempts_that_fail_together_are_one_failure() -> None:
+    """Of a server that takes every second one the refusals come first; three of them do not prove it down."""
+    backoff = ConnectBackoff()
+    for moment in range(8):
+        backoff.record_failure(10.0 + moment / 1000, REFUSED, Server.DOWN, began=9.0)
+    assert not backoff.is_down(alive=1)
+    assert backoff.is_down(alive=0)
+    backoff.record_success()
+    backoff.record_failure(10.1, REFUSED, Server.DOWN, began=9.0)
+    assert not backoff.failing, "others that began later have succeeded"
+    for moment in (11.0, 12.0, 13.0):
+        backoff.record_failure(moment, REFUSED, Server.DOWN, began=moment - 0.1)
+    assert backoff.is_down(alive=1)
+
+
+def test_beside_an_attempt_that_hears_nothing_for_a_second_another_may_be_made() -> None:
+    backoff = ConnectBackoff()
+    backoff.record_failure(0.0, REFUSED, Server.DOWN)
+    backoff.record_attempt(10.0)
+    assert not backoff.may_connect(1, 10.5)
+    assert backoff.may_connect(1, 11.0)
+    backoff.record_attempt(11.0)
+    assert not backoff.may_connect(2, 11.5)
+
+
+def test_a_full_server_is_not_down_to_a_pool_that_has_connections() -> None:
+    backoff = ConnectBackoff()
+    for moment in range(10):
+        backoff.record_failure(float(moment), FULL, Server.FULL)
+    assert not backoff.is_down(alive=1)
+    assert backoff.is_down(alive=0)
+
+
 class Logins:
     """Counts the logins of a pool that are going on, and what each of them saw when it began."""
 
