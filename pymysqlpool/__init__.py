@@ -1,4 +1,21 @@
-"""A connection pool that makes PyMySQL safe and fast. See `ConnectionPool`."""
+"""A connection pool that makes PyMySQL safe and fast. See `ConnectionPool`.
+
+It is a DB-API module as well (PEP 249): `connect()` makes a connection of no pool, as `pymysql.connect()` does.
+"""
+
+from pymysql import apilevel, paramstyle, threadsafety
+from pymysql.err import (
+    DatabaseError,
+    DataError,
+    Error,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+    Warning,
+)
 
 from ._pool.lease import Connection
 from ._util.log import logger
@@ -15,6 +32,7 @@ from .errors import (
     ReturnConnectionToPoolError,
     SettingsError,
 )
+from .former import ConnectionPoolSingleton, Cursor, DictCursor
 from .pool import ConnectionPool
 from .stats import PoolStats
 
@@ -22,8 +40,19 @@ __all__ = [
     "Connection",
     "ConnectionInterruptedError",
     "ConnectionPool",
+    "ConnectionPoolSingleton",
+    "Cursor",
+    "DataError",
+    "DatabaseError",
+    "DictCursor",
+    "Error",
     "ForkedConnectionError",
     "GetConnectionFromPoolError",
+    "IntegrityError",
+    "InterfaceError",
+    "InternalError",
+    "NotSupportedError",
+    "OperationalError",
     "PoolClosed",
     "PoolDeadlock",
     "PoolError",
@@ -31,10 +60,18 @@ __all__ = [
     "PoolStats",
     "PoolTimeout",
     "PoolUnavailable",
+    "ProgrammingError",
     "ReturnConnectionToPoolError",
     "SettingsError",
+    "Warning",
     "__version__",
+    "apilevel",
+    "connect",
     "logger",
+    "paramstyle",
+    "threadsafety",
 ]
+
+connect = Connection
 
 __version__ = "1.0.0rc1"

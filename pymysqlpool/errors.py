@@ -127,6 +127,20 @@ class ConnectionTakenBackError(ReturnConnectionToPoolError):
     number = _ENDED
 
 
+class _NoAttributeAnyMore(ReturnConnectionToPoolError, AttributeError):
+    """The same, where an attribute of the session was asked for: `hasattr()` says no."""
+
+
+class _NoAttributeTakenBack(ConnectionTakenBackError, AttributeError):
+    """The same."""
+
+
+def as_attribute_error(error: ReturnConnectionToPoolError) -> ReturnConnectionToPoolError:
+    """What `error` says, as an error that `hasattr()`, `getattr()` with a default and `inspect` understand."""
+    kind = _NoAttributeTakenBack if isinstance(error, ConnectionTakenBackError) else _NoAttributeAnyMore
+    return kind(*error.args)
+
+
 class ConnectionInterruptedError(PoolError, err.InterfaceError):
     """The connection is in the middle of another exchange with the server.
 

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from . import failures, reuse, settings
-from ._pool import checkin, diagnostics, idle_lease, maintenance
+from ._pool import checkin, diagnostics, idle_lease, maintenance, pickled
 from ._pool.checkout import LOOK_AROUND, checkout, withdraw
 from ._pool.checkout_request import CheckoutRequest
 from ._pool.core import CONNECT_TIMEOUT, PoolCore, PoolState
@@ -52,11 +52,11 @@ class ConnectionPool(PoolCore):
         size: connections made as soon as they are asked for; None: 10, or `maxsize` if that is less.
         maxsize: the bound on connections; never exceeded.
         name: shown in messages; default host-port-user-database.
-        pre_create_num: connections to make now.
+        pre_create_num: connections to make now, never more than `maxsize`.
         con_lifetime: seconds after which a connection is replaced; 0 or None: never.
         **options: the further options of `pymysqlpool.settings.Settings` (keyword only), `reuse_policy` (a function
             from `reuse.Facts` to `reuse.Decision`), and everything that `pymysql.connect()` takes. `password`,
-            `user` and `host` may be callables, asked at every connect.
+            `user`, `host` and `port` may be callables, asked at every connect.
 
     Raises:
         SettingsError: an option is unknown, out of bounds or contradicts another.
@@ -88,7 +88,7 @@ class ConnectionPool(PoolCore):
         super().__init__(name, settings.endpoint_of(connect_args), own, connect_args, reuse_policy)
         warn_of_namesakes()
         try:
-            self._pre_create(own.pre_create_num)
+            self._pre_create(min(own.pre_create_num, own.maxsize))
         except BaseException:
             self.close(timeout=0)
             raise
@@ -96,6 +96,7 @@ class ConnectionPool(PoolCore):
     # -- borrowing -----------------------------------------------------------------------------------------
 
     get_connection = idle_lease.get_connection
+    __reduce__ = pickled.reduce
 
     def _borrow_slowly(
         self, lease: Connection, retry_num: int, retry_interval: float, pre_ping: bool | float, timeout: float | None
@@ -198,7 +199,7 @@ class ConnectionPool(PoolCore):
         """Change the bounds. Lent connections beyond the new `maxsize` are closed as they come home.
 
         Raises:
-            SettingsError: a bound is not a whole number of at least 1, or `size` is larger than `maxsize`.
+            SettingsError: a bound is no whole number, `maxsize` is less than 1, or `size` is larger than `maxsize`.
         """
         settings.Settings(size=size, maxsize=maxsize)
         if not self._here[0]:
@@ -216,7 +217,6 @@ class ConnectionPool(PoolCore):
         """End the pool: it lends nothing more, and waiters fail at once. May be called again.
 
         Inside a step of the pool, as from a signal handler, it returns at once and the pool closes after that step.
-
         Args:
             timeout: seconds to wait for lent connections to come home; those that do not are cut off.
         """

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["Secret", "conceal", "reveal"]
+__all__ = ["Arguments", "Secret", "conceal", "reveal"]
 
 _NAMES = frozenset({"password", "passwd", "ssl_key_password"})
 
@@ -44,6 +44,15 @@ class Secret:
 
     def __reduce__(self) -> Any:
         return Secret, (self._reveal(),)
+
+
+class Arguments(dict[str, Any]):
+    """Arguments in the clear, for code that reads them one by one; as a whole it shows itself without passwords."""
+
+    def __repr__(self) -> str:
+        return repr(conceal(self))
+
+    __str__ = __repr__
 
 
 def conceal(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,11 +33,11 @@ class Settings:
     """The options of a pool. All times are seconds.
 
     Attributes:
-        size: connections the pool makes as soon as they are asked for; at least 1. Not given, it gives way to a
-            smaller `maxsize`.
+        size: connections the pool makes as soon as they are asked for; 0: a caller always waits first, whether one
+            comes back. Not given, it gives way to a smaller `maxsize`.
         maxsize: the bound, never exceeded; between `size` and `maxsize` a caller first waits for one to come back.
         name: shown in messages; default host-port-user-database.
-        pre_create_num: connections made by the constructor; from 0 to `maxsize`.
+        pre_create_num: connections made by the constructor; never more than `maxsize`.
         con_lifetime: age at which a connection is replaced, shortened at random by up to 5 % so that not all go at
             once; 0, negative or None: no limit. Keep it below the server's `wait_timeout`.
         max_uses: a connection is replaced after it was borrowed so often, against memory that a server's session
@@ -112,13 +112,11 @@ class Settings:
     on_discard: Hook | None = None
 
     def __post_init__(self) -> None:
-        _whole("size", self.size, 1)
+        _whole("size", self.size, 0)
         _whole("maxsize", self.maxsize, 1)
         if self.size > self.maxsize:
             raise SettingsError(f"size={self.size} is larger than maxsize={self.maxsize}")
         _whole("pre_create_num", self.pre_create_num, 0)
-        if self.pre_create_num > self.maxsize:
-            raise SettingsError(f"pre_create_num={self.pre_create_num} is larger than maxsize={self.maxsize}")
         _optional(_whole, "max_uses", self.max_uses, 1)
         _optional(_whole, "max_waiting", self.max_waiting, 0)
         _optional(seconds, "timeout", self.timeout, 0.0)
@@ -179,12 +177,14 @@ def split(options: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
     connect_args = {name: value for name, value in options.items() if name in arguments.NAMES}
     arguments.check(connect_args)
     connect_args.pop("defer_connect", None)  # False, PyMySQL's default
+    if connect_args.get("autocommit") is not None:
+        connect_args["autocommit"] = bool(connect_args["autocommit"])  # any truth value, as PyMySQL takes it
     return settings, connect_args
 
 
 def default_name(connect_args: Mapping[str, Any]) -> str:
     """host-port-user-database, the old package's default; a unix socket stands in for host and port."""
-    endpoint = connect_args.get("unix_socket") or (f"{_host(connect_args)}-{connect_args.get('port') or 3306}")
+    endpoint = connect_args.get("unix_socket") or f"{_host(connect_args)}-{_port(connect_args)}"
     user = connect_args.get("user") or ""
     database = connect_args.get("database") or connect_args.get("db") or ""
     if callable(user):
@@ -195,10 +195,7 @@ def default_name(connect_args: Mapping[str, Any]) -> str:
 def label_of(connect_args: Mapping[str, Any]) -> str:
     """host:port/database, for metrics; a unix socket is on localhost."""
     database = connect_args.get("database") or connect_args.get("db") or ""
-    host, port = connect_args.get("host") or "localhost", connect_args.get("port") or 3306
-    if callable(host):
-        host = "(callable)"
-    place = "localhost" if connect_args.get("unix_socket") else f"{host}:{port}"
+    place = "localhost" if connect_args.get("unix_socket") else f"{_host(connect_args)}:{_port(connect_args)}"
     return f"{place}/{database}" if database else place
 
 
@@ -207,12 +204,17 @@ def endpoint_of(connect_args: Mapping[str, Any]) -> str:
     socket_path = connect_args.get("unix_socket")
     if socket_path:
         return str(socket_path)
-    return f"{_host(connect_args)}:{connect_args.get('port') or 3306}"
+    return f"{_host(connect_args)}:{_port(connect_args)}"
 
 
 def _host(connect_args: Mapping[str, Any]) -> str:
     host = connect_args.get("host") or "localhost"
     return "(callable)" if callable(host) else str(host)
+
+
+def _port(connect_args: Mapping[str, Any]) -> Any:
+    port = connect_args.get("port") or 3306
+    return "(callable)" if callable(port) else port
 
 
 def _whole(option: str, value: Any, least: int) -> None:

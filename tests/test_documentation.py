@@ -67,7 +67,8 @@ def errors_of_the_package() -> set[str]:
     found: set[str] = set()
     for module in (importlib.import_module(name) for name in public_api.modules() if name.startswith("pymysqlpool.")):
         for name, value in vars(module).items():
-            if isinstance(value, type) and issubclass(value, BaseException) and value.__module__ == module.__name__:
+            public = isinstance(value, type) and not name.startswith("_") and value.__module__ == module.__name__
+            if public and issubclass(value, BaseException):
                 found.add(name)
     return found | {"ConfigError"}
 

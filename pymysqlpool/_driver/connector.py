@@ -18,11 +18,12 @@ from ..secrets import conceal, reveal
 from ..settings import Settings
 from . import dial, instrumented
 from .exchange import CLIENT_SESSION_TRACK, WireConnection
+from .former_cursors import cursor_class
 from .recipe import Recipe
 from .tls import SharedContexts
 from .wire import Wire
 
-_CALLABLE_ARGUMENTS = ("user", "password", "host")
+_CALLABLE_ARGUMENTS = ("user", "password", "passwd", "host", "port")
 
 
 class Connector:
@@ -77,6 +78,7 @@ class Connector:
                 if callable(value := arguments.get(name)):
                     arguments[name] = value()
             arguments = conceal(arguments)
+        arguments["cursorclass"] = cursor_class(arguments.get("cursorclass"))
         arguments["client_flag"] = arguments.get("client_flag", 0) | CLIENT_SESSION_TRACK
         connection = WireConnection.__new__(WireConnection)
         connection._tls_contexts = self._tls_contexts

@@ -113,7 +113,9 @@ class Recipe:
         database = connection.db
         self.database: bytes | None = database.encode() if isinstance(database, str) else database
         init_command = connection.init_command
-        self._init_command: bytes | None = init_command.encode(connection.encoding) if init_command else None
+        self._init_command: bytes | None = (
+            init_command.encode(connection.encoding) if isinstance(init_command, str) else init_command
+        ) or None
         self._names = f"NAMES {connection.charset}"
         if connection.collation:
             self._names += f" COLLATE {connection.collation}"

@@ -168,7 +168,8 @@ def _tell_of_lost_changes(core: PoolCore, lease: Connection, exception: BaseExce
         core._told_places.add(place)
     logger.warning(
         "Uncommitted changes are rolled back in pool(%s): the connection was borrowed at %s and given back at %s "
-        "without a commit(). Commit before, use `with pool.get_connection() as connection:`, or autocommit=True",
+        "without a commit(). Commit before, use `with pool.get_connection() as connection:`, or make the pool with "
+        "autocommit=True, which was the default of pymysql-pool 0.5.0 and is not here",
         core.name,
         _borrower.describe_place(_borrower.spell_out(lease._code, lease._offset)),
         _borrower.describe_place(_borrower.spell_out(*place)),

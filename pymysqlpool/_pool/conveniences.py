@@ -1,4 +1,4 @@
-"""The short-cuts of pymysql-pool 0.3.7 on a connection: `execute_query`, and a cursor that the connection keeps.
+"""The short-cuts of pymysql-pool on a connection: `execute_query`, `args`, and a cursor that the connection keeps.
 
 Never: reaches the server but through PyMySQL's own methods.
 """
@@ -6,15 +6,27 @@ Never: reaches the server but through PyMySQL's own methods.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pymysql.cursors import DictCursor, SSCursor
 
 from .._driver.mysqlclient_names import MysqlclientNames
+from ..secrets import Arguments, reveal
 
 
 class Conveniences(MysqlclientNames):
     __slots__ = ()
+
+    args: tuple[()] = ()  # of `kwargs`, which holds them all
+
+    @property
+    def kwargs(self) -> Arguments:
+        """What the connection was made with, as arguments of `pymysql.connect()`. It prints without the password."""
+        return Arguments(reveal(self._arguments()))
+
+    def _arguments(self) -> Mapping[str, Any]:
+        raise NotImplementedError
 
     def execute_query(
         self,
@@ -61,6 +73,22 @@ class Conveniences(MysqlclientNames):
 
     def fetchall(self) -> Any:
         return self._kept_cursor().fetchall()
+
+    @property
+    def rowcount(self) -> int:
+        """Of the cursor that the connection keeps, as the three that follow."""
+        return self._kept_cursor().rowcount  # type: ignore[no-any-return]
+
+    @property
+    def lastrowid(self) -> int | None:
+        return self._kept_cursor().lastrowid  # type: ignore[no-any-return]
+
+    @property
+    def description(self) -> Any:
+        return self._kept_cursor().description
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._kept_cursor())
 
     def _kept_cursor(self) -> Any:
         kept = self.__dict__.get("_kept")

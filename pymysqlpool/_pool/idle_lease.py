@@ -29,7 +29,7 @@ from .._driver.exchange import TRUST
 from .._driver.wire import SESSION_DEFAULTS, Wire
 from .._util import callsite as _borrower
 from .._util.log import logger
-from ..errors import ReturnConnectionToPoolError
+from ..errors import ReturnConnectionToPoolError, as_attribute_error
 from .lease import Connection, Home
 from .ledger import Ledger
 from .slot import IDLE, IN_USE, Slot
@@ -74,10 +74,10 @@ class UnusedLease(Connection):
     def _touch(self) -> None:
         slot = self._slot
         if slot is None:
-            self._refuse_closed()
+            self._refuse_attribute()
         wire = slot.wire
         if wire is None or slot.holder != id(self):
-            self.refuse_taken_back()
+            self._refuse_attribute()
         attributes = wire.attributes()
         own = self.__dict__
         if own:
@@ -91,6 +91,14 @@ class UnusedLease(Connection):
             return  # another thread did the same in this very instant
         self.__dict__ = attributes
         self.__class__ = Connection  # type: ignore[assignment]  # the base class, of the same layout
+
+    def _refuse_attribute(self) -> NoReturn:
+        try:
+            if self._slot is None:
+                self._refuse_closed()
+            self.refuse_taken_back()
+        except ReturnConnectionToPoolError as error:
+            raise as_attribute_error(error) from None
 
     def close(self) -> None:
         """Give the connection back: its session is as it was, so it is ready to be lent again.
@@ -207,31 +215,32 @@ def get_connection(
             try:
                 lease: Connection = ledger.idle.pop()
             except IndexError:
-                return self._borrow_slowly(make_lease(self), retry_num, retry_interval, pre_ping, timeout)  # type: ignore[no-any-return]
-            slot: Any = lease._slot
-            lease._pool = self
-            slot.borrower = slot.user = _thread.reference
-            slot.lent += 1
-            now = monotonic()
-            if now >= slot.heard_until or pre_ping or self._has_checkout_hooks or self._verbose:
-                if (
-                    pre_ping
-                    or self._has_checkout_hooks
-                    or now >= slot.expires_at
-                    or now - slot.role_known > self._asks_role_after
-                    or (wire := slot.wire) is None  # close() has cut it off in this very instant
-                    or wire.readable(0)
-                    or logger.isEnabledFor(DEBUG)
-                ):
-                    slot.state = IN_USE
-                    return self._borrow_slowly(lease, retry_num, retry_interval, pre_ping, timeout)  # type: ignore[no-any-return]
-                slot.heard_until = now + TRUST
-            slot.since = now
-            frame = _getframe(1)
-            slot.place = frame.f_code
-            slot.offset = frame.f_lasti
-            slot.state = IN_USE
-            return lease
+                pass  # and out of this handler, whose error would be the context of all that follow
+            else:
+                slot: Any = lease._slot
+                lease._pool = self
+                slot.borrower = slot.user = _thread.reference
+                slot.lent += 1
+                now = monotonic()
+                if now >= slot.heard_until or pre_ping or self._has_checkout_hooks or self._verbose:
+                    if (
+                        pre_ping
+                        or self._has_checkout_hooks
+                        or now >= slot.expires_at
+                        or now - slot.role_known > self._asks_role_after
+                        or (wire := slot.wire) is None  # close() has cut it off in this very instant
+                        or wire.readable(0)
+                        or logger.isEnabledFor(DEBUG)
+                    ):
+                        slot.state = IN_USE
+                        return self._borrow_slowly(lease, retry_num, retry_interval, pre_ping, timeout)  # type: ignore[no-any-return]
+                    slot.heard_until = now + TRUST
+                slot.since = now
+                frame = _getframe(1)
+                slot.place = frame.f_code
+                slot.offset = frame.f_lasti
+                slot.state = IN_USE
+                return lease
     else:
         self._enter_process()
     return self._borrow_slowly(make_lease(self), retry_num, retry_interval, pre_ping, timeout)  # type: ignore[no-any-return]
@@ -301,7 +310,10 @@ class SpentLease(Connection):
     def __getattr__(self, name: str) -> Any:
         if name in Connection.__slots__ or name.startswith("__") or "_live" in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        self._refuse_closed()
+        try:
+            self._refuse_closed()
+        except ReturnConnectionToPoolError as error:
+            raise as_attribute_error(error) from None
 
     @property
     def _returned(self) -> _borrower.Place | None:  # type: ignore[override]

@@ -11,16 +11,18 @@ is reused; see `reuse.py`. What makes a lease cheap is in `idle_lease.py`.
 from __future__ import annotations
 
 import sys
-from types import FrameType
+from collections.abc import Mapping
+from types import FrameType, MappingProxyType
 from typing import Any, NoReturn, Protocol, Self
 
 from .._driver.connector import Connector
 from .._driver.exchange import can_go_on
-from .._driver.statements import TRANSACTION, WROTE
+from .._driver.statements import INSERT_ID, TRANSACTION, WROTE
 from .._util import callsite as _borrower
 from .._util.log import logger
 from ..errors import ConnectionInterruptedError, ReturnConnectionToPoolError
 from ..reuse import Reason
+from ..secrets import conceal
 from ..settings import Settings
 from .conveniences import Conveniences
 from .ledger import Ledger
@@ -35,6 +37,7 @@ class Home(Protocol):
     name: str
     _ledger: Ledger
     _connector: Connector
+    _connect_args: Mapping[str, Any]  # for PyMySQL, passwords concealed
     _tend_at: float  # monotonic; from then on a return looks after the idle connections
     _verbose: bool  # a return writes to the debug log
 
@@ -98,11 +101,16 @@ class Connection(Conveniences):
     has_owner = False
     _depth = 0  # with-blocks that are open
     _returned: _borrower.Place | None = None  # where it was given back
+    _given: Mapping[str, Any] = MappingProxyType({})  # without a pool: the arguments that it was made with
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._pool = None
         self._slot = None
+        self._given = conceal(kwargs)
         super().__init__(*args, **kwargs)
+
+    def _arguments(self) -> Mapping[str, Any]:
+        return self._given if self._pool is None else self._pool._connect_args
 
     # -- giving back ---------------------------------------------------------------------------------------
 
@@ -251,6 +259,18 @@ class Connection(Conveniences):
         if slot.info is None:
             slot.info = {}
         return slot.info
+
+    @property
+    def is_as_new(self) -> bool:
+        """Whether its session needs no cleaning: nothing was done to it that a new one would not show."""
+        slot = slot_of(self)
+        return slot is not None and not (self.is_used and slot.wire.marks_left(self.__dict__))
+
+    def forget_insert_id(self) -> None:
+        """Let the next borrower see this one's LAST_INSERT_ID(), which costs a command to undo. For libraries that
+        borrow on behalf of all users of a pool, and read the id from the reply to the INSERT."""
+        if self.is_used:
+            self._marks &= ~INSERT_ID
 
     @property
     def sent(self) -> int:

@@ -26,7 +26,7 @@ from ..secrets import Secret, reveal
 
 NAMES = frozenset(inspect.signature(Connection.__init__).parameters) - {"self"}
 
-_MAY_BE_CALLED = ("host", "user", "password", "passwd")  # asked at every connect
+_MAY_BE_CALLED = ("host", "port", "user", "password", "passwd")  # asked at every connect
 _LONGEST_TIMEOUT = 31536000  # seconds: PyMySQL's bound
 _FILES = {"ca": os.path.isfile, "capath": os.path.isdir, "cert": os.path.isfile, "key": os.path.isfile}
 _QUOTED = re.compile(
@@ -58,7 +58,8 @@ def check(given: Mapping[str, Any]) -> None:
 
 def _dry_run(given: Mapping[str, Any]) -> None:
     # Without TLS: to load the system's certificates takes 40 to 120 ms.
-    trial = {name: "" if name in _MAY_BE_CALLED and callable(value) else value for name, value in given.items()}
+    asked_later = {name for name in _MAY_BE_CALLED if callable(given.get(name))}
+    trial = {name: value for name, value in given.items() if name not in asked_later}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -92,7 +93,7 @@ def _text(name: str, value: Any, given: Mapping[str, Any]) -> None:
     if value is None or isinstance(value, str) or (name in _MAY_BE_CALLED and callable(value)):
         return
     if callable(value):
-        _refuse(name, value, "must be text; only host, user and password may be functions, asked at every connect")
+        _refuse(name, value, "must be text; only host, port, user and password may be functions")
     if not (isinstance(value, bytes) and name in ("user", "database", "db", "unix_socket", "init_command")):
         _refuse(name, value, "must be text" + (" or a function that returns it" if name in _MAY_BE_CALLED else ""))
 
@@ -115,10 +116,8 @@ def _first_beyond_latin1(secret: Secret) -> int | None:
 
 
 def _port(name: str, value: Any, given: Mapping[str, Any]) -> None:
-    if not value:
-        return  # PyMySQL's default
-    if callable(value):
-        _refuse(name, value, "must be a whole number; only host, user and password may be functions")
+    if not value or callable(value):
+        return  # PyMySQL's default, or asked at every connect
     if isinstance(value, str) and value.isdecimal():
         if given.get("read_default_file") or given.get("read_default_group"):
             return  # PyMySQL makes a number of it then

@@ -19,7 +19,18 @@ UNKNOWN: Place = "an unknown place"
 
 # What stands between the user's line and ours.
 _PASSED_OVER = frozenset(
-    {"pymysqlpool", "pymysqlpool_flask", "pymysqlpool_django", "contextlib", "werkzeug", "flask", "django", "asgiref"}
+    {
+        "asgiref",
+        "contextlib",
+        "django",
+        "flask",
+        "flask_sqlalchemy",
+        "pymysqlpool",
+        "pymysqlpool_django",
+        "pymysqlpool_flask",
+        "sqlalchemy",
+        "werkzeug",
+    }
 )
 # The answer for each module seen so far: under Django a dozen frames are passed over at every borrow.
 _passed_over: dict[str, bool] = {}

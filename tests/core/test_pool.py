@@ -537,10 +537,9 @@ def test_several_pools_live_side_by_side(make_pool: MakePool, connect_args: dict
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"size": 0}, "size=0"),
+        ({"size": -1}, "size=-1"),
         ({"size": 5, "maxsize": 3}, "size=5"),
         ({"maxsize": "many"}, "maxsize='many'"),
-        ({"pre_create_num": 101}, "pre_create_num=101"),
         ({"pre_create_num": -1}, "pre_create_num=-1"),
         ({"timeout": -1}, "timeout=-1"),
         ({"reset": "sometimes"}, "reset='sometimes'"),

@@ -115,7 +115,8 @@ def shown_by(connection: Any) -> dict[str, Any]:
             name: getattr(connection, name)
             for name in ("charset", "encoding", "collation", "db", "autocommit_mode", "sql_mode", "init_command")
         },
-        "cursorclass": connection.cursorclass,
+        # A pool's own are PyMySQL's with two methods more.
+        "cursorclass": connection.cursorclass.__name__,
         "decoders": dict(connection.decoders),
         "encoders": dict(connection.encoders),
     }

@@ -10,6 +10,7 @@ from typing import Any
 import pymysql
 import pytest
 
+import pymysqlpool
 from pymysqlpool import Connection, ConnectionPool, ReturnConnectionToPoolError
 from pymysqlpool._driver.protocol.columns import Columns
 from pymysqlpool._pool.idle_lease import HAS_GIL, SpentLease
@@ -57,7 +58,7 @@ def test_what_is_set_on_an_unused_lease_holds_and_ends_with_it(make_pool: MakePo
     connection = pool.get_connection()
     connection.cursorclass = pymysql.cursors.DictCursor
     connection.close()
-    assert pool.get_connection().cursorclass is pymysql.cursors.Cursor
+    assert pool.get_connection().cursorclass is pymysqlpool.Cursor
 
 
 def test_an_unused_lease_is_dead_when_it_was_given_back(make_pool: MakePool) -> None:

@@ -1,0 +1,43 @@
+"""`db_query` and `db_modify` of pymysql-pool 0.5.0, on cursors that are PyMySQL's otherwise.
+
+Owns: the classes that a pool uses where its user has asked for PyMySQL's `Cursor` or `DictCursor`, or for none. Never:
+replaces another class, or one that a caller gives to `connection.cursor()`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pymysql import cursors
+
+
+class Cursor(cursors.Cursor):
+    """`pymysql.cursors.Cursor`, with the two methods of pymysql-pool 0.5.0."""
+
+    def db_query(self, query: str, args: Any = ()) -> Any:
+        """Execute `query` and return all its rows."""
+        self.execute(query, args)
+        return self.fetchall()
+
+    def db_modify(self, query: str, args: Any = (), exec_many: bool = False) -> dict[str, Any]:
+        """Execute `query`, with `exec_many` for each of `args`; returns {'rowcount': ..., 'lastrowid': ...}."""
+        if exec_many:
+            self.executemany(query, args)
+        else:
+            self.execute(query, args)
+        return {"rowcount": self.rowcount, "lastrowid": self.lastrowid}
+
+
+class DictCursor(cursors.DictCursorMixin, Cursor):  # type: ignore[misc]  # as PyMySQL's own
+    """`pymysql.cursors.DictCursor`, with the two methods of pymysql-pool 0.5.0."""
+
+
+_INSTEAD: dict[Any, Any] = {None: Cursor, cursors.Cursor: Cursor, cursors.DictCursor: DictCursor}
+
+
+def cursor_class(wanted: Any) -> Any:
+    """The class of a pool's cursors, where its user has asked for `wanted`."""
+    try:
+        return _INSTEAD.get(wanted, wanted)
+    except TypeError:  # what has no hash is not one of these
+        return wanted

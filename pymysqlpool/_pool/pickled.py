@@ -1,0 +1,45 @@
+"""A pool that is pickled: its settings travel, and never a connection.
+
+`multiprocessing.Pool().map(self.method)` pickles `self`, and with it a pool that is an attribute, once for each task.
+Whatever arrives in one process under one number is one pool: the very pool where it was made or in a child that was
+forked off, one that is made at the first arrival elsewhere. Books are those of the process, as ever (Invariant 13).
+
+Owns: the number of a pool that was pickled, and which pool it is here. Never: connects, sends `pre_create_num`.
+"""
+
+from __future__ import annotations
+
+import uuid
+import weakref
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+from .._util.lock import new_lock
+from ..settings import Settings
+
+_lock = new_lock()
+_here: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+_made_here: list[Any] = []  # those that arrived: nothing else may refer to one between two tasks
+
+
+def reduce(pool: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """`__reduce__` of a pool. The password travels with it."""
+    number = pool.__dict__.setdefault("_number", uuid.uuid4().hex)
+    with _lock:
+        _here[number] = pool
+    own = {field.name: getattr(pool.settings, field.name) for field in fields(Settings)}
+    own["pre_create_num"] = 0
+    return arrive, (number, type(pool), {**own, **pool._connect_args, "reuse_policy": pool._policy})
+
+
+def arrive(number: str, kind: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """The pool of this number in this process."""
+    with _lock:
+        pool = _here.get(number)
+        if pool is None:
+            pool = kind(**options)
+            pool._number = number
+            _here[number] = pool
+            _made_here.append(pool)
+        return pool

@@ -1,0 +1,39 @@
+"""Names of pymysql-pool 0.5.0 that are no part of 0.3.7: `ConnectionPoolSingleton`, `Cursor`, `DictCursor`.
+
+Owns: the pool that is made once. Never: changes what a `ConnectionPool` does.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from ._driver.former_cursors import Cursor, DictCursor
+from ._util.lock import new_lock
+from .pool import ConnectionPool
+
+__all__ = ["ConnectionPoolSingleton", "Cursor", "DictCursor"]
+
+_making = new_lock()
+
+
+class ConnectionPoolSingleton(ConnectionPool):
+    """A `ConnectionPool` that is made at the first call, and is what every later call returns; the arguments of later
+    calls mean nothing. A subclass has a pool of its own, and a closed one is replaced.
+
+    Args:
+        *args, **options: those of `ConnectionPool`; `autocommit` is True if it is not given, as in pymysql-pool 0.5.0.
+    """
+
+    _only: ConnectionPoolSingleton | None = None
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        with _making:
+            only: Any = cls.__dict__.get("_only")
+            if only is None or only.is_closed:
+                only = super().__new__(cls)
+                ConnectionPool.__init__(only, *args, **{"autocommit": True, **options})
+                cls._only = only
+            return only  # type: ignore[no-any-return]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        pass  # made in `__new__`, once
