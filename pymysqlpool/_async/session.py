@@ -325,6 +325,7 @@ class Session:
         self._close_descriptor()
 
     def _leave(self) -> None:
+        self.fail(err.OperationalError(CR.CR_SERVER_LOST, LOST))  # a task may still wait
         self._unwatch()
         self._close_descriptor()
 

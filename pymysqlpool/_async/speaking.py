@@ -135,11 +135,14 @@ class Speaking:
     async def read_next(self, session: Session, unbuffered: bool = False) -> int:
         """Read the next result of the last statement."""
         lease = self.lease
+        done = _steps.begin_fetch(lease)
         try:
             steps = _steps.steps_of_reply(lease, unbuffered, ROWS)
             answer = await session.read_on(steps, _steps.read_timeout(lease))
         except BaseException as error:  # noqa: BLE001 - raised again
             self._not_answered(session, error, lambda answer: _steps.note(lease, answer, unbuffered))
+        finally:
+            done()
         return _steps.note(lease, answer, unbuffered)
 
     async def fetch(self, session: Session, result: Any) -> bool:

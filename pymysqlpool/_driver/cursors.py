@@ -21,9 +21,15 @@ PAUSE_AFTER = 200  # rows
 _OWN = ("execute", "executemany", "callproc", "nextset", "fetchone", "fetchmany", "fetchall", "_query", "_nextset")
 
 
+# As they are when this is imported. One that was put in PyMySQL's class later on, as tracers do, is called.
+_EXECUTE, _EXECUTE_MANY = Cursor.execute, Cursor.executemany
+
+
 def can_step(cursor: Any) -> bool:
     """Whether it works as PyMySQL's cursors do, so that these steps are the whole of it. Where a class or a wrapper of
     its user's has ways of its own, they are what must be called."""
+    if Cursor.execute is not _EXECUTE or Cursor.executemany is not _EXECUTE_MANY:
+        return False
     kind = type(cursor)
     known = _known.get(kind)
     if known is None:

@@ -9,6 +9,7 @@ Invariants that live here: 2 (a newcomer never overtakes: only while the ledger 
 
 from __future__ import annotations
 
+from logging import DEBUG
 from time import monotonic
 from types import FrameType
 from typing import Any, cast
@@ -16,6 +17,7 @@ from typing import Any, cast
 from .._driver.exchange import TRUST
 from .._driver.statements import READ_ONLY, TRANSACTION
 from .._util import callsite as _borrower
+from .._util.log import logger
 from . import counters, maintenance
 from .core import INTERVAL, PoolCore
 from .lease import Connection, slot_of
@@ -42,10 +44,14 @@ def lend_idle(core: PoolCore, borrower: Any, frame: FrameType | None = None) -> 
     slot.lent += 1
     now = monotonic()
     slot.state = IN_USE
+    wire = slot.wire
     if now >= slot.heard_until or core._has_checkout_hooks or core._verbose:
-        if core._has_checkout_hooks or core._verbose or now >= slot.expires_at or slot.wire.exchange.locked():
+        # Without a wire: close() has cut it off in this very instant.
+        if wire is None or core._has_checkout_hooks or core._verbose or now >= slot.expires_at:
             return lease, False
-        if now - slot.role_known > core._asks_role_after or slot.wire.readable(0):
+        if wire.exchange.locked() or now - slot.role_known > core._asks_role_after or wire.readable(0):
+            return lease, False
+        if logger.isEnabledFor(DEBUG):
             return lease, False
         slot.heard_until = now + TRUST
     slot.since = now

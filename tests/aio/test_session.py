@@ -335,6 +335,30 @@ def test_a_session_that_is_killed_is_lost_and_the_next_borrower_has_another(open
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("end", ["close the pool", "close the wire"])
+def test_a_connection_that_is_closed_elsewhere_leaves_no_task_waiting(make_pool: Any, end: str) -> None:
+    shared: ConnectionPool = make_pool(size=1, maxsize=1)
+
+    async def main() -> None:
+        pool = AsyncConnectionPool(pool=shared)
+        connection = await pool.get_connection()
+        asking = asyncio.create_task(connection.cursor().execute("SELECT SLEEP(20)"))
+        await asyncio.sleep(0.05)
+        if end == "close the pool":
+            await asyncio.to_thread(shared.close, 0)
+        else:
+            slot = connection.lease._slot
+            assert slot is not None
+            await asyncio.to_thread(slot.wire.close, quiet=False)
+        async with asyncio.timeout(5):
+            with pytest.raises(err.MySQLError):
+                await asking
+        await connection.give_back(None)
+        pool.end_threads()
+
+    asyncio.run(main())
+
+
 def test_where_a_loop_cannot_watch_sockets_statements_run_in_threads(opened: Opened) -> None:
     class Proactor(asyncio.SelectorEventLoop):
         def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:
@@ -350,6 +374,26 @@ def test_where_a_loop_cannot_watch_sockets_statements_run_in_threads(opened: Ope
 
     with asyncio.Runner(loop_factory=Proactor) as runner:
         runner.run(main())
+
+
+def test_what_wraps_pymysqls_execute_sees_every_statement(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    execute = Cursor.execute
+
+    def traced(cursor: Any, query: Any, args: Any = None) -> Any:
+        seen.append(query)
+        return execute(cursor, query, args)
+
+    async def main() -> None:
+        async with opened(size=1, maxsize=1) as pool, pool.get_connection() as connection:
+            monkeypatch.setattr(Cursor, "execute", traced)
+            for kind in (Cursor, DictCursor, SSCursor):
+                async with connection.cursor(kind) as cursor:
+                    await cursor.execute("SELECT 1 AS one")
+                    assert len(await cursor.fetchall()) == 1
+
+    asyncio.run(main())
+    assert seen == ["SELECT 1 AS one"] * 3
 
 
 def test_uvloop(opened: Opened) -> None:
