@@ -25,7 +25,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from pymysql.constants import COMMAND, ER
 
@@ -63,6 +63,9 @@ from .pool import ConnectionPool
 from .secrets import conceal
 from .stats import PoolStats
 
+if TYPE_CHECKING:
+    from .options import AllOptions
+
 __all__ = ["AsyncConnection", "AsyncConnectionPool", "AsyncCursor", "Borrowing"]
 
 
@@ -81,12 +84,16 @@ class AsyncConnectionPool(PoolNames):
     _connection_class: type[AsyncConnection] = AsyncConnection
 
     def __init__(
-        self, *args: Any, pool: ConnectionPool | None = None, kill_on_cancel: bool = False, **options: Any
+        self,
+        *args: Any,
+        pool: ConnectionPool | None = None,
+        kill_on_cancel: bool = False,
+        **options: Unpack[AllOptions],
     ) -> None:
         if pool is not None and (args or options):
             raise TypeError("pool= shares an existing pool, which has its options already")
-        options = conceal(options)
-        self.pool = pool if pool is not None else ConnectionPool(*args, **options)
+        given = conceal(options)
+        self.pool = pool if pool is not None else ConnectionPool(*args, **given)
         self.kill_on_cancel = kill_on_cancel
         # Each errand has a slot to itself, so none waits for another's end; one thread more, for a return that goes on
         # to look after the idle connections.

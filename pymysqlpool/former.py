@@ -5,11 +5,14 @@ Owns: the pool that is made once. Never: changes what a `ConnectionPool` does.
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from ._driver.former_cursors import Cursor, DictCursor
 from ._util.lock import new_lock
 from .pool import ConnectionPool
+
+if TYPE_CHECKING:
+    from .options import AllOptions
 
 __all__ = ["ConnectionPoolSingleton", "Cursor", "DictCursor"]
 
@@ -26,14 +29,15 @@ class ConnectionPoolSingleton(ConnectionPool):
 
     _only: ConnectionPoolSingleton | None = None
 
-    def __new__(cls, *args: Any, **options: Any) -> Self:
+    def __new__(cls, *args: Any, **options: Unpack[AllOptions]) -> Self:
+        given: dict[str, Any] = {"autocommit": True, **options}
         with _making:
             only: Any = cls.__dict__.get("_only")
             if only is None or only.is_closed:
                 only = super().__new__(cls)
-                ConnectionPool.__init__(only, *args, **{"autocommit": True, **options})
+                ConnectionPool.__init__(only, *args, **given)
                 cls._only = only
             return only  # type: ignore[no-any-return]
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, **options: Unpack[AllOptions]) -> None:
         pass  # made in `__new__`, once

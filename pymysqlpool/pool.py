@@ -17,7 +17,7 @@ import sys
 from contextlib import AbstractContextManager
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import failures, reuse, settings
 from ._pool import checkin, diagnostics, idle_lease, maintenance, pickled
@@ -37,6 +37,7 @@ from .settings import Settings
 from .stats import Borrower, PoolEvent, PoolStats
 
 if TYPE_CHECKING:
+    from .options import PoolOptions
     from .request_scope import RequestScope
 
 __all__ = ["ConnectionPool", "PoolState"]
@@ -71,9 +72,9 @@ class ConnectionPool(PoolCore):
         con_lifetime: float | None = 3600,
         *,
         reuse_policy: reuse.Policy = reuse.decide,
-        **options: Any,
+        **options: Unpack[PoolOptions],
     ) -> None:
-        options = conceal(options)
+        given = conceal(options)
         own, connect_args = settings.split(
             {
                 "size": size,
@@ -81,7 +82,7 @@ class ConnectionPool(PoolCore):
                 "name": name,
                 "pre_create_num": pre_create_num,
                 "con_lifetime": con_lifetime,
-                **options,
+                **given,
             }
         )
         name = name or settings.default_name(connect_args)
@@ -344,7 +345,5 @@ class ConnectionPool(PoolCore):
 
     def __repr__(self) -> str:
         now = self.stats()
-        return (
-            f"<ConnectionPool {self.name!r} {self._life.state.value} size={now.total}/{now.maxsize} "
-            f"in_use={now.in_use} idle={now.idle} waiting={now.waiting}>"
-        )
+        counts = f"in_use={now.in_use} idle={now.idle} waiting={now.waiting}"
+        return f"<ConnectionPool {self.name!r} {self._life.state.value} size={now.total}/{now.maxsize} {counts}>"

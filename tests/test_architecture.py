@@ -19,7 +19,7 @@ PACKAGES = ("pymysqlpool", "pymysqlpool_flask", "pymysqlpool_django")
 # Floors, the lowest first: what stands on a floor imports from its own and from those below. A wing is a folder.
 FLOORS = (
     {"_util", "errors", "secrets", "devserver"},
-    {"settings", "stats", "failures"},
+    {"settings", "stats", "failures", "options"},
     {"_driver"},
     {"reuse"},
     {"_pool"},

@@ -6,13 +6,21 @@ replaces another class, or one that a caller gives to `connection.cursor()`.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from pymysql import cursors
 
 
 class Cursor(cursors.Cursor):
     """`pymysql.cursors.Cursor`, with the two methods of pymysql-pool 0.5.0."""
+
+    if TYPE_CHECKING:  # rows are tuples or dicts, by the pool's `cursorclass`
+
+        def fetchone(self) -> Any: ...
+        def fetchmany(self, size: int | None = None) -> Any: ...
+        def fetchall(self) -> Any: ...
+        def __iter__(self) -> Iterator[Any]: ...
 
     def db_query(self, query: str, args: Any = ()) -> Any:
         """Execute `query` and return all its rows."""

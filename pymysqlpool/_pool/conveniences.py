@@ -7,16 +7,29 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pymysql.cursors import DictCursor, SSCursor
 
 from .._driver.mysqlclient_names import MysqlclientNames
 from ..secrets import Arguments, reveal
 
+if TYPE_CHECKING:
+    from .._driver.former_cursors import Cursor
+
+C = TypeVar("C")
+
 
 class Conveniences(MysqlclientNames):
     __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        @overload
+        def cursor(self, cursor: None = None) -> Cursor: ...
+        @overload
+        def cursor(self, cursor: type[C]) -> C: ...
+        def cursor(self, cursor: Any = None) -> Any: ...
 
     args: tuple[()] = ()  # of `kwargs`, which holds them all
 
