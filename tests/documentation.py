@@ -92,17 +92,20 @@ class Page:
     def run(self, server: DevServer, **names: Any) -> dict[str, Any]:
         """Run the page's Python blocks from the first to the last; returns the names they leave."""
         namespace = self._module(names)
-        with asyncio.Runner() as runner:
-            for block in self.blocks():
-                if block.not_run is not None:
-                    continue
-                if block.apart:
-                    namespace = self._module(names)
-                source = "\n" * block.line + with_port(block.code, server.port)
-                code = compile(source, str(self.path), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-                result = eval(code, namespace)
-                if inspect.iscoroutine(result):
-                    runner.run(result)
+        try:
+            with asyncio.Runner() as runner:
+                for block in self.blocks():
+                    if block.not_run is not None:
+                        continue
+                    if block.apart:
+                        namespace = self._module(names)
+                    source = "\n" * block.line + with_port(block.code, server.port)
+                    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+                    result = eval(compile(source, str(self.path), "exec", flags=flags, dont_inherit=True), namespace)
+                    if inspect.iscoroutine(result):
+                        runner.run(result)
+        finally:
+            sys.modules.pop("__docs__", None)  # the pools of the page's applications end with their module
         return namespace
 
     def _module(self, names: dict[str, Any]) -> dict[str, Any]:

@@ -167,6 +167,7 @@ class Session:
         while rest:
             writable = self._loop.create_future()
             self._loop.add_writer(self._descriptor, _finish, writable)
+            self._let_threads_wait()
             try:
                 await asyncio.wait_for(writable, timeout)
             finally:
@@ -306,6 +307,12 @@ class Session:
     def _watch(self) -> None:
         self._loop.add_reader(self._descriptor, self._readable)
         self._is_watched = True
+        self._let_threads_wait()
+
+    def _let_threads_wait(self) -> None:
+        """uvloop sets a descriptor that it watches to non-blocking, and with it the socket, which is the same file."""
+        if not isinstance(self._loop, asyncio.SelectorEventLoop) and self._socket.gettimeout() is None:
+            os.set_blocking(self._descriptor, True)
 
     def _unwatch(self) -> None:
         if self._is_watched:

@@ -421,6 +421,29 @@ def test_uvloop(opened: Opened) -> None:
         runner.run(main())
 
 
+@pytest.mark.parametrize("link", ["tcp", "unix", "tls"], indirect=True)
+def test_a_thread_waits_for_replies_on_a_connection_that_uvloop_watches(opened: Opened, link: dict[str, Any]) -> None:
+    """uvloop makes what it watches non-blocking, and a thread's receive would find nothing instead of waiting."""
+    uvloop = pytest.importorskip("uvloop")
+
+    def in_a_thread(lease: Any, number: int) -> int:
+        with lease.cursor() as cursor:
+            cursor.execute("SELECT SLEEP(0.05) + %s", (number,))
+            return int(cursor.fetchone()[0])
+
+    async def main() -> None:
+        async with opened(size=1, maxsize=1, **link) as pool:
+            for number in range(5):
+                async with pool.get_connection() as connection:
+                    for step in (0, 10):
+                        await connection.cursor().execute("SELECT 1")
+                        assert await asyncio.to_thread(in_a_thread, connection.lease, number + step) == number + step
+            assert pool.stats().created == 1
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
 def test_debug_mode_sees_nothing_slow_or_forgotten(opened: Opened, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with opened(size=2, maxsize=2) as pool:
