@@ -124,10 +124,10 @@ class ReadingConnection(PyMySQLConnection):
             if source.position == len(source.buffer):
                 source.refill(self._deadline)
             decoders: Any = self._pristine_decoders if is_shared else own
-            terms = source, self.encoding, self.use_unicode, decoders, is_shared, unbuffered, only_ok
-            answer = at_hand(*terms)
+            answer = at_hand(source, self.encoding, self.use_unicode, decoders, is_shared, unbuffered, only_ok)
             if answer is None or not (unbuffered or answer.is_whole):
                 local_infile = self._serves_file if self._local_infile else None
+                terms = source, self.encoding, self.use_unicode, decoders, is_shared, unbuffered, only_ok
                 steps = reply(*terms, local_infile, begun=answer)
                 answer = source.run(steps, self._deadline, self._serve if local_infile else None)
         except BaseException as error:  # noqa: BLE001 - raised again

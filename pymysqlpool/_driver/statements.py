@@ -91,7 +91,8 @@ class Reader:
         """
         if no_escapes:
             return self._unescaping.read(text)
-        text = bytes(text)  # a bytearray when it comes from executemany()
+        if type(text) is not bytes:
+            text = bytes(text)  # a bytearray when it comes from executemany()
         effect = self._effects.get(text)
         if effect is None:
             effect = self._effect(text)

@@ -25,7 +25,7 @@ from pymysql.constants import COMMAND
 from ..errors import ConnectionInterruptedError
 from .commands import COM_QUERY, pack
 from .exchange import WireConnection
-from .protocol.packets import ERR
+from .protocol.packets import ERR, MORE_RESULTS, status_of_bare_ok
 from .protocol.reply import at_hand, reply
 from .receive import SocketSource
 from .session_state import AUTOCOMMIT_STATUS, IN_TRANSACTION, marks_after
@@ -196,6 +196,12 @@ class Wire:
         source.sequence = 1
         self.sock.sendall(pack(COM_QUERY, statement))  # nothing else is under way, so it fits
         source.refill(deadline)
+        status = status_of_bare_ok(source.buffer)
+        if status is not None and not status & MORE_RESULTS:  # the usual one
+            source.position = 11
+            self.sock.settimeout(self._timeout)
+            self.exchange.release()
+            return not status & IN_TRANSACTION
         answer = at_hand(source, "", True, {}, True, only_ok=True)
         if answer is None:
             answer = source.run(reply(source, "", True, {}, True, only_ok=True), deadline)

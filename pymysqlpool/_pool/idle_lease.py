@@ -260,7 +260,9 @@ def return_to_idle(home: Books, lease: Connection, slot: Slot) -> bool:
     mine = id(lease)
     if ledger.waiters:
         return False
-    ready = make_idle_lease(slot)
+    ready = UnusedLease()  # as `make_idle_lease` makes it, without the call
+    ready._slot = slot
+    ready._claim = None
     yours = id(ready)
     # No call from the questions to the last answer, so that nothing comes between them.
     if not ledger.lock_free or slot.holder != mine:

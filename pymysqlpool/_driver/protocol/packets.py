@@ -25,6 +25,7 @@ LOST = "Lost connection to MySQL server during query"
 _read_status = struct.Struct("<HH").unpack_from
 # EOF, the end of a result's column definitions or rows: (warnings, status flags) of its payload.
 read_eof = struct.Struct("<xHH").unpack_from
+_BARE_OK = b"\7\0\0\1\0\0\0"
 _WIDTHS = {0xFC: 2, 0xFD: 3, 0xFE: 8}
 
 
@@ -110,6 +111,14 @@ class LocalInfileRequest:
     def refuse_without_option() -> NoReturn:
         """As PyMySQL."""
         raise RuntimeError("**WARN**: Received LOAD_LOCAL packet but local_infile option is false.")
+
+
+def status_of_bare_ok(data: bytes) -> int | None:
+    """The status flags, where `data` is one OK packet, the first of a reply, that tells of nothing else: no rows, no
+    insert id, no warnings, no text. None for everything else."""
+    if len(data) == 11 and data.startswith(_BARE_OK) and data.endswith(b"\0\0"):
+        return data[7] | data[8] << 8
+    return None
 
 
 def is_eof(payload: bytes) -> bool:

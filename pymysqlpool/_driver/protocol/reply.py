@@ -111,9 +111,16 @@ def at_hand(
     except NotConvertedError as unfit:
         result.failure = unfit.error
         return result
-    if wanted == END:
-        result.end(source.end)
-        source.position += 4 + len(source.end)
+    if wanted == END:  # as `ResultSet.end`, without the call, of a packet that is an EOF
+        payload = source.end
+        result.warning_count, status = read_eof(payload)
+        result.server_status = status
+        result.has_next = status & MORE_RESULTS
+        rows = result.rows
+        result.affected_rows = len(rows)
+        result.rows = tuple(rows)
+        result.is_whole = True
+        source.position += 4 + len(payload)
         source.sequence = (source.sequence + 1) & 0xFF
     return result
 

@@ -63,11 +63,15 @@ def decode_rows(source: Source, converting: Converting, rows: list[tuple[Any, ..
             end = start + length
             if end > received:
                 return 4 + length if length < CONTINUED else NO_ROW
-            if not length or length >= CONTINUED or (first := buffer[start]) == 0xFF:
+            if not length or length >= CONTINUED:
                 return NO_ROW
-            if first == 0xFE and length < 9:
-                source.end = buffer[start:end]
-                return END
+            first = buffer[start]
+            if first > 0xFD:
+                if first == 0xFF:
+                    return NO_ROW
+                if length < 9:
+                    source.end = buffer[start:end]
+                    return END
             sequence = (sequence + _ONE) & _NUMBER
             position = end
             append(decode_row(buffer, start, end, converting))
