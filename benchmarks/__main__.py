@@ -18,11 +18,13 @@ ORDER = (
     "borrow_return",
     "select1",
     "large_results",
+    "statements",
     "connect",
     "handover",
     "contention",
     "growth",
     "memory",
+    "imports",
     "recovery",
     "web_flask",
     "web_django",
@@ -42,9 +44,15 @@ def main() -> int:
     given = parser.parse_args()
     chosen = ORDER if "all" in given.case else [case for case in ORDER if case in given.case]
     with Bench(quick=given.quick, pin=not given.no_pin) as bench:
+        noisy: list[str] = []  # cases
+        unsteady: list[str] = []  # tables
         where = measure.surroundings(bench.server.version)
         print(f"{where['python']}, {where['server']}, {where['cpu']}, commit {where['commit']}, load {where['load']}")
         for case in chosen:
+            noise = measure.other_work()
+            if noise:
+                noisy.append(case)
+                print(f"\n{noise}", flush=True)
             bench.was_pinned = False
             module = importlib.import_module(f"{cases.__name__}.{case}")
             print(f"\n== {case}: {(module.__doc__ or '').splitlines()[0]}", flush=True)
@@ -52,9 +60,14 @@ def main() -> int:
             tables = module.run(bench)
             for table in tables:
                 print(f"\n{table.text()}", flush=True)
+            unsteady += [table.key for table in tables if measure.UNSTEADY in table.note]
             result = Result(case, bench.quick, bench.was_pinned, round(time.monotonic() - started, 1), tables)
             if given.json:
                 measure.write(given.json, where, [result])
+    if noisy or unsteady:
+        print("\nThis machine was not quiet. Do not quote these figures:")
+        print(f"  other work at the start of: {', '.join(noisy) or 'none'}")
+        print(f"  times that spread widely: {', '.join(unsteady) or 'none'}")
     return 0
 
 

@@ -167,12 +167,46 @@ def compare(
         cells += [median(ratios(taken[bare], series))] if bare else []
         cells += [column.get(name) for column in further.values()]
         table.add(name, *cells, median(took.wall for took in series) / 1000)
+    low, middle, high = quantiles([took.wall for took in taken[ours]], n=4)
+    if (high - low) / middle > MOST_SPREAD:
+        table.note = f"{UNSTEADY}: half of our own times are {low / middle:.2f} to {high / middle:.2f} of their median"
     return table
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
     """The value below which `share` of a sorted sequence lies; the last one when there are too few."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+# -- how quiet it is ---------------------------------------------------------------------------------------
+
+UNSTEADY = "noisy"
+MOST_SPREAD = 0.25  # between the quartiles of what one subject took, of their median
+MOST_OTHER_WORK = 0.25  # of one CPU
+
+
+def other_work(seconds: float = 0.5) -> str:
+    """What there is to say of CPU time that this program does not use, measured while it sleeps; empty when it is quiet
+    or where the system does not tell."""
+    before = _busy()
+    if before is None:
+        return ""
+    time.sleep(seconds)
+    after = _busy()
+    assert after is not None
+    share = (after - before) / seconds
+    if share < MOST_OTHER_WORK:
+        return ""
+    return f"NOISY: other programs use {share:.1f} of {os.cpu_count()} CPUs; the figures that follow mean little"
+
+
+def _busy() -> float | None:
+    """CPU seconds that the whole machine has used."""
+    try:
+        user, nice, system, _, _, *others = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    except (OSError, ValueError):
+        return None
+    return sum(map(int, (user, nice, system, *others))) / os.sysconf("SC_CLK_TCK")
 
 
 # -- where it ran ------------------------------------------------------------------------------------------

@@ -121,12 +121,14 @@ def sign(figure: Any, source: str) -> Any:
 
 NEAR = ("select1_tcp", "select1_unix", "select1_snapshot")
 REMOTE = ("select1_tls", "select1_link")
+STATEMENTS = ("statements_bulk", "statements_inserts", "statements_selects", "statements_dicts")
 CONTENTION = ("contention_32_on_4", "contention_32_on_4_one_cpu", "contention_128_on_4")
 PLOTS = (
     Plot("borrow-return", bars, ("borrow_return",), "time", "time, ours = 1 (less is better)", log=True),
     Plot("select1", bars, NEAR, "speed", "speed, bare PyMySQL = 1 (more is better)"),
     Plot("select1-remote", bars, REMOTE, "speed", "speed, bare PyMySQL = 1 (more is better)"),
     Plot("large-results", bars, ("large_narrow", "large_wide", "large_unbuffered"), "speed", "speed, bare PyMySQL = 1"),
+    Plot("statements", bars, STATEMENTS, "speed", "speed, bare PyMySQL = 1 (more is better)"),
     Plot("connect", bars, ("connect_tcp", "connect_tls"), "time", "time, ours = 1 (less is better)", log=True),
     Plot("contention-speed", bars, CONTENTION, "speed", "speed, 4 bare connections = 1 (more is better)"),
     Plot("contention-wait", bars, CONTENTION, "p99.9", "p99.9 of the wait, ms (less is better)", log=True),

@@ -5,12 +5,17 @@ each refusal is an error and it is asked again after 1 ms. Speeds and percentile
 maximum is that of all. Fairness: operations of the idlest and the busiest thread, and their ratio, in the least fair
 stretch. Counted is what begins when all threads have been at work for a while. On all CPUs, and for pools of 4 also
 with client and server on one.
+
+Beside them a bare queue: strict order of arrival, one lock per waiter, our reader, and nothing else. It is what order
+alone costs. The tables `contention_web_...` are the same with 1 ms of Python between two borrows, as an application
+has it; there the peers are those that serve in order.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
@@ -18,7 +23,7 @@ from typing import Any
 
 from ..bench import Bench
 from ..measure import Cell, Table, percentile
-from ..peers import BARE, WITH_DEFAULTS, Bare, Peer, Peers, query
+from ..peers import BARE, WITH_DEFAULTS, Bare, Ours, Peer, Peers, PsycopgPool, query
 
 
 @dataclass(slots=True)
@@ -34,6 +39,46 @@ class Cellful:
     def fairness(self) -> float:
         """Operations of the idlest thread / of the busiest."""
         return min(self.per_thread) / max(1, max(self.per_thread))
+
+
+class BareQueue(Peer):
+    """First come, first served, and nothing else: no check, no verdict, no handle, no report."""
+
+    name = "a bare queue, our reader"
+
+    def __init__(self, connect: Mapping[str, Any], size: int) -> None:
+        self._pool = Ours(connect, size)
+        self._held = [self._pool.borrow() for _ in range(size)]
+        self._idle = deque(self._held)
+        self._waiting: deque[list[Any]] = deque()
+        self._lock = threading.Lock()
+        self.borrow = self._borrow
+        self.give_back = self._give_back
+
+    def _borrow(self) -> Any:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+            signal = threading.Lock()
+            signal.acquire()
+            waiter = [signal, None]
+            self._waiting.append(waiter)
+        signal.acquire()
+        return waiter[1]
+
+    def _give_back(self, connection: Any) -> None:
+        with self._lock:
+            if not self._waiting:
+                self._idle.append(connection)
+                return
+            waiter = self._waiting.popleft()
+            waiter[1] = connection
+        waiter[0].release()
+
+    def close(self) -> None:
+        for connection in self._held:
+            connection.close()
+        self._pool.close()
 
 
 RAMP = 0.2  # seconds until all threads are at work
@@ -52,6 +97,7 @@ class _Worker:
     peer: Peer
     window: _Window
     start: threading.Barrier
+    think: float = 0.0  # seconds of Python between two operations
     operations: int = 0
     errors: int = 0
     waits: list[float] = field(default_factory=list)
@@ -70,17 +116,26 @@ class _Worker:
             waited = clock() - asked
             query(connection)
             peer.give_back(connection)
+            if self.think:
+                _work(self.think)
             if asked >= counted_from:
                 waits.append(waited)
                 self.operations += 1
                 self.errors += refusals
 
 
-def stretch(peers: list[Peer], seconds: float) -> Cellful:
+def _work(seconds: float) -> None:
+    """Python that takes so long of this thread's CPU time."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+
+
+def stretch(peers: list[Peer], seconds: float, think: float = 0.0) -> Cellful:
     """Run a thread on each of `peers` (the same one, many times, when it is a pool) for so long."""
     start = threading.Barrier(len(peers) + 1)
     window = _Window()
-    workers = [_Worker(peer, window, start) for peer in peers]
+    workers = [_Worker(peer, window, start, think) for peer in peers]
     threads = [threading.Thread(target=worker.run) for worker in workers]
     for thread in threads:
         thread.start()
@@ -96,15 +151,21 @@ def stretch(peers: list[Peer], seconds: float) -> Cellful:
 
 def run(bench: Bench) -> list[Table]:
     tables: list[Table] = []
+    lists: dict[str, list[Peer]]
     threads: tuple[int, ...] = bench.pick((8, 32, 128), (8, 32))
     for size in bench.pick((4, 8), (4,)):
         bare = [Bare(bench.tcp) for _ in range(size)]
-        peers = Peers(WITH_DEFAULTS, bench.tcp, size=size)
+        peers = Peers((*WITH_DEFAULTS, BareQueue), bench.tcp, size=size)
         with peers as there:
             for peer in there.values():
                 peer.fill(size)
+            if size == 4:
+                in_order = [there[kind.name] for kind in (Ours, PsycopgPool, BareQueue) if kind.name in there]
+                for number in threads[1:]:
+                    lists = {BARE: list(bare)} | {peer.name: [peer] * number for peer in in_order}
+                    tables.append(table(bench, lists, peers.missing, number, size, think=0.001))
             for number in threads:
-                lists: dict[str, list[Peer]] = {BARE: list(bare)}
+                lists = {BARE: list(bare)}
                 lists |= {name: [peer] * number for name, peer in there.items()}
                 tables.append(table(bench, lists, peers.missing, number, size))
                 if size == 4:
@@ -122,16 +183,20 @@ def table(
     number: int,
     size: int,
     on_one_cpu: bool = False,
+    think: float = 0.0,
 ) -> Table:
     rounds, seconds = bench.pick((4, 0.4), (2, 0.2))
     cells: dict[str, list[Cellful]] = {name: [] for name in lists}
     for turn in range(rounds):
         order = list(lists)
         for name in order[turn:] + order[:turn]:
-            cells[name].append(stretch(lists[name], seconds))
+            cells[name].append(stretch(lists[name], seconds, think))
     columns = ["", f"speed, {size} bare = 1", "p50 ms", "p99 ms", "p99.9 ms", "max ms"]
     columns += ["idlest", "busiest", "fairness", "errors"]
     key, title = f"contention_{number}_on_{size}", f"{number} threads on {size} connections"
+    if think:
+        key = f"contention_web_{number}_on_{size}"
+        title = f"{title}, {think * 1000:.0f} ms of Python between two borrows"
     if on_one_cpu:
         key, title = f"{key}_one_cpu", f"{title}, one CPU"
     made = Table(key, title, columns, missing=dict(missing))
