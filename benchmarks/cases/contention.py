@@ -185,7 +185,7 @@ def table(
     on_one_cpu: bool = False,
     think: float = 0.0,
 ) -> Table:
-    rounds, seconds = bench.pick((4, 0.4), (2, 0.2))
+    rounds, seconds = bench.pick((3, 1.2) if think else (4, 0.4), (2, 0.2))
     cells: dict[str, list[Cellful]] = {name: [] for name in lists}
     for turn in range(rounds):
         order = list(lists)

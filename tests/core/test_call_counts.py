@@ -34,10 +34,10 @@ pytestmark = pytest.mark.skipif(not HAS_GIL, reason="without a GIL a borrow take
 
 BOUNDS = {
     "borrow and return": 4,
-    "borrow, SELECT 1, return: more than PyMySQL": -50,
-    "borrow, UPDATE, commit, return: more than PyMySQL": -11,
-    "borrow, SELECT in a transaction, return: more than PyMySQL with ROLLBACK": -47,
-    "connect: more than PyMySQL": 80,
+    "borrow, SELECT 1, return: more than PyMySQL": -56,
+    "borrow, UPDATE, commit, return: more than PyMySQL": -16,
+    "borrow, SELECT in a transaction, return: more than PyMySQL with ROLLBACK": -57,
+    "connect: more than PyMySQL": 78,
 }
 WARM_UP = 3
 
