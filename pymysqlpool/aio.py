@@ -265,6 +265,7 @@ class AsyncConnectionPool(PoolNames):
     def kill(self, lease: Connection) -> None:
         """Stop on the server what the session of `lease` is doing. Called in a thread."""
         deadline = monotonic() + self.pool.settings.reset_timeout
+        said = {"event": "cancelled statement", "pool": self.name}
         try:
             wire = session_beside(self.pool, deadline)
             side = wire.borrow_privately()
@@ -275,10 +276,12 @@ class AsyncConnectionPool(PoolNames):
                 wire.take_back(side)
                 wire.close(quiet=True)
             if not is_stopped:
-                logger.debug("A cancelled statement of pool(%s) was not found where KILL QUERY would go", self.name)
+                logger.debug(
+                    "A cancelled statement of pool(%s) was not found where KILL QUERY would go", self.name, extra=said
+                )
         except Exception as error:  # noqa: BLE001 - the statement then ends by itself
             if number_of(error) != ER.NO_SUCH_THREAD:
-                logger.warning("A cancelled statement of pool(%s) goes on: %s", self.name, error)
+                logger.warning("A cancelled statement of pool(%s) goes on: %s", self.name, error, extra=said)
 
     # -- the pool's own life -------------------------------------------------------------------------------
 

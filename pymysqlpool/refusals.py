@@ -47,6 +47,7 @@ class RefusalLog:
                 self._said[about] = last, untold + 1
                 return
             self._said[about] = now, 0
+        said = {"event": "refused", "pool": about[0], "reason": type(error).__name__, "others": untold}
         if last is not None and untold:
             log.log(
                 level,
@@ -55,6 +56,7 @@ class RefusalLog:
                 untold,
                 now - last,
                 error,
+                extra=said,
             )
         else:
-            log.log(level, "%s was answered 503: %s", request, error)
+            log.log(level, "%s was answered 503: %s", request, error, extra=said)

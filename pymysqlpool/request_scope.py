@@ -243,7 +243,8 @@ class RequestScope:
                 try:
                     _transaction.rollback(connection)
                 except Exception as error:  # noqa: BLE001 - the pool will roll back or discard it
-                    logger.debug("Rollback at the end of %s: %s", self.label or "the request", error)
+                    said = {"event": "rollback failed"}
+                    logger.debug("Rollback at the end of %s: %s", self.label or "the request", error, extra=said)
 
     @property
     def trouble(self) -> err.MySQLError | None:
@@ -280,13 +281,15 @@ class RequestScope:
                 "back now. Write before, or commit() it",
                 self.label or "A request",
                 pool.name,
+                extra={"event": "late write", "pool": pool.name},
             )
         try:
             pool.give_back(connection, exception)
         except ReturnConnectionToPoolError:
             pass  # the user has closed it: what we wanted
         except Exception:  # noqa: BLE001 - nothing that ends a request may raise
-            logger.warning("A connection of pool(%s) could not be given back", pool.name, exc_info=True)
+            said = {"event": "return failed", "pool": pool.name}
+            logger.warning("A connection of pool(%s) could not be given back", pool.name, exc_info=True, extra=said)
         self._watch.report(use, self.label or "a request")
 
 

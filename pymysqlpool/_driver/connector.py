@@ -63,7 +63,8 @@ class Connector:
             pymysql.err.MySQLError: the server cannot be reached, refuses, or does not answer in time.
         """
         if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("Create new connection in pool(%s)", self._name)
+            said = {"event": "connect", "pool": self._name}
+            logger.debug("Create new connection in pool(%s)", self._name, extra=said)
         try:
             return self._log_in(deadline)
         except err.OperationalError as error:

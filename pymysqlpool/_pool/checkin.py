@@ -33,6 +33,7 @@ from .core import INTERVAL, PoolCore
 from .idle_lease import HAS_GIL, SpentLease, return_to_idle
 from .lease import Connection, slot_of
 from .slot import Slot
+from .told import fields
 from .waiter import Waiter
 
 _MOST_PLACES = 1000  # that are remembered, so as to be told of once
@@ -112,7 +113,7 @@ def after_return(core: PoolCore, now: float) -> None:
             maintenance.run_once(core)
     core._verbose = logger.isEnabledFor(DEBUG)
     if core._verbose:
-        logger.debug("Put connection back to pool(%s)", core.name)
+        logger.debug("Put connection back to pool(%s)", core.name, extra=fields(core, "return"))
 
 
 # -- the verdict ---------------------------------------------------------------------------------------------
@@ -162,7 +163,7 @@ def _tell_of_lost_changes(core: PoolCore, lease: Connection, exception: BaseExce
     """Say that changes are rolled back: a warning, once for each place that returns without an error to explain it."""
     place = lease._returned_code, lease._returned_offset
     if exception is not None or place in core._told_places:
-        logger.debug("Uncommitted changes are rolled back in pool(%s)", core.name)
+        logger.debug("Uncommitted changes are rolled back in pool(%s)", core.name, extra=fields(core, "rollback"))
         return
     if len(core._told_places) < _MOST_PLACES:
         core._told_places.add(place)
@@ -173,6 +174,7 @@ def _tell_of_lost_changes(core: PoolCore, lease: Connection, exception: BaseExce
         core.name,
         _borrower.describe_place(_borrower.spell_out(lease._code, lease._offset)),
         _borrower.describe_place(_borrower.spell_out(*place)),
+        extra=fields(core, "rollback", place=_borrower.describe_place(_borrower.spell_out(*place))),
     )
 
 
@@ -187,7 +189,12 @@ def _clean(core: PoolCore, lease: Connection, slot: Slot, attributes: dict[str, 
         else:
             cleanup = _session.clean_after(own.on_checkin, slot.wire, attributes, recipe, own.reset, deadline)
     except Exception as error:  # noqa: BLE001 - whatever went wrong, the connection is in no known state
-        logger.debug("Discard a connection that could not be reset in pool(%s): %s", core.name, error)
+        logger.debug(
+            "Discard a connection that could not be reset in pool(%s): %s",
+            core.name,
+            error,
+            extra=fields(core, "reset failed", error=type(error).__name__),
+        )
         core._discard(lease, slot, Reason.RESET_FAILED)
         return False
     if cleanup is not Cleanup.NOTHING:

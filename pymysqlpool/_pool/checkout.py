@@ -37,6 +37,7 @@ from .core import CONNECT_TIMEOUT, PoolCore
 from .idle_lease import HAS_GIL, SpentLease
 from .lease import Connection, slot_of
 from .slot import CONNECTING, IN_USE, Slot
+from .told import fields
 from .waiter import GIVEN, WAITING, Waiter
 
 # How often a waiter looks for leases that nobody will return: dropped ones, and those of dead threads.
@@ -120,7 +121,7 @@ def checkout(
     if not HAS_GIL and isinstance(lease, SpentLease):
         lease.put_on(wire)
     if core._verbose:
-        logger.debug("Get connection from pool(%s)", core.name)
+        logger.debug("Get connection from pool(%s)", core.name, extra=fields(core, "borrow"))
     if (own.background or own.keepalive is not None) and core._life.maintenance is None:
         maintenance.start_thread(core)
     if own.on_checkout is not None:
@@ -192,7 +193,7 @@ def _patience(core: PoolCore, waiter: Waiter, request: CheckoutRequest, now: flo
     """After how many seconds a waiter that is not woken should look again."""
     if now >= request.next_retry:
         request.next_retry = now + request.retry_interval
-        logger.debug("Retry to get connection from pool(%s)", core.name)
+        logger.debug("Retry to get connection from pool(%s)", core.name, extra=fields(core, "wait"))
     look = now + LOOK_AROUND
     if request.give_up_at < look:
         look = request.give_up_at

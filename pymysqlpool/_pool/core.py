@@ -237,7 +237,8 @@ class PoolCore:
             owner._slot = None
             self._wake(woken)
             self._life.a_lease_ended.wake()
-        logger.debug("Discard connection of pool(%s): %s", self.name, reason.value)
+        said = {"event": "discard", "pool": self.name, "reason": reason.value}
+        logger.debug("Discard connection of pool(%s): %s", self.name, reason.value, extra=said)
         if self._settings.on_discard is not None:
             with suppress(Exception):  # a failing hook must not break a return
                 self._settings.on_discard(reason.value)

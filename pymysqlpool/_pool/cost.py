@@ -56,11 +56,21 @@ class Watch:
         """Log what was slow or long about `use`, of the request `label`."""
         if self.slow_wait is not None and use.waited >= self.slow_wait:
             logger.warning(
-                "%s waited %.3f s for a connection of pool(%s) at %s", label, use.waited, use.pool, use.place
+                "%s waited %.3f s for a connection of pool(%s) at %s",
+                label,
+                use.waited,
+                use.pool,
+                use.place,
+                extra={"event": "slow wait", "pool": use.pool, "seconds": use.waited, "place": use.place},
             )
         if self.long_hold is not None and use.held >= self.long_hold:
             logger.warning(
-                "%s held a connection of pool(%s) for %.3f s, since %s", label, use.pool, use.held, use.place
+                "%s held a connection of pool(%s) for %.3f s, since %s",
+                label,
+                use.pool,
+                use.held,
+                use.place,
+                extra={"event": "long hold", "pool": use.pool, "seconds": use.held, "place": use.place},
             )
 
 

@@ -25,6 +25,7 @@ from . import counters
 from . import deadlock as _deadlock
 from .core import PoolCore
 from .slot import CLOSING, CONNECTING, IDLE, IN_USE, RESERVED
+from .told import fields
 from .waiter import Waiter
 
 _HOLDERS_SHOWN = 10
@@ -177,6 +178,7 @@ def warn_of_deadlock(core: PoolCore, waiter: Waiter) -> None:
         "back, they wait until their timeouts (deadlock='raise' ends the last one's wait at once).%s",
         core.name,
         Lines(holders(core, waiter)),
+        extra=fields(core, "deadlock", in_use=len(core._ledger.borrowed()), waiting=len(core._ledger.waiters)),
     )
 
 

@@ -216,7 +216,9 @@ class Connection(Conveniences):
             if self._pool is None:
                 self.drop_socket()
             return
-        logger.debug("Connection of pool(%s) is invalidated: %s", getattr(self._pool, "name", ""), exception)
+        name = getattr(self._pool, "name", "")
+        said = {"event": "invalidate", "pool": name}
+        logger.debug("Connection of pool(%s) is invalidated: %s", name, exception, extra=said)
         slot.expire(Reason.INVALIDATED)
 
     def detach(self) -> None:

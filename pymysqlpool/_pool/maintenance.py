@@ -24,6 +24,7 @@ from . import counters
 from .asking import ask
 from .core import INTERVAL, PoolCore, PoolState
 from .slot import IN_USE, MaintenanceLease, Slot
+from .told import fields
 from .waiter import ThreadWaiter
 
 _PING_TIMEOUT = 5.0  # seconds for one keepalive
@@ -47,6 +48,12 @@ def reclaim_leaked(core: PoolCore, look_for_dead_borrowers: bool = False) -> Non
                 "A connection of pool(%s) was never given back; it was borrowed at %s and is taken back now",
                 core.name,
                 _borrower.describe_place(_borrower.spell_out(slot.place, slot.offset)),
+                extra=fields(
+                    core,
+                    "leak",
+                    seconds=monotonic() - slot.since,
+                    place=_borrower.describe_place(_borrower.spell_out(slot.place, slot.offset)),
+                ),
             )
         core._discard(owner, slot, Reason.LEAKED)
 

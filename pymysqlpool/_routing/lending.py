@@ -180,7 +180,13 @@ class Lending:
             )
             waiting = [ticket for queue in self._queues.values() for ticket in queue.all()]
         if changed:
-            logger.info("Cluster(%s): %s is up, %s", self.name, endpoint.name, role.said)
+            logger.info(
+                "Cluster(%s): %s is up, %s",
+                self.name,
+                endpoint.name,
+                role.said,
+                extra={"event": "endpoint up", "cluster": self.name, "endpoint": endpoint.name, "role": role.said},
+            )
             if was != role.writable:
                 self.pools[index].drain()  # its sessions were made when it was something else
         for ticket in waiting:
@@ -193,7 +199,13 @@ class Lending:
             self.express = None
             self._topology.failed(index, monotonic(), str(error))
         if not was_down:
-            logger.warning("Cluster(%s): %s is down: %s", self.name, endpoint.name, error)
+            logger.warning(
+                "Cluster(%s): %s is down: %s",
+                self.name,
+                endpoint.name,
+                error,
+                extra={"event": "endpoint down", "cluster": self.name, "endpoint": endpoint.name},
+            )
 
     # -- what the decision needs to know -------------------------------------------------------------------
 

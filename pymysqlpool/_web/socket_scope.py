@@ -104,7 +104,8 @@ class _Share(AsyncRequestScope):
                 self._look_later()
             else:
                 if unused and lent.lease.marks & TRANSACTION:
-                    logger.warning("%s did not end its transaction, so it is rolled back", self.label)
+                    said = {"event": "rollback", "pool": lent.pool_name}
+                    logger.warning("%s did not end its transaction, so it is rolled back", self.label, extra=said)
                 lent.park(partial(self._give_back, pool, place, None))
 
     def _look_later(self) -> None:
@@ -170,6 +171,7 @@ class _Share(AsyncRequestScope):
                 "its locks: commit() or rollback() when a message is done",
                 self.label,
                 lent.pool_name,
+                extra={"event": "uncommitted", "pool": lent.pool_name},
             )
 
     def end(self) -> list[Bell]:
@@ -178,7 +180,12 @@ class _Share(AsyncRequestScope):
             self._later.cancel()
         for _, _, lent in self._idle():
             if lent.lease.marks & WROTE:
-                logger.warning("%s ended with uncommitted changes in pool(%s); rolled back", self.label, lent.pool_name)
+                logger.warning(
+                    "%s ended with uncommitted changes in pool(%s); rolled back",
+                    self.label,
+                    lent.pool_name,
+                    extra={"event": "rollback", "pool": lent.pool_name},
+                )
         self._closed = True
         return self._start_returns(None, also_busy=True)
 
