@@ -42,7 +42,7 @@ dd.bad { color: var(--bad); } dd small { font-size: .8rem; font-weight: 400; col
 svg { display: block; width: 100%; height: 5rem; } .key { font-size: .8rem; color: var(--soft); }
 .key b { font-weight: 600; } .key .u { color: var(--used); } .key .w { color: var(--wait); }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .88rem; }
-th { text-align: left; font-weight: 600; color: var(--soft); font-size: .8rem; }
+th { text-align: left; white-space: nowrap; font-weight: 600; color: var(--soft); font-size: .8rem; }
 th, td { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.n { font-variant-numeric: tabular-nums; white-space: nowrap; } td.w { white-space: pre-wrap; }
 tr:last-child td { border-bottom: 0; }
