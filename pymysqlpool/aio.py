@@ -25,7 +25,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack, cast
 
 from pymysql.constants import COMMAND, ER
 
@@ -69,12 +69,18 @@ if TYPE_CHECKING:
 __all__ = ["AsyncConnection", "AsyncConnectionPool", "AsyncCursor", "Borrowing"]
 
 
+class _ForTasks(Protocol):
+    """A target of a cluster, which knows the class that serves tasks."""
+
+    def async_class(self) -> type[Any]: ...
+
+
 class AsyncConnectionPool(PoolNames):
     """A `ConnectionPool` for asyncio.
 
     Args:
         *args, **options: those of `ConnectionPool`; `pre_create_num` connects in the constructor and blocks.
-        pool: an existing pool to share with its sync users, instead of all these.
+        pool: an existing pool, or a target of a `Cluster`, to share with its sync users, instead of all these.
         kill_on_cancel: when a statement is cancelled, stop it on the server too: KILL QUERY, said over a side
             connection beyond `maxsize`. Without it the server notices at the end of the statement.
 
@@ -83,17 +89,23 @@ class AsyncConnectionPool(PoolNames):
     pool: ConnectionPool
     _connection_class: type[AsyncConnection] = AsyncConnection
 
+    def __new__(cls, *args: Any, pool: Any = None, **options: Any) -> Self:
+        if cls is AsyncConnectionPool and hasattr(pool, "async_class"):
+            made: Self = object.__new__(pool.async_class())  # a target of a cluster
+            return made
+        return object.__new__(cls)
+
     def __init__(
         self,
         *args: Any,
-        pool: ConnectionPool | None = None,
+        pool: ConnectionPool | _ForTasks | None = None,
         kill_on_cancel: bool = False,
         **options: Unpack[AllOptions],
     ) -> None:
         if pool is not None and (args or options):
             raise TypeError("pool= shares an existing pool, which has its options already")
         given = conceal(options)
-        self.pool = pool if pool is not None else ConnectionPool(*args, **given)
+        self.pool = cast(ConnectionPool, pool) if pool is not None else ConnectionPool(*args, **given)
         self.kill_on_cancel = kill_on_cancel
         # Each errand has a slot to itself, so none waits for another's end; one thread more, for a return that goes on
         # to look after the idle connections.

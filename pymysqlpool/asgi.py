@@ -23,6 +23,7 @@ from ._web.lifespan import live
 from ._web.messages import Application, Message, Receive, Scope, Send, answer
 from ._web.socket_scope import SocketScope
 from .aio import AsyncConnectionPool
+from .cluster import ClusterPool
 from .failures import is_temporary
 from .health import Health, HealthCheck
 from .pool import ConnectionPool
@@ -73,7 +74,7 @@ class PoolMiddleware:
     def __init__(
         self,
         app: Application,
-        pool: AsyncConnectionPool | ConnectionPool,
+        pool: AsyncConnectionPool | ConnectionPool | ClusterPool,
         *,
         owns_pool: bool = False,
         eager: bool = False,
@@ -87,7 +88,7 @@ class PoolMiddleware:
         server_timing: bool = False,
         watch: Watch | None = None,
     ) -> None:
-        if not isinstance(pool, AsyncConnectionPool | ConnectionPool):
+        if not isinstance(pool, AsyncConnectionPool | ConnectionPool | ClusterPool):
             raise TypeError(
                 f"PoolMiddleware(app, pool) needs an AsyncConnectionPool or a ConnectionPool, not {type(pool).__name__}"
             )

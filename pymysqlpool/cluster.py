@@ -30,15 +30,18 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self, get_args
 
+from pymysql import err
+
 from ._pool.for_loops import lend_idle
 from ._pool.lease import Connection
 from ._routing.endpoints import Balance, Target
 from ._routing.hosts import DEFAULT_PORT, Host, place, places_of
-from ._routing.lending import Lending
+from ._routing.lending import Lending, Steps
+from ._routing.queue import Ticket
 from ._routing.topology import Topology
 from ._util.callsite import local as _thread
 from ._util.url import parse
-from .errors import SettingsError
+from .errors import PoolTimeout, SettingsError
 from .pool import ConnectionPool
 from .request_scope import RequestScope, request_scope
 from .settings import Settings, seconds
@@ -232,13 +235,42 @@ class ClusterPool:
                 if is_lent:
                     return lease
                 lease.close()  # it may not be fit, which the slow way finds out
-        if timeout is None:
-            timeout = self.settings.timeout
-        if timeout is None:
-            timeout = retry_num * retry_interval + _CONNECT_TIMEOUT
-        lease = lending.lend(self._target, pre_ping, timeout)
+        lease = lending.lend(self._target, pre_ping, self._patience(retry_num, retry_interval, timeout))
         lease.note_place()
         return lease
+
+    def steps(
+        self,
+        ticket: Ticket,
+        retry_num: int,
+        retry_interval: float,
+        pre_ping: bool | float,
+        timeout: float | None,
+    ) -> Steps:
+        """The steps of one borrow, for a caller that is no thread; see `Lending.steps`."""
+        patience = self._patience(retry_num, retry_interval, timeout)
+        return self.cluster.lending.steps(ticket, self._target, pre_ping, patience)
+
+    def _patience(self, retry_num: int, retry_interval: float, timeout: float | None) -> float:
+        if timeout is None:
+            timeout = self.settings.timeout
+        return retry_num * retry_interval + _CONNECT_TIMEOUT if timeout is None else timeout
+
+    def async_class(self) -> type[Any]:
+        """What `AsyncConnectionPool(pool=...)` makes of it."""
+        from ._routing.for_tasks import AsyncClusterPool  # a program without tasks needs no asyncio
+
+        return AsyncClusterPool
+
+    def why_unavailable(self, timeout: float) -> str:
+        """Why no connection can be had within `timeout` seconds, or ''. One that is exhausted is not unavailable."""
+        try:
+            self.get_connection(timeout=timeout).close()
+        except PoolTimeout:
+            return ""
+        except err.MySQLError as error:
+            return f"no host lends a connection ({type(error).__name__})"
+        return ""
 
     def give_back(self, connection: Connection, exception: BaseException | None = None) -> None:
         """Return `connection` after `exception`, to the pool of the endpoint that it is of.
@@ -269,6 +301,11 @@ class ClusterPool:
     def is_open(self) -> bool:
         """Whether any of the cluster's pools lends."""
         return self.cluster.is_open
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the cluster was closed."""
+        return self.cluster.lending.closed
 
     def __repr__(self) -> str:
         return f"<ClusterPool {self._target!r} of {self.cluster!r}>"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from time import monotonic
+from typing import Protocol, runtime_checkable
 
 from pymysql import err
 from pymysql.constants import ER
@@ -44,6 +45,17 @@ class Health:
         return json.dumps({"ready": self.ready, "reason": self.reason, **shown}).encode()
 
 
+@runtime_checkable
+class _ManyHosts(Protocol):
+    """A target of a cluster, which has no one server that could be asked."""
+
+    is_closed: bool
+
+    def stats(self) -> PoolStats: ...
+
+    def why_unavailable(self, timeout: float) -> str: ...
+
+
 class HealthCheck:
     """The health of one pool. Any number of threads may ask; one at a time asks the server.
 
@@ -53,7 +65,7 @@ class HealthCheck:
         recent: seconds for which a connection that was lent or given back, or an answer of the server, is proof.
     """
 
-    def __init__(self, pool: ConnectionPool, *, timeout: float = 1.0, recent: float = 5.0) -> None:
+    def __init__(self, pool: ConnectionPool | _ManyHosts, *, timeout: float = 1.0, recent: float = 5.0) -> None:
         self.pool = pool
         self.timeout = timeout
         self.recent = recent
@@ -69,6 +81,10 @@ class HealthCheck:
         """The answer if it is known without asking the server. Makes no round trip."""
         pool, now = self.pool, monotonic()
         numbers = pool.stats()
+        if isinstance(pool, _ManyHosts):
+            fresh = now - self._asked_at < (self.timeout if self._failure else self.recent)
+            said = self._failure or "a host answered a moment ago"
+            return Health(not self._failure, said, numbers) if fresh else None
         used, failing = last_used(pool), is_failing(pool)
         if pool.is_closed:
             return Health(False, "the pool is closed", numbers)
@@ -92,6 +108,8 @@ class HealthCheck:
 
     def _connect(self) -> str:
         """Why it cannot be had, or ''."""
+        if isinstance(self.pool, _ManyHosts):
+            return self.pool.why_unavailable(self.timeout)
         try:
             session_beside(self.pool, monotonic() + self.timeout).close(quiet=True)
         except (err.MySQLError, OSError) as error:

@@ -9,12 +9,16 @@ Invariants that live here: 2 (order of arrival, over all endpoints), 4 (nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from time import monotonic
+from typing import Any
 
 from pymysql import err
 
 from .._driver.role import QUESTIONS, Role, read
+from .._pool.checkout_request import Work
 from .._pool.lease import Connection
 from .._util.lock import new_lock
 from .._util.log import logger
@@ -28,6 +32,19 @@ from .topology import Topology
 _SLICE = 0.25  # seconds that a caller waits at one endpoint before it looks whether another fits better
 _ASKING = 2.0  # seconds for an endpoint's answer to what it is
 _ASKING_BESIDE = 0.25  # the same, where another endpoint is up
+
+
+@dataclass(frozen=True, slots=True)
+class Borrow:
+    """A step of a borrow: borrow from this endpoint's pool, within so many seconds. Answered by the lease, or by the
+    error raised at the step."""
+
+    endpoint: int
+    pre_ping: bool | float
+    timeout: float
+
+
+Steps = Generator[float | Work | Borrow, Any, Connection]
 
 
 class Lending:
@@ -54,6 +71,30 @@ class Lending:
 
     def lend(self, target: Target, pre_ping: bool | float, timeout: float) -> Connection:
         """A connection to an endpoint that fits `target`, within `timeout` seconds."""
+        ticket = Ticket()
+        steps = self.steps(ticket, target, pre_ping, timeout)
+        try:
+            step = next(steps)
+            while True:
+                if isinstance(step, Borrow):
+                    pool = self.pools[step.endpoint]
+                    try:
+                        lease = pool.get_connection(pre_ping=step.pre_ping, timeout=step.timeout)
+                    except (PoolTimeout, PoolUnavailable) as error:
+                        step = steps.throw(error)
+                    else:
+                        step = steps.send(lease)
+                else:
+                    step = steps.send(step.call() if isinstance(step, Work) else ticket.wait(step))
+        except StopIteration as end:
+            served: Connection = end.value
+            return served
+        finally:
+            steps.close()
+
+    def steps(self, ticket: Ticket, target: Target, pre_ping: bool | float, timeout: float) -> Steps:
+        """The same, for threads and tasks: a float is a sleep of so many seconds, unless `ticket` is called; `Work`
+        runs where blocking is allowed."""
         if not self._here[0]:
             self._enter_process()
         started = monotonic()
@@ -61,7 +102,6 @@ class Lending:
         problem: BaseException | None = None
         served_by: ConnectionPool | None = None
         asked: int | None = None
-        ticket = Ticket()
         try:
             with self._lock:
                 self.express = None
@@ -78,7 +118,7 @@ class Lending:
                         self._topology.asking(asked)
                     enters = isinstance(decision, Use) and queue.may_enter(ticket, self._room(decision))
                 if isinstance(decision, Ask):
-                    problem = self._ask(decision.endpoint, deadline) or problem
+                    problem = (yield Work(partial(self._ask, decision.endpoint, deadline))) or problem
                     asked = None
                 elif isinstance(decision, Ambiguous):
                     raise self._ambiguous(decision)
@@ -86,13 +126,13 @@ class Lending:
                     raise self._too_late(target, now - started, problem) from problem
                 elif enters:
                     assert isinstance(decision, Use)
-                    lease, problem = self._borrow(decision, target, pre_ping, deadline, problem)
+                    lease, problem = yield from self._borrow(decision, target, pre_ping, deadline, problem)
                     if lease is not None:
                         served_by = lease.pool
                         return lease
                 else:
                     until = deadline if isinstance(decision, Use) else min(deadline, decision.until)
-                    ticket.wait(min(_SLICE, until - now))
+                    yield max(0.0, min(_SLICE, until - now))
         finally:
             with self._lock:
                 if asked is not None:
@@ -113,7 +153,7 @@ class Lending:
 
     def _borrow(
         self, decision: Use, target: Target, pre_ping: bool | float, deadline: float, problem: BaseException | None
-    ) -> tuple[Connection | None, BaseException | None]:
+    ) -> Generator[Borrow | Work, Any, tuple[Connection | None, BaseException | None]]:
         """Borrow from the first of the endpoints that lends at once, else wait a little at the best one."""
         for place, index in enumerate(decision.endpoints):
             pool = self.pools[index]
@@ -122,18 +162,16 @@ class Lending:
                 continue
             left = deadline - monotonic()
             try:
-                lease = pool.get_connection(pre_ping=pre_ping, timeout=max(0.001, min(left, _SLICE)))
+                lease: Connection = yield Borrow(index, pre_ping, max(0.001, min(left, _SLICE)))
             except PoolTimeout as error:
                 return None, error  # all of it is lent; look whether another fits by now
             except PoolUnavailable as error:
                 self._tell_failed(index, error)
                 problem = error
                 continue
-            except PoolClosed as error:
-                return None, error
             if self._fits(index, lease, target):
                 return lease, None
-            lease.close()
+            yield Work(lease.close)
         return None, problem
 
     def _fits(self, index: int, lease: Connection, target: Target) -> bool:

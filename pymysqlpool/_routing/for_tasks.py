@@ -1,0 +1,101 @@
+"""A cluster's target, awaited: the same decisions, carried out by tasks.
+
+Each endpoint has an `AsyncConnectionPool` of its own over the pool that its sync users share; a lent connection is of
+that one, and goes back there. Waiting parks no thread; asking an endpoint what it is takes one for that long.
+
+Never: decides which endpoint serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+from .._async.connection import AsyncConnection
+from .._async.worker import Errand, Workers, running_loop
+from .._pool.checkout_request import Work
+from ..aio import AsyncConnectionPool
+from ..errors import PoolTimeout, PoolUnavailable
+from .lending import Borrow
+from .queue import Ticket
+
+
+class AsyncTicket(Ticket):
+    """A task's place."""
+
+    __slots__ = ("_bell", "_loop")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop = running_loop()
+        self._bell = asyncio.Event()
+
+    def call(self) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            self._loop.call_soon_threadsafe(self._bell.set)
+
+    async def sleep(self, timeout: float) -> bool:
+        """Until called, or for `timeout` seconds; True when called."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._bell.wait()
+        called = self._bell.is_set()
+        self._bell.clear()
+        return called
+
+
+class AsyncClusterPool(AsyncConnectionPool):
+    """What `AsyncConnectionPool(pool=cluster.primary)` makes."""
+
+    def __init__(self, *, pool: Any, kill_on_cancel: bool = False) -> None:
+        super().__init__(pool=pool, kill_on_cancel=kill_on_cancel)
+        self._target = pool
+        self._workers = Workers(lambda: len(self._pools) + 1, f"pymysqlpool {pool.name}")
+        pools = pool.cluster.lending.pools
+        self._pools = [AsyncConnectionPool(pool=endpoint, kill_on_cancel=kill_on_cancel) for endpoint in pools]
+
+    def _lend_at_once(self, pre_ping: bool | float) -> tuple[None, None]:
+        running_loop()
+        return None, None
+
+    async def _borrow(
+        self,
+        retry_num: int,
+        retry_interval: float,
+        pre_ping: bool | float,
+        timeout: float | None,
+        lease: Any = None,
+    ) -> AsyncConnection:
+        ticket = AsyncTicket()
+        steps = self._target.steps(ticket, retry_num, retry_interval, pre_ping, timeout)
+        connection: AsyncConnection | None = None
+        try:
+            step = next(steps)
+            while True:
+                if isinstance(step, Borrow):
+                    endpoint = self._pools[step.endpoint]
+                    try:
+                        connection = await endpoint.get_connection(pre_ping=step.pre_ping, timeout=step.timeout)
+                    except (PoolTimeout, PoolUnavailable) as error:
+                        step = steps.throw(error)
+                    else:
+                        step = steps.send(connection.lease)
+                elif isinstance(step, Work):
+                    step = steps.send(await self.run(Errand(step.call, _do_nothing)))
+                else:
+                    step = steps.send(await ticket.sleep(step))
+        except StopIteration:
+            assert connection is not None
+            return connection
+        finally:
+            steps.close()
+
+    def end_threads(self, wait: bool = True) -> None:
+        super().end_threads(wait)
+        for endpoint in self._pools:
+            endpoint.end_threads(wait)
+
+
+def _do_nothing() -> None:
+    """For an answer that came after its borrower had left."""
