@@ -22,6 +22,7 @@ from ._web.async_scope import AsyncRequestScope, current_async_connection, sync_
 from ._web.lifespan import live
 from ._web.messages import Application, Message, Receive, Scope, Send, answer
 from ._web.socket_scope import SocketScope
+from .advice import warn_of_missing_timeouts
 from .aio import AsyncConnectionPool
 from .cluster import ClusterPool
 from .failures import is_temporary
@@ -94,6 +95,7 @@ class PoolMiddleware:
             )
         self.app = app
         self.pool = pool if isinstance(pool, AsyncConnectionPool) else AsyncConnectionPool(pool=pool)
+        warn_of_missing_timeouts(self.pool.pool)
         self.owns_pool = owns_pool
         self.eager = eager
         self.transaction = transaction

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._web.socket_connection import SocketConnection as SocketConnection
 from ._web.socket_connection import is_websocket as is_websocket
+from .advice import warn_of_missing_timeouts
 from .failures import is_temporary
 from .pool import ConnectionPool
 from .refusals import BUSY, RefusalLog
@@ -84,6 +85,7 @@ class PoolMiddleware:
         if isinstance(pool, type) or not callable(getattr(pool, "give_back", None)):
             hint = "; a WSGI application takes the pool that it awaits: its .pool" if hasattr(pool, "pool") else ""
             raise TypeError(f"PoolMiddleware(application, pool) needs a ConnectionPool, not {pool!r}{hint}")
+        warn_of_missing_timeouts(pool)
         self.application = application
         self.pool = pool
         self.transaction = transaction

@@ -18,14 +18,17 @@ import atexit
 import os
 import re
 import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import request_started
 from django.db import connections
 
 from pymysqlpool import ConnectionPool, PoolStats, SettingsError
+from pymysqlpool.advice import warn_of_missing_timeouts
 from pymysqlpool.secrets import conceal
 
 from . import options
@@ -90,6 +93,7 @@ class PooledDatabase:
             self.pool = ConnectionPool(**params, **understood.core)
         except SettingsError as error:
             raise ImproperlyConfigured(f"DATABASES[{alias!r}]: {error}") from error
+        _warn_when_it_serves(self.pool)
         self.release_after_transaction = understood.release_after_transaction
         self.server_data: dict[str, Any] | None = None
         self.alias = alias
@@ -114,6 +118,18 @@ def session_setup(init_command: str | None, isolation_level: str | None) -> str 
     if not _SETS_VARIABLES.fullmatch(init_command):
         return None
     return ", ".join([init_command.rstrip("; \t\r\n"), *assignments])
+
+
+def _warn_when_it_serves(pool: ConnectionPool) -> None:
+    """At the next request, warn of what is missing; a command of manage.py serves none."""
+    reference = weakref.ref(pool)
+
+    def warn(**_: object) -> None:
+        request_started.disconnect(warn)
+        if (its := reference()) is not None:
+            warn_of_missing_timeouts(its)
+
+    request_started.connect(warn, weak=False)
 
 
 class _Registry:

@@ -15,6 +15,7 @@ from flask import Flask, current_app, request
 from flask.wrappers import Request
 
 from pymysqlpool import Connection, ConnectionPool
+from pymysqlpool.advice import warn_of_missing_timeouts
 from pymysqlpool.health import Health, HealthCheck
 from pymysqlpool.request_scope import SAFE_METHODS, NoRequestScopeError, RequestScope, Watch, current_scope
 from pymysqlpool.wsgi import DEADLINE, SCOPE, SocketConnection, is_websocket
@@ -53,6 +54,7 @@ class AppState:
                 pool = self._pools.get(bind)
                 if pool is None:
                     pool = self._pools.setdefault(bind, ConnectionPool(**self.binds[bind].pool))
+                    warn_of_missing_timeouts(pool)
         return pool
 
     def add(self, bind: str, options: BindOptions) -> None:

@@ -23,7 +23,7 @@ FLOORS = (
     {"_driver"},
     {"reuse"},
     {"_pool"},
-    {"connection", "refusals"},
+    {"connection", "refusals", "advice"},
     {"transaction"},
     {"request_scope"},
     {"pool"},

@@ -94,6 +94,12 @@ def capacity(core: PoolCore) -> int:
     return core._ledger.maxsize
 
 
+def read_timeout(core: PoolCore) -> float | None:
+    """Seconds that a statement waits for its reply; None: for ever."""
+    timeout: float | None = core._connect_args.get("read_timeout")
+    return timeout
+
+
 def last_used(core: PoolCore) -> float | None:
     """When a connection was last lent or given back, monotonic; None when there is none."""
     return max((slot.since for slot in core._ledger.slots() if slot.state in (IDLE, IN_USE)), default=None)
