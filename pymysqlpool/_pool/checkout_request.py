@@ -85,6 +85,14 @@ class CheckoutRequest:
         self.place = _borrower.stack() if own.record_stacks else place  # where it was asked for, as in `Slot.place`
         self.offset = offset
 
+    def began_before(self, seconds: float) -> None:
+        """The call has waited for so long already."""
+        self.started -= seconds
+        self.grow_at -= seconds
+        self.give_up_at -= seconds
+        self.deadline -= seconds
+        self.checks_until = max(self.deadline, self.started + SHORTEST_CHECK)
+
     def what_ended_it(self, error: BaseException | None) -> BaseException | None:
         """`error` left the borrow; GeneratorExit: the step that was asked for failed, or the caller was interrupted."""
         return self.last_error or error if isinstance(error, GeneratorExit) else error

@@ -17,11 +17,14 @@ from typing import Any, cast
 from .._driver.exchange import TRUST
 from .._driver.statements import READ_ONLY, TRANSACTION
 from .._util import callsite as _borrower
+from .._util.lock import InsideOwnStepError
 from .._util.log import logger
-from . import counters, maintenance
+from . import counters, maintenance, observed
 from .core import INTERVAL, PoolCore
+from .idle_lease import HAS_GIL
 from .lease import Connection, slot_of
 from .slot import IN_USE
+from .waiter import GIVEN, Waiter
 
 
 def lend_idle(core: PoolCore, borrower: Any, frame: FrameType | None = None) -> tuple[Connection | None, bool]:
@@ -61,6 +64,50 @@ def lend_idle(core: PoolCore, borrower: Any, frame: FrameType | None = None) -> 
         slot.place = frame.f_code
         slot.offset = frame.f_lasti
     return lease, True
+
+
+def queue_up(core: PoolCore, waiter: Waiter) -> bool:
+    """Join the queue, where a wait for a connection to come back is all that can be done: then the caller is to wait,
+    for LOOK_AROUND seconds at most. False: `checkout` knows what else there is to do, or to tell."""
+    own = core._settings
+    if core._has_checkout_hooks or core._verbose or own.max_waiting is not None or own.background or not HAS_GIL:
+        return False
+    if core._ledger.leaked or observed.observer is not None:
+        return False
+    try:
+        return core._lock.step(_queue_up_locked, core, waiter)
+    except InsideOwnStepError:
+        return False
+
+
+def _queue_up_locked(core: PoolCore, waiter: Waiter) -> bool:
+    ledger = core._ledger
+    if core._closed or core._backoff.failing or ledger.idle or ledger.total < ledger.maxsize:
+        return False
+    ledger.arrive(waiter)
+    ledger.enqueue(waiter)
+    return True
+
+
+def lend_given(core: PoolCore, lease: Connection, waiter: Waiter, since: float) -> bool:
+    """The connection that was handed over to the caller, which has queued `since` (monotonic), is lent; False where
+    there is none, or it does not look fit: then `checkout` goes on."""
+    slot = slot_of(lease)
+    if slot is None or waiter.state is not GIVEN or slot.state is not IN_USE:
+        return False
+    now, wire = monotonic(), slot.wire
+    if wire is None or now >= slot.expires_at or wire.exchange.locked():
+        return False
+    if now - slot.role_known > core._asks_role_after or (now >= slot.heard_until and wire.readable(0)):
+        return False
+    core._counters.waited(now - since)
+    slot.since = now
+    slot.borrower = slot.user = waiter.borrower
+    frame = _borrower.caller()
+    if frame is not None:
+        slot.place = frame.f_code
+        slot.offset = frame.f_lasti
+    return True
 
 
 NOTHING, A_ROLLBACK, A_THREAD = "nothing", "a rollback", "a thread"
