@@ -128,7 +128,7 @@ class ReadingConnection(PyMySQLConnection):
             if answer is None or not (unbuffered or answer.is_whole):
                 local_infile = self._serves_file if self._local_infile else None
                 terms = source, self.encoding, self.use_unicode, decoders, is_shared, unbuffered, only_ok
-                steps = reply(*terms, local_infile, begun=answer)
+                steps = reply(*terms, local_infile, begun=answer, tried=True)
                 answer = source.run(steps, self._deadline, self._serve if local_infile else None)
         except BaseException as error:  # noqa: BLE001 - raised again
             self._lose(error)

@@ -11,9 +11,10 @@ from typing import Any
 
 import pymysql
 import pytest
-from pymysql import converters
+from pymysql import converters, protocol
 
 import pymysqlpool._driver.protocol
+from pymysqlpool._driver.protocol.columns import read_column
 from pymysqlpool._driver.protocol.packets import ERR, OK, LocalInfileRequest
 from pymysqlpool._driver.protocol.reply import ResultSet, more_rows, reply
 from pymysqlpool._driver.protocol.source import Source
@@ -138,3 +139,29 @@ def test_a_request_for_a_local_file_is_answered_only_where_it_may_be(allowed: bo
         ):
             feed.run(steps)
         assert feed.sent == b""
+
+
+def test_a_column_definition_is_what_pymysql_reads() -> None:
+    """Whole ones, and such with bytes that are changed, cut off or added."""
+    random = Random(25)
+    outcomes: set[str] = set()
+    for _ in range(20_000):
+        name = bytes(random.choices(b"abc \xc3\xa4\xff", k=random.choice((0, 3, 250, 251, 300))))
+        payload = bytearray(
+            replies.column(random.randrange(256), random.choice((33, 45, 63)), name, 40, random.randrange(9))
+        )
+        for _ in range(random.choice((0, 0, 1, 2))):
+            payload[random.randrange(len(payload))] = random.choice((0, 1, 13, 250, 251, 252, 254, 255))
+        data = bytes(payload)[: random.choice((len(payload), len(payload), random.randrange(1, len(payload))))]
+        data += b"x" * random.choice((0, 0, 1, 9))
+        found = []
+        for read in (protocol.FieldDescriptorPacket, read_column):
+            try:
+                field: Any = read(data, "utf8")
+            except Exception as error:  # noqa: BLE001 - compared
+                found.append((type(error), str(error)))
+            else:
+                found.append((type(field), vars(field), field._data, field._position, field.description()))
+        assert found[0] == found[1], data
+        outcomes.add(found[0][0].__name__)
+    assert len(outcomes) > 2  # columns, and several errors

@@ -26,7 +26,7 @@ from typing import Any
 from pymysql import err, protocol
 from pymysql.constants import CR
 
-from .columns import Columns, Converting, known_columns, remember
+from .columns import Columns, Converting, known_columns, read_column, remember
 from .packets import CONTINUED, ERR, MORE_RESULTS, OK, LocalInfileRequest, Reply, is_eof, is_ok, out_of_step, read_eof
 from .rows import END, NotConvertedError, decode_row, decode_rows
 from .source import Source
@@ -136,6 +136,7 @@ def reply(
     local_infile: bool | None = False,
     most: int = ALL,
     begun: Any = None,
+    tried: bool = False,
 ) -> Steps:
     """Read one reply.
 
@@ -148,12 +149,13 @@ def reply(
         local_infile: whether the statement may ask for a local file; None where the connection may not at all.
         most: yield 0 after so many rows.
         begun: what `at_hand` has read of it.
+        tried: `at_hand` was asked, of the bytes that are in the source now.
 
     Returns:
         OK | ERR | ResultSet. A result set with a `failure` and not `is_whole` could not be read to its end.
     """
     result = begun
-    if result is None:
+    if result is None and not tried:
         if len(source.buffer) - source.position < 5:
             yield 4
         result = at_hand(source, encoding, use_unicode, decoders, is_shared, unbuffered, only_ok, most)
@@ -251,8 +253,16 @@ def _read_columns(source: Source, encoding: str, count: bytes) -> Steps:
     number = packets.read_length_encoded_integer()
     fields = []
     for _ in range(number):
-        payload = yield from packet(source)
-        field = protocol.FieldDescriptorPacket(payload, encoding)  # in this order, as PyMySQL
+        here = source.buffer
+        at = source.position + 4
+        length = _read_header(here, at - 4)[0] ^ source.sequence << 24 if at < len(here) else 0
+        if 0 < length < CONTINUED and at + length <= len(here):  # as `packet`, without its steps
+            payload = here[at : at + length]
+            source.position = at + length
+            source.sequence = (source.sequence + 1) & 0xFF
+        else:
+            payload = yield from packet(source)
+        field = read_column(payload, encoding)  # in this order, as PyMySQL
         if payload[0] == 0xFF:
             return ERR.read(payload)
         fields.append(field)
