@@ -41,7 +41,7 @@ def latencies(peer: Peer, number: int) -> list[float]:
 
 def run(bench: Bench) -> list[Table]:
     peers = Peers(WITH_DEFAULTS, bench.tcp, size=1)
-    rounds, each = bench.pick((30, 8), (4, 4))
+    rounds, each = bench.pick((20, 8), (4, 4))
     taken: dict[str, list[float]] = {}
     with peers as there:
         for peer in there.values():

@@ -115,7 +115,7 @@ def again(bench: Bench) -> None:
 
 
 def run(bench: Bench) -> list[Table]:
-    rounds = bench.pick(3, 1)
+    rounds = bench.pick(2, 1)
     tables = []
     connect = {**bench.tcp, "connect_timeout": 5}
     for key, title, restart in (

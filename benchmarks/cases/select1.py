@@ -85,7 +85,7 @@ def table(
                 peers.missing[COMPILED] = str(error)
             else:
                 segments[COMPILED] = timed(partial(_repeat, compiled))
-        rounds = bench.pick(30, 6) if few else bench.pick(150, 20)
+        rounds = bench.pick(30, 6) if few else bench.pick(100, 20)
         taken = interleave(segments, rounds, seconds=0.02 if few else 0.005)
         if compiled is not None:
             compiled.close()

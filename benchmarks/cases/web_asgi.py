@@ -156,6 +156,6 @@ def run(bench: Bench) -> list[Table]:
             ("web_asgi_crowd", f"{CROWD} ASGI requests at a time on {SIZE} connections", CROWD),
         ):
             segments: dict[str, Segment] = {name: requests(loop, app, at_once) for name, app in found.items()}
-            taken = interleave(segments, bench.pick(100, 10), seconds=0.01 if at_once == 1 else 0.05)
+            taken = interleave(segments, bench.pick(60, 10), seconds=0.01 if at_once == 1 else 0.05)
             tables.append(compare(key, title, taken, missing, ours=AWAITED, bare=NO_DATABASE))
     return tables
