@@ -14,11 +14,11 @@ from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -43,6 +43,8 @@ def create_app(pool: AsyncConnectionPool) -> Starlette:
         return HTMLResponse(PAGE.substitute(lines=lines, last=entries[0]["id"] if entries else 0))
 
     async def write(request: Request) -> PlainTextResponse | RedirectResponse:
+        if _comes_from_elsewhere(request):
+            return PlainTextResponse("This form is on another site.\n", 403)
         form = {name: values[0].strip() for name, values in parse_qs((await request.body()).decode()).items()}
         if not form.get("ship") or not form.get("remark"):
             return PlainTextResponse("Which ship, and what about it?\n", 400)
@@ -69,6 +71,9 @@ def create_app(pool: AsyncConnectionPool) -> Starlette:
 
     async def radio(websocket: WebSocket) -> None:
         """Each message is a ship's name, and is answered with its last entry."""
+        if _comes_from_elsewhere(websocket):
+            await websocket.close()
+            return
         await websocket.accept()
         try:
             while True:
@@ -115,6 +120,12 @@ def create_app(pool: AsyncConnectionPool) -> Starlette:
             )
         ],
     )
+
+
+def _comes_from_elsewhere(connection: HTTPConnection) -> bool:
+    """A page of another site must not write or listen here in a visitor's name. With accounts, add a token per form."""
+    origin = connection.headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != connection.headers.get("host")
 
 
 async def _events(last: int) -> AsyncIterator[str]:

@@ -16,7 +16,9 @@ function draw(now) {
   const slots = document.getElementById("slots");
   while (slots.children.length < now.maxsize) slots.append(document.createElement("i"));
   [...slots.children].forEach((slot, i) => { slot.className = states[i] || ""; });
+  slots.setAttribute("aria-label", `${now.in_use} in use, ${now.idle} idle, ${now.connecting} connecting, of ${now.maxsize}`);
   const queue = document.getElementById("queue");
+  queue.setAttribute("aria-label", `${now.waiting} visitors wait for a connection`);
   queue.replaceChildren(...Array.from({ length: Math.min(now.waiting, 60) }, () => document.createElement("i")));
   for (const cell of panel.querySelectorAll("[data-key]")) {
     const value = now[cell.dataset.key];
@@ -32,6 +34,13 @@ function draw(now) {
   document.getElementById("chart-waiting").setAttribute("d", path(2, top, true));
 }
 
+function say(answers) {
+  const dot = document.getElementById("dot");
+  dot.className = answers ? "dot on" : "dot off";
+  const text = answers ? "answers" : "no answer";
+  if (dot.textContent !== text) dot.textContent = text; // else a screen reader would say it each second
+}
+
 async function look() {
   let busy = false;
   try {
@@ -39,9 +48,9 @@ async function look() {
     busy = now.waiting > 0 || now.in_use > 0 || now.borrowed !== before;
     before = now.borrowed;
     draw(now);
-    document.getElementById("dot").className = "dot on";
+    say(true);
   } catch {
-    document.getElementById("dot").className = "dot off";
+    say(false);
   }
   setTimeout(look, busy ? 250 : 1000);
 }
