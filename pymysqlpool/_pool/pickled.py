@@ -9,7 +9,6 @@ Owns: the number of a pool that was pickled, and which pool it is here. Never: c
 
 from __future__ import annotations
 
-import uuid
 import weakref
 from collections.abc import Callable
 from dataclasses import fields
@@ -25,6 +24,8 @@ _made_here: list[Any] = []  # those that arrived: nothing else may refer to one 
 
 def reduce(pool: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """`__reduce__` of a pool. The password travels with it."""
+    import uuid  # here: few pools travel
+
     number = pool.__dict__.setdefault("_number", uuid.uuid4().hex)
     with _lock:
         _here[number] = pool
