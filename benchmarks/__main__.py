@@ -26,6 +26,7 @@ ORDER = (
     "memory",
     "imports",
     "recovery",
+    "storms",
     "web_flask",
     "web_django",
     "web_asgi",
