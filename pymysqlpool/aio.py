@@ -30,8 +30,9 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack, cast
 from pymysql.constants import COMMAND, ER
 
 from ._async.borrowing import Borrowing
-from ._async.connection import AsyncConnection, cut
+from ._async.connection import AsyncConnection
 from ._async.cursor import AsyncCursor
+from ._async.cutting import cut
 from ._async.pool_names import PoolNames
 from ._async.tokens import token_of_task
 from ._async.waiter import AsyncWaiter

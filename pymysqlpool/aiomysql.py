@@ -102,13 +102,13 @@ class _Awaited(Coroutine[Any, Any, T]):
         return self._coroutine.__await__()
 
     async def __aenter__(self) -> T:
-        self._result = await self._coroutine
-        return self._result
+        self._entered = await self._coroutine
+        return self._entered
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._leave(self._result)
+        await self._leave(self._entered)
 
 
 class Connection(AsyncConnection):

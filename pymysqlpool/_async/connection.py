@@ -28,11 +28,11 @@ from .. import transaction as _transaction
 from .._driver import steps as _steps
 from .._driver.exchange import can_go_on, is_between_commands
 from .._driver.statements import TRANSACTION, WROTE
-from .._pool.lease import Connection, slot_of
+from .._pool.lease import Connection
 from .._util import callsite as _borrower
 from ..errors import ConnectionInterruptedError, ReturnConnectionToPoolError
-from ..reuse import Reason
 from .cursor import AsyncCursor
+from .cutting import cut, expire
 from .names import FieldsNames
 from .session import Session
 from .speaking import Speaking
@@ -332,21 +332,3 @@ class AsyncConnection(Speaking, FieldsNames):
             raise ReturnConnectionToPoolError(f"this connection {self._end()}")
         if self.lease.is_returned:
             self.lease._refuse_closed()
-
-
-def expire(lease: Connection) -> bool:
-    """Have `lease` discarded when it comes home; False when it is on its way already."""
-    slot = slot_of(lease)
-    if slot is None:
-        return False
-    slot.expire(Reason.INTERRUPTED)
-    return True
-
-
-def cut(lease: Connection) -> None:
-    """Wake the thread that uses `lease` with an error. Nothing, once somebody has begun to give it back."""
-    slot = slot_of(lease)
-    # In this order: whoever begins to give it back after the question finds it expired, and so does not keep what is
-    # being cut. Should it have been lent anew in this very instant, that one is replaced when it comes home.
-    if expire(lease) and slot is not None and "_live" in lease.__dict__ and slot.holder == id(lease):
-        slot.wire.cut()
