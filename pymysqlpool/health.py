@@ -49,7 +49,8 @@ class Health:
 class _ManyHosts(Protocol):
     """A target of a cluster, which has no one server that could be asked."""
 
-    is_closed: bool
+    @property
+    def is_closed(self) -> bool: ...
 
     def stats(self) -> PoolStats: ...
 

@@ -13,7 +13,7 @@ Never: connects, changes the application's config, corrects a value.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from pymysqlpool import SettingsError, settings
@@ -78,12 +78,23 @@ class AppOptions:
                 raise ConfigError(f"{option}={value!r} must be a number of seconds, or None")
 
 
+REPLICA = "replica"  # the bind, and the name on `g`, of the replicas
+_OF_A_CLUSTER = ("hosts", "balance", "zone", "failback_after")
+
+
 @dataclass(frozen=True, slots=True)
 class BindOptions:
-    """One database: the arguments of its `ConnectionPool`, and its name on `g`; None for no name there."""
+    """One database: the arguments of its `ConnectionPool`, and its name on `g`; None for no name there.
+
+    Attributes:
+        cluster: the arguments of its `Cluster` beside those of the pools, where it has several hosts.
+        replica_of: it is the replicas of that other database, which has several hosts.
+    """
 
     g_name: str | None
     pool: dict[str, Any] = field(repr=False)  # it holds the password
+    cluster: dict[str, Any] | None = None
+    replica_of: str | None = None
 
 
 def read(config: Mapping[str, Any], default_g_name: str | None) -> tuple[AppOptions, dict[str | None, BindOptions]]:
@@ -109,6 +120,10 @@ def read(config: Mapping[str, Any], default_g_name: str | None) -> tuple[AppOpti
         for name, bind in _mapping(BINDS_KEY, config[BINDS_KEY]).items():
             key = f"{BINDS_KEY}[{name}]"
             binds[name] = _bind(key, _lower(key, bind), name)
+    if None in binds and binds[None].cluster is not None:
+        if REPLICA in binds:
+            raise ConfigError(f"app.config[{BINDS_KEY!r}]: {REPLICA!r} is the name of the replicas of {KEY}'s hosts")
+        binds[REPLICA] = replace(binds[None], g_name=REPLICA, replica_of=KEY)
     names = [bind.g_name for bind in binds.values() if bind.g_name is not None]
     if len(names) != len(set(names)):
         raise ConfigError(f"two databases have the same name on g, of {', '.join(names)}; tell them apart by 'g_name'")
@@ -145,11 +160,12 @@ def _bind(key: str, given: dict[str, Any], default_g_name: str | None) -> BindOp
                 "variable write it with quotes inside, as in '\"1234\"'"
             )
     given.setdefault("timeout", DEFAULT_TIMEOUT)
+    cluster = {option: given.pop(option) for option in _OF_A_CLUSTER if option in given} if "hosts" in given else None
     try:
         settings.split(given)
     except SettingsError as error:
         raise ConfigError(f"app.config[{key!r}]: {error}") from None
-    return BindOptions(g_name, given)
+    return BindOptions(g_name, given, cluster)
 
 
 def _mapping(key: str, value: Any) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from flask.wrappers import Request
 
 from pymysqlpool import Connection, ConnectionPool
 from pymysqlpool.advice import warn_of_missing_timeouts
+from pymysqlpool.cluster import Cluster
 from pymysqlpool.health import Health, HealthCheck
 from pymysqlpool.request_scope import SAFE_METHODS, NoRequestScopeError, RequestScope, Watch, current_scope
 from pymysqlpool.wsgi import DEADLINE, SCOPE, SocketConnection, is_websocket
@@ -53,9 +54,20 @@ class AppState:
             with self._lock:
                 pool = self._pools.get(bind)
                 if pool is None:
-                    pool = self._pools.setdefault(bind, ConnectionPool(**self.binds[bind].pool))
-                    warn_of_missing_timeouts(pool)
+                    pool = self._pools.setdefault(bind, self._new_pool(self.binds[bind]))
         return pool
+
+    def _new_pool(self, options: BindOptions) -> ConnectionPool:
+        """A pool, or a target of a cluster, which is lent from in the same way."""
+        if options.cluster is None:
+            pool = ConnectionPool(**options.pool)
+            warn_of_missing_timeouts(pool)
+            return pool
+        if options.replica_of is not None:
+            return cast(ConnectionPool, cast(Any, self.pool(None)).cluster.replica)
+        cluster = Cluster(**options.cluster, **options.pool)
+        warn_of_missing_timeouts(cluster.lending.pools[0])
+        return cast(ConnectionPool, cluster.primary)
 
     def add(self, bind: str, options: BindOptions) -> None:
         with self._lock:
