@@ -35,12 +35,13 @@ def can_step(cursor: Any) -> bool:
     if known is None:
         if not issubclass(kind, Cursor):
             return False
-        base = SSCursor if issubclass(kind, SSCursor) else Cursor
+        base = next(base for base in _BASES if issubclass(kind, base))
         known = _known[kind] = all(getattr(kind, name) is getattr(base, name) for name in _OWN)
     return known
 
 
-_known: dict[type, bool] = {BufferedCursor: True, BufferedDictCursor: True}
+_BASES = (SSCursor, BufferedDictCursor, BufferedCursor, Cursor)
+_known: dict[type, bool] = {}
 
 
 def is_unbuffered(cursor: Any) -> bool:

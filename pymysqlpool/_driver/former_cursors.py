@@ -11,10 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from pymysql import cursors
 
+from . import buffered
 
-class Cursor(cursors.Cursor):
-    """`pymysql.cursors.Cursor`, with the two methods of pymysql-pool 0.5.0."""
+if TYPE_CHECKING:
+    _Cursor = cursors.Cursor
+    _DictCursor = cursors.DictCursor
+    _Methods = cursors.Cursor
+else:
+    _Cursor = buffered.BufferedCursor if buffered.IS_KNOWN else cursors.Cursor
+    _DictCursor = buffered.BufferedDictCursor if buffered.IS_KNOWN else cursors.DictCursor
+    _Methods = object
 
+
+class _Former(_Methods):
     if TYPE_CHECKING:  # rows are tuples or dicts, by the pool's `cursorclass`
 
         def fetchone(self) -> Any: ...
@@ -36,7 +45,11 @@ class Cursor(cursors.Cursor):
         return {"rowcount": self.rowcount, "lastrowid": self.lastrowid}
 
 
-class DictCursor(cursors.DictCursorMixin, Cursor):  # type: ignore[misc]  # as PyMySQL's own
+class Cursor(_Former, _Cursor):
+    """`pymysql.cursors.Cursor`, with the two methods of pymysql-pool 0.5.0."""
+
+
+class DictCursor(_Former, _DictCursor):
     """`pymysql.cursors.DictCursor`, with the two methods of pymysql-pool 0.5.0."""
 
 

@@ -268,3 +268,12 @@ def test_what_wraps_a_method_of_pymysqls_class_sees_its_calls(
         assert seen
         assert set(map(id, seen)) == {id(cursor)}
         monkeypatch.undo()
+
+
+def test_a_pools_cursors_take_the_short_way_whichever_way_they_are_asked_for(make_pool: MakePool) -> None:
+    with make_pool(size=1).get_connection() as connection:
+        for cursor in (connection.cursor(), connection.cursor(Cursor)):
+            assert isinstance(cursor, buffered.BufferedCursor)
+        assert isinstance(connection.cursor(DictCursor), buffered.BufferedDictCursor)
+    with make_pool(size=1, cursorclass=DictCursor).get_connection() as connection:
+        assert isinstance(connection.cursor(), buffered.BufferedDictCursor)
