@@ -18,6 +18,7 @@ from pymysql.err import IntegrityError
 from werkzeug.wrappers import Response as BaseResponse
 
 from pymysqlpool_flask import PyMySQLPool, g
+from pymysqlpool_flask.observe import blueprint
 
 from . import playground
 from .data import topics_by_slug
@@ -52,6 +53,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.after_request(name_connection)
     if app.config.get("PLAYGROUND"):
         playground.install(app, db)
+        app.register_blueprint(blueprint(), url_prefix="/pools")  # a real application asks for a login before it
     return app
 
 
