@@ -135,6 +135,11 @@ class _NoAttributeTakenBack(ConnectionTakenBackError, AttributeError):
     """The same."""
 
 
+# What a traceback shows is what a user knows.
+_NoAttributeAnyMore.__name__ = _NoAttributeAnyMore.__qualname__ = "ReturnConnectionToPoolError"
+_NoAttributeTakenBack.__name__ = _NoAttributeTakenBack.__qualname__ = "ConnectionTakenBackError"
+
+
 def as_attribute_error(error: ReturnConnectionToPoolError) -> ReturnConnectionToPoolError:
     """What `error` says, as an error that `hasattr()`, `getattr()` with a default and `inspect` understand."""
     kind = _NoAttributeTakenBack if isinstance(error, ConnectionTakenBackError) else _NoAttributeAnyMore
