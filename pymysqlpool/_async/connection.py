@@ -76,7 +76,8 @@ class AsyncConnection(Speaking, FieldsNames):
         self._pool = pool
         self.lease = lease
         self.token = token  # of the task that borrowed, kept alive; None: whichever thread uses the lease
-        self._task = asyncio.current_task()  # that borrowed
+        # The task that borrowed; none under trio, where threads borrow and the end of the request gives back.
+        self._task = asyncio.current_task() if asyncio._get_running_loop() is not None else None
         self._turn = Turn()
 
     @property
