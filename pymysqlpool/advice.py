@@ -30,4 +30,5 @@ def warn_of_missing_timeouts(pool: object) -> None:
             "pool(%s) serves requests and has no read_timeout: a statement to a server that does not answer waits for "
             "ever, and holds its request and its connection. Set read_timeout= (seconds) above your slowest statement",
             pool.name,
+            extra={"event": "advice", "pool": pool.name},
         )

@@ -44,6 +44,8 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 _current: ContextVar[RequestScope | None] = ContextVar("pymysqlpool_request_scope", default=None)
 
+_LATE_WRITE = "%s has written to pool(%s) after its commit point, the head of the response: rolled back. commit() it"
+
 
 class NoRequestScopeError(PoolError, RuntimeError):
     """There is no request here to borrow for, or it has ended."""
@@ -243,8 +245,7 @@ class RequestScope:
                 try:
                     _transaction.rollback(connection)
                 except Exception as error:  # noqa: BLE001 - the pool will roll back or discard it
-                    said = {"event": "rollback failed"}
-                    logger.debug("Rollback at the end of %s: %s", self.label or "the request", error, extra=said)
+                    logger.debug("Rollback of %s: %s", self.label, error, extra={"event": "rollback failed"})
 
     @property
     def trouble(self) -> err.MySQLError | None:
@@ -275,20 +276,15 @@ class RequestScope:
         if connection is None or use is None:
             return
         use.end()
+        said = {"event": "late write", "pool": pool.name}
         if self.transaction == "request" and self._finished and connection.is_used and connection.marks & WROTE:
-            logger.warning(
-                "%s has written to pool(%s) after its commit point, which is the head of the response; that is rolled "
-                "back now. Write before, or commit() it",
-                self.label or "A request",
-                pool.name,
-                extra={"event": "late write", "pool": pool.name},
-            )
+            logger.warning(_LATE_WRITE, self.label or "A request", pool.name, extra=said)
         try:
             pool.give_back(connection, exception)
         except ReturnConnectionToPoolError:
             pass  # the user has closed it: what we wanted
         except Exception:  # noqa: BLE001 - nothing that ends a request may raise
-            said = {"event": "return failed", "pool": pool.name}
+            said["event"] = "return failed"
             logger.warning("A connection of pool(%s) could not be given back", pool.name, exc_info=True, extra=said)
         self._watch.report(use, self.label or "a request")
 
