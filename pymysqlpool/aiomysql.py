@@ -46,6 +46,7 @@ from pymysql.err import (
 
 from ._async.compat import CompatCursor
 from .aio import AsyncConnection, AsyncConnectionPool
+from .secrets import conceal
 
 __all__ = [
     "Connection",
@@ -234,7 +235,7 @@ def create_pool(
         pool_recycle: seconds after which a connection is replaced; -1: never.
         **options: those of `connect`, and of `pymysqlpool.settings.Settings`.
     """
-    return _Awaited(_create_pool(minsize, maxsize, pool_recycle, options), _leave_pool)
+    return _Awaited(_create_pool(minsize, maxsize, pool_recycle, conceal(options)), _leave_pool)
 
 
 async def _create_pool(minsize: int, maxsize: int, pool_recycle: int, options: dict[str, Any]) -> Pool:
@@ -267,7 +268,7 @@ def connect(*arguments: Any, **options: Any) -> Any:
     """`connection = await connect(...)`, or `async with connect(...) as connection:`: one that is of no pool."""
     names = ("host", "user", "password", "db", "port")
     options = {**dict(zip(names, arguments, strict=False)), **options}
-    return _Awaited(_connect(options), Connection.ensure_closed)
+    return _Awaited(_connect(conceal(options)), Connection.ensure_closed)
 
 
 async def _connect(options: dict[str, Any]) -> Connection:

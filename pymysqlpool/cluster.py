@@ -35,7 +35,7 @@ from pymysql import err
 from ._pool.for_loops import lend_idle
 from ._pool.lease import Connection
 from ._routing.endpoints import Balance, Target
-from ._routing.hosts import DEFAULT_PORT, Host, place, places_of
+from ._routing.hosts import DEFAULT_PORT, Host, concealed, place, places_of
 from ._routing.lending import Lending, Steps
 from ._routing.queue import Ticket
 from ._routing.topology import Topology
@@ -44,6 +44,7 @@ from ._util.url import parse
 from .errors import PoolTimeout, SettingsError
 from .pool import ConnectionPool
 from .request_scope import RequestScope, request_scope
+from .secrets import conceal
 from .settings import Settings, seconds
 from .stats import PoolStats
 
@@ -85,6 +86,7 @@ class Cluster:
         failback_after: float = 30.0,
         **options: Any,
     ) -> None:
+        options, hosts = conceal(options), concealed(hosts)
         _check("balance", balance, get_args(Balance))
         seconds("failback_after", failback_after, 0.0)
         for refused in _OF_THE_CLUSTER:
@@ -114,9 +116,12 @@ class Cluster:
             SettingsError: the URL is none, or an option behind `?` is none of `balance`, `zone`, `failback_after`.
         """
         try:
-            address = parse(url)
+            address, wrong = parse(url), None
         except ValueError as error:
-            raise SettingsError(str(error)) from error
+            wrong = str(error)
+        url = ""  # no frame of an error shows the password; so what is wrong is raised out of the `except`
+        if wrong is not None:
+            raise SettingsError(wrong)
         own: dict[str, Any] = dict(address.options)
         unknown = sorted(own.keys() - {"balance", "zone", "failback_after"})
         if unknown:

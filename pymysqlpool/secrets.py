@@ -16,7 +16,7 @@ from typing import Any
 
 __all__ = ["Arguments", "Secret", "conceal", "reveal"]
 
-_NAMES = frozenset({"password", "passwd", "ssl_key_password"})
+_WORDS = ("pas", "pwd", "secret")  # in its name: an option that is misspelt, and will be refused, is no less secret
 
 
 class Secret:
@@ -58,7 +58,7 @@ class Arguments(dict[str, Any]):
 def conceal(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of arguments for PyMySQL, with each password in a `Secret`, and that of a key in `ssl` as well.
 
-    A function that returns a password is none; None is none.
+    A function that returns a password is none; None and a switch are none. A URL given as `host` may hold one.
     """
     concealed = {name: _conceal(name, arguments[name]) for name in arguments}
     if isinstance(concealed.get("ssl"), Mapping):
@@ -67,9 +67,16 @@ def conceal(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _conceal(name: str, value: Any) -> Any:
-    if str(name).lower() not in _NAMES or value is None or isinstance(value, Secret) or callable(value):
+    if value is None or isinstance(value, bool | Secret) or callable(value):
         return value
-    return Secret(value)
+    name = str(name).lower()
+    is_url = name == "host" and looks_like_a_url(value)
+    return Secret(value) if is_url or any(word in name for word in _WORDS) else value
+
+
+def looks_like_a_url(host: object) -> bool:
+    """Whether what should be a host's name has more in it, a password perhaps."""
+    return isinstance(host, str) and ("@" in host or "://" in host)
 
 
 def reveal(arguments: Mapping[str, Any]) -> dict[str, Any]:

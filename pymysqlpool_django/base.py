@@ -37,6 +37,7 @@ from pymysql.constants import FIELD_TYPE
 from pymysql.converters import conversions
 
 from pymysqlpool import Connection, ConnectionPool, ReturnConnectionToPoolError
+from pymysqlpool.secrets import conceal, reveal
 
 from . import aftermath, aliases, options, pools, work
 from ._mysqldb import base as mysql
@@ -104,7 +105,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
             params["autocommit"] = bool(self.settings_dict["AUTOCOMMIT"])
         if params["conv"] is mysql.django_conversions:
             params["conv"] = _CONVERSIONS
-        return params
+        return conceal(params)  # Django's frames hold it while it connects, and tools report their variables
 
     def connect(self) -> None:
         self.hold_count += 1  # a receiver of connection_created may run queries, and must not give it away
@@ -125,7 +126,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         database = self._find_database(conn_params)
         if database is None:
-            return Connection(**conn_params)  # PyMySQL's, with mysqlclient's names
+            return Connection(**reveal(conn_params))  # PyMySQL's, with mysqlclient's names
         # Without waiting before it grows from `size` to `maxsize`: a request that waits helps nothing.
         connection = database.pool.get_connection(retry_num=0)
         connection.note_place()

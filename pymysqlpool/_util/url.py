@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 SCHEMES = ("mysql", "mariadb", "mysql+pymysql", "mariadb+pymysql")
-_SECRET = re.compile(r"(?<=://)([^/@:]*):[^/@]*@")
+_SECRET = re.compile(r"(?<=:)(/*[^/@:]*):.*@", re.S)  # to the last @: a password that was not quoted may have any
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,13 @@ def parse(url: str) -> Address:
     Raises:
         ValueError: it is none, or of another database; the message shows it without its password.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in SCHEMES:
-        raise ValueError(f"{masked(url)!r} is no database URL: it begins with none of {', '.join(SCHEMES)}")
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its message may quote the password
+        parts = urlsplit("")
+    if parts.scheme not in SCHEMES or not url.startswith("://", len(parts.scheme)):
+        begins = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise ValueError(f"{masked(url)!r} is no database URL: it begins with none of {begins}")
     credentials, _, places = parts.netloc.rpartition("@")
     user, has_password, password = credentials.partition(":")
     arguments: dict[str, Any] = {}
@@ -67,7 +71,7 @@ def host_and_port(place: str) -> tuple[str, int | None]:
     if not port:
         return host, None
     if not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError(f"the port in {place!r} must be a number from 1 to 65535")
+        raise ValueError(f"the port of {host!r} must be a number from 1 to 65535")  # not shown: it may be a password
     return host, int(port)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 import ssl
@@ -12,8 +13,9 @@ from typing import Any
 import pytest
 
 import pymysqlpool
-from pymysqlpool import ConnectionPool
+from pymysqlpool import ConnectionPool, aiomysql
 from pymysqlpool.aio import AsyncConnectionPool
+from pymysqlpool.cluster import Cluster
 from pymysqlpool.secrets import Secret, conceal, reveal
 
 PASSWORD = "-".join(["kelp", "4711", "tide"])
@@ -81,6 +83,9 @@ REFUSED: dict[str, dict[str, Any]] = {
         "ssl_disabled": False,
     },
     "a key's, by its own name": {"ssl_cert": __file__, "ssl_key_password": PASSWORD, "ssl_disabled": False},
+    "misspelt": {"pasword": PASSWORD},
+    "a key's, misspelt": {"ssl": {"ca": "/nowhere.pem", "key_passphrase": PASSWORD}, "ssl_disabled": False},
+    "in a URL as the host": {"host": f"mysql://nobody_here:{PASSWORD}@localhost/shop"},
     "TLS": {"password": PASSWORD, "ssl": ssl.create_default_context(), "ssl_disabled": False, "timeout": 0.5},
 }
 
@@ -107,6 +112,61 @@ def test_no_frame_of_the_adapters_shows_it_either(connect_args: dict[str, Any]) 
     assert open_secrets(lambda: use(PASSWORD=PASSWORD)) == set()
     assert open_secrets(lambda: use(sise=3)) == set()
     assert open_secrets(lambda: use(timeout=-3)) == set()
+
+
+@pytest.mark.parametrize("way", REFUSED)
+def test_no_frame_of_aiomysqls_names_shows_it(connect_args: dict[str, Any], way: str) -> None:
+    options = {**connect_args, "user": "nobody_here", "password": None, **REFUSED[way]}
+    options.setdefault("connect_timeout", 1)
+
+    async def create() -> None:
+        await aiomysql.create_pool(**{**options, "timeout": 1})
+
+    async def connect() -> None:
+        await aiomysql.connect(**{**options, "timeout": 1})
+
+    assert open_secrets(lambda: asyncio.run(create())) == set()
+    assert open_secrets(lambda: asyncio.run(connect())) == set()
+
+
+@pytest.mark.parametrize("way", sorted(REFUSED.keys() - {"in a URL as the host"}))
+def test_no_frame_of_a_cluster_shows_it(connect_args: dict[str, Any], way: str) -> None:
+    options = {**connect_args, "user": "nobody_here", "password": None, "timeout": 1, **REFUSED[way]}
+    hosts = [{"host": options.pop("host"), "port": options.pop("port")}]
+    assert open_secrets(lambda: Cluster(hosts, **options).primary.get_connection()) == set()
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        f"mysql://ann:{PASSWORD}@db1/shop",
+        [f"mysql://ann:{PASSWORD}@db1/shop"],
+        [{"host": f"mysql://ann:{PASSWORD}@db1/shop"}],
+        ["db2", f"ann:{PASSWORD}@db1"],
+    ],
+)
+def test_no_frame_shows_a_url_that_is_given_as_a_host(hosts: Any) -> None:
+    assert open_secrets(lambda: Cluster(hosts)) == set()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgres://ann:{PASSWORD}@db1/shop",
+        f"mysql://ann:{PASSWORD}@db1:port/shop",
+        f"mysql://ann:{PASSWORD}@db1/shop?sise=3",
+        f"mysql://ann:{PASSWORD}@db1/shop?failback_after=x",
+        f"mysql://ann:{PASSWORD}",
+        f"mysql://ann:not/{PASSWORD}@db1/shop",
+        f"mysql://ann:{PASSWORD}@[::1/shop",
+        f"mysql://ann:{PASSWORD}\u2100@db1/shop",
+        f"mysql:ann:a@{PASSWORD}@db1/shop",
+        f"mysq://ann:a@{PASSWORD}@db1/shop",
+        f"mysql://ann:{PASSWORD}@127.0.0.1:1/shop",
+    ],
+)
+def test_no_frame_shows_the_password_of_a_url_that_fails(url: str) -> None:
+    assert open_secrets(lambda: Cluster.from_url(url, timeout=0.2).primary.get_connection()) == set()
 
 
 def test_a_secret_shows_itself_to_those_who_ask_only() -> None:
