@@ -108,6 +108,7 @@ class AsyncConnectionPool(PoolNames):
         if pool is not None and (args or options):
             raise TypeError("pool= shares an existing pool, which has its options already")
         given = conceal(options)
+        del options  # in the clear, for tools that report the variables of frames
         self.pool = cast(ConnectionPool, pool) if pool is not None else ConnectionPool(*args, **given)
         self.kill_on_cancel = kill_on_cancel
         # Each errand has a slot to itself, so none waits for another's end; one thread more, for a return that goes on

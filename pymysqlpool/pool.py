@@ -75,6 +75,7 @@ class ConnectionPool(PoolCore):
         **options: Unpack[PoolOptions],
     ) -> None:
         given = conceal(options)
+        del options  # in the clear, for tools that report the variables of frames
         own, connect_args = settings.split(
             {
                 "size": size,

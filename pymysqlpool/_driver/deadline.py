@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 UNKNOWN_TIMEOUT = -1.0  # makes PyMySQL set the socket's timeout anew
 
 
+_LONGEST = 365 * 86400.0  # seconds
+
+
 @contextmanager
 def within(connection: PyMySQLConnection, deadline: float) -> Iterator[None]:
     """Bound every send and every receive in the block by `deadline`, a monotonic instant."""
@@ -39,7 +42,7 @@ def within(connection: PyMySQLConnection, deadline: float) -> Iterator[None]:
 
 
 def remaining(deadline: float) -> float:
-    """Seconds until `deadline`.
+    """Seconds until `deadline`, a year at most: a socket takes no more than its clock can count, and no infinity.
 
     Raises:
         TimeoutError: there are none left.
@@ -47,7 +50,7 @@ def remaining(deadline: float) -> float:
     seconds = deadline - monotonic()
     if seconds <= 0:
         raise TimeoutError("timed out")
-    return seconds
+    return min(seconds, _LONGEST)
 
 
 def _read_bytes_until(connection: Any, deadline: float, num_bytes: int) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any
 
 from .._util import callsite as _borrower
 from .._util.log import logger
+from ..settings import seconds
 from .asking import SHORTEST_CHECK
 from .core import CONNECT_TIMEOUT, NEVER, PoolCore
 
@@ -62,7 +63,10 @@ class CheckoutRequest:
         offset: int = 0,
     ) -> None:
         own = core._settings
-        timeout = own.timeout if timeout is None else timeout
+        if timeout is None:
+            timeout = own.timeout
+        else:
+            seconds("timeout", timeout, None)
         patience = retry_num * retry_interval
         self.started = monotonic()
         self.retry_interval = retry_interval

@@ -51,6 +51,20 @@ def test_a_borrow_and_return_without_a_query_costs_no_round_trip(make_pool: Make
         assert counted == [0]
 
 
+@pytest.mark.parametrize("timeout", [float("inf"), 1e12])
+def test_a_timeout_without_end_connects(make_pool: MakePool, timeout: float) -> None:
+    with make_pool(size=1, maxsize=1, timeout=timeout).get_connection() as connection:
+        assert connection.query("SELECT 1") == 1
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), "1", True])
+def test_a_call_refuses_a_timeout_that_is_no_number(make_pool: MakePool, timeout: Any) -> None:
+    """With NaN nothing is ever late: it would wait for ever."""
+    pool = make_pool(size=1, maxsize=1)
+    with pool.get_connection(), pytest.raises(SettingsError, match="timeout="):
+        pool.get_connection(timeout=timeout)
+
+
 def test_maxsize_is_a_bound_under_40_threads(make_pool: MakePool, admin: Any) -> None:
     pool = make_pool(size=2, maxsize=5)
     together: list[int] = []
