@@ -1,1 +1,1 @@
-"""Who may have a connection: books, queue, checkout, checkin, lease, maintenance, and the only lock."""
+"""The pool's core: ledger, queue, checkout, return, lease, maintenance, and the pool's one lock."""

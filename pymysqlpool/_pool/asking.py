@@ -1,4 +1,4 @@
-"""Ask the server something on an idle connection: is it there, and is it still the one that is wanted?
+"""Check an idle connection with the server: does it answer, and does it still have the wanted role?
 
 Never: takes longer than its deadline, or decides what follows from the answer.
 """
@@ -14,22 +14,22 @@ from ..errors import WrongRole
 from ..failures import LOST, SILENT, WRONG_ROLE, News
 from .core import PoolCore
 
-# A check asks on a connection that may be dead, and a new one may take 2 ms: so it takes a part of the time at most.
+# The checked connection may be dead and a new one takes about 2 ms, so a check may use only a part of the call's time.
 _SHARE = 0.25
 _LONGEST = 1.0  # seconds
-SHORTEST_CHECK = 0.05  # seconds, that a call which does not want to wait takes too
-LONG_ENOUGH = 0.2  # seconds in which a healthy server answers a ping; less time than that proves nothing
+SHORTEST_CHECK = 0.05  # seconds; granted even to a call that does not want to wait
+LONG_ENOUGH = 0.2  # seconds within which a healthy server answers a ping; a shorter wait proves nothing
 
 
 def time_for_check(core: PoolCore, now: float, deadline: float, checks_until: float) -> float:
-    """Until when (monotonic) a call that ends at `deadline`, and checks nothing after `checks_until`, asks on one
-    connection."""
+    """Return when (monotonic) a call must stop checking one connection. The call ends at `deadline`, and checks nothing
+    after `checks_until`."""
     longest = min(_LONGEST, core._connect_args.get("read_timeout") or _LONGEST)
     return min(now + min(longest, max(SHORTEST_CHECK, (deadline - now) * _SHARE)), checks_until)
 
 
 def ask(core: PoolCore, wire: Wire, deadline: float, about_role: bool = False) -> News | None:
-    """Ask on the quiet `wire`, before `deadline` (monotonic). None, or what was wrong.
+    """Check the quiet `wire`, before `deadline` (monotonic). Return None, or the error.
 
     Args:
         about_role: ask for the server's role instead of a ping; at the same price.

@@ -1,15 +1,16 @@
-"""Whether another connect may be tried at this moment, and whether all connections may be replaced again.
+"""When the next connect may be tried, and when all connections may be replaced again.
 
 While all is well: any number of connects. After a failure: one attempt at a time, with exponential back-off and jitter,
-so that a server that is coming back is not stormed. From its return on: one more at a time than have succeeded since
-(slow start: 1, 2, 4, 8 ... round by round), until so many have that a limit means nothing any more. Another failure
-begins anew. An attempt that hears nothing for a second holds up no other: its flow may be lost, and the server back.
+so that a server that is coming back is not stormed. After the server's return: one more at a time than have succeeded
+since (slow start: 1, 2, 4, 8 ... round by round), until the limit no longer matters. Another failure starts the
+back-off again. An attempt without an answer for a second no longer blocks others: its flow may be lost while the server
+is back.
 
-A server that takes logins and refuses work (read-only, not ready) is no failed connect: there the back-off is between
-two replacements of all connections. In between, one that found the server in the wrong role is as good as any that
-could be had in its place.
+A server that takes logins and refuses work (read-only, not ready) is not a failed connect: there the back-off separates
+two replacements of all connections. In between, a connection that found the server in the wrong role is kept, because a
+new one would find the same.
 
-Pure arithmetic: the pool calls it with its lock held and tells it the time. What a failure says is in `failures.py`.
+Pure arithmetic: the pool calls it with its lock held and passes the time. `failures.py` classifies failures.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from .. import failures
 from ..failures import Server, number_of
 
 FIRST_DELAY = 0.02  # seconds
-LONGEST_DELAY = 0.25  # seconds; one attempt at a time, so a pool asks a server that refuses it four times a second
-LONGEST_DELAY_UNHEARD = 0.05  # seconds; where nobody listens an attempt costs nobody anything
+LONGEST_DELAY = 0.25  # seconds; one attempt at a time, so a pool tries a refusing server at most four times a second
+LONGEST_DELAY_UNHEARD = 0.05  # seconds; an attempt on a port without a listener costs almost nothing
 FIRST_RENEWAL, LONGEST_RENEWAL = 0.25, 1.0  # seconds from one replacement of all connections to the next
 _NOBODY_LISTENS = frozenset({2002, 2003})  # client error numbers: no socket to talk through
 _UNLIMITED_FROM = 64  # connects at a time
 _UNHEARD_FOR = failures.HEALTHY_WITHIN  # seconds without an answer, after which another attempt may be made beside
-_DOWN_FROM = 3  # failures in a row that prove a server down to which other connections are alive
+_DOWN_FROM = 3  # failures in a row that count as an outage although other connections are alive
 
 
 class ConnectBackoff:
@@ -46,30 +47,30 @@ class ConnectBackoff:
 
     def __init__(self) -> None:
         self.failing = False  # the last attempt failed
-        self.says = Server.NOTHING  # what it said of the server
+        self.says = Server.NOTHING  # what it showed about the server
         self._row = 0  # failures since the last success
         self._failed_at = float("-inf")  # monotonic
         self._delay = 0.0  # seconds; 0 while all is well
         self._limit: int | None = None  # connects at a time; None: any number
         self.next_attempt = 0.0  # monotonic
-        self._beside_from = float("inf")  # monotonic; when one more may be made beside the attempt that goes on
+        self._beside_from = float("inf")  # monotonic; when one more attempt may start beside the running one
         self.error: BaseException | None = None  # the last failure, while it lasts
         self._renewed_at = float("-inf")  # monotonic
         self._renewal_delay = 0.0  # seconds
 
     def may_connect(self, connecting: int, now: float) -> bool:
-        """Whether one more may connect while `connecting` others do."""
+        """Return whether one more connect may start while `connecting` others are under way."""
         if self.failing:
             return now >= self.next_attempt and (connecting == 0 or now >= self._beside_from)
         return self._limit is None or connecting < self._limit
 
     def record_attempt(self, now: float) -> None:
-        """One more begins to connect."""
+        """Record the start of a connect."""
         self._beside_from = now + _UNHEARD_FOR
 
     def is_down(self, alive: int) -> bool:
-        """Whether nothing can be had of the server, by a pool that has `alive` connections: one that is full lets
-        those go on, and they will come home."""
+        """Return whether the server cannot serve a pool that has `alive` connections. A full server still serves those,
+        and they will be returned."""
         if not self.failing:
             return False
         if self.says is Server.FULL:
@@ -77,12 +78,12 @@ class ConnectBackoff:
         return self.says in _IS_DOWN and (alive == 0 or self._row >= _DOWN_FROM)
 
     def refuses_us(self, now: float) -> bool:
-        """Whether the server has just refused the login, so that another attempt is not due."""
+        """Return whether the server refused the login so recently that another attempt is not due."""
         return self.failing and self.says is Server.REFUSES_US and now < self.next_attempt
 
     def record_failure(self, now: float, error: BaseException, says: Server, began: float | None = None) -> None:
-        """An attempt that `began` then has failed. Those that go on at the same time fail once together: of a server
-        that takes every second one, the refusals come first."""
+        """Record the failure of an attempt that started at `began`. Attempts that overlap count as one failure: when a
+        server accepts every second login, the refusals arrive first."""
         is_of_the_last_wave = began is not None and began <= self._failed_at
         if is_of_the_last_wave and not self.failing:
             return
@@ -108,11 +109,12 @@ class ConnectBackoff:
             self._limit = self._limit + 1 if self._limit < _UNLIMITED_FROM else None
 
     def may_renew(self, now: float) -> bool:
-        """Whether all connections may be replaced, for the server's role, since the last time."""
+        """Return whether the back-off allows another replacement of all connections for the server's role."""
         return now >= self._renewed_at + self._renewal_delay
 
     def record_renewal(self, now: float) -> None:
-        """All connections are replaced; the next time is further away, unless it is long ago."""
+        """Record a replacement of all connections. The next delay is longer, unless the last replacement is long
+        ago."""
         in_a_row = now < self._renewed_at + 10 * self._renewal_delay
         self._renewal_delay = min(LONGEST_RENEWAL, 2 * self._renewal_delay) if in_a_row else FIRST_RENEWAL
         self._renewed_at = now

@@ -1,4 +1,4 @@
-"""A connection comes back: what is known of it, what becomes of it, its cleaning, its next owner.
+"""The return of a connection: its facts, its verdict, its cleaning, its next owner.
 
 Owns: the order of events of a return. The usual returns take shortcuts; each asks one number, `slot.expires_at`, and
 the marks that the session left. Never: decides (`reuse.py` does), or waits for other connections.
@@ -36,11 +36,11 @@ from .slot import Slot
 from .told import fields
 from .waiter import Waiter
 
-_MOST_PLACES = 1000  # that are remembered, so as to be told of once
+_MOST_PLACES = 1000  # that are remembered, so that each is reported once
 
 
 def give_back(core: PoolCore, lease: Connection, exception: BaseException | None, frame: FrameType) -> None:
-    """The borrower returns `lease`, after `exception` if it knows of one."""
+    """Return `lease` for its borrower, after `exception` where one is known."""
     slot = lease._slot
     attributes = lease.detach_session()
     assert slot is not None
@@ -58,7 +58,7 @@ def give_back(core: PoolCore, lease: Connection, exception: BaseException | None
     use.counts[bisect_left(BOUNDS, held)] += 1
     use.sum += held
     marks = STATE
-    wire = slot.wire  # before the question whose it is: it is there as long as the slot is the lease's
+    wire = slot.wire  # before the ownership check: the wire is present as long as the lease owns the slot
     if exception is None and core._ledger.allows_lock_free and slot.holder == id(lease) and slot.expires_at > now:
         marks = wire.marks_left(attributes)
     # Of the first and the third, which most returns are, the verdict is known.
@@ -122,7 +122,7 @@ def after_return(core: PoolCore, now: float) -> None:
 def _judge(
     core: PoolCore, lease: Connection, slot: Slot, attributes: dict[str, Any], exception: BaseException | None
 ) -> bool:
-    """Judge a connection that comes home, and clean it if it is kept. False when it was discarded."""
+    """Judge a returned connection, and clean it if it is kept. False when it was discarded."""
     if not core._here[0]:
         core._enter_process()
     wire: Wire = slot.wire
@@ -160,7 +160,7 @@ def _judge(
 
 
 def _tell_of_lost_changes(core: PoolCore, lease: Connection, exception: BaseException | None) -> None:
-    """Say that changes are rolled back: a warning, once for each place that returns without an error to explain it."""
+    """Warn about changes that are rolled back, once for each call site that returns without an error to explain it."""
     place = lease._returned_code, lease._returned_offset
     if exception is not None or place in core._told_places:
         logger.debug("Uncommitted changes are rolled back in pool(%s)", core.name, extra=fields(core, "rollback"))
@@ -216,7 +216,7 @@ def detach(core: PoolCore, lease: Connection) -> None:
         raise ReturnConnectionToPoolError(
             f"detach() was called inside a step of pool({core.name}), by a finalizer or a signal handler; not done"
         )
-    lease.host  # noqa: B018 - an unused lease has its session from now on, and a dead one says that it is dead
+    lease.host  # noqa: B018 - the access gives an unused lease its session, and raises for a dead one
     slot = slot_of(lease)
     if slot is None:
         lease._refuse_closed()

@@ -40,9 +40,9 @@ from .slot import CONNECTING, IN_USE, Slot
 from .told import fields
 from .waiter import GIVEN, WAITING, Waiter
 
-# How often a waiter looks for leases that nobody will return: dropped ones, and those of dead threads.
+# How often a waiter looks for leaked leases: dropped ones, and those of dead threads.
 LOOK_AROUND = 0.25  # seconds
-_DEADLOCK_AFTER = 0.5  # seconds that a call has waited when it asks whether it waits for itself
+_DEADLOCK_AFTER = 0.5  # seconds after which a waiting call looks for a deadlock
 
 Failure = type[GetConnectionFromPoolError]
 
@@ -80,7 +80,7 @@ def checkout(
                     waiting_since = now
                     if ledger.leaked or lock.pending:
                         yield Work(partial(maintenance.reclaim_leaked, core), awaited=False)
-                    if ledger.idle:  # became so while this call queued
+                    if ledger.idle:  # became idle while this call queued
                         core._serve()
                 if (yield _patience(core, waiter, request, now)):
                     served = waiter.state is GIVEN
@@ -133,8 +133,8 @@ def checkout(
 
 
 def _move_inside_a_step(core: PoolCore, lease: Connection, request: CheckoutRequest) -> Slot:
-    """A finalizer, signal handler or hook asks inside a step of its own thread: what is idle can be popped, and nothing
-    else can be done."""
+    """Borrow for a finalizer, signal handler or hook that runs inside a step of its own thread: it can pop an idle
+    connection, and nothing else."""
     slot = slot_of(lease) or (None if core._closed else core._ledger.take(lease))
     if slot is None:
         raise diagnostics.inside_a_step(core, _borrower.spell_out(request.place, request.offset))
@@ -190,7 +190,7 @@ def _unavailable_locked(core: PoolCore, request: CheckoutRequest) -> Failure:
 
 
 def _patience(core: PoolCore, waiter: Waiter, request: CheckoutRequest, now: float) -> float:
-    """After how many seconds a waiter that is not woken should look again."""
+    """Return after how many seconds a waiter that is not woken should look again."""
     if now >= request.next_retry:
         request.next_retry = now + request.retry_interval
         logger.debug("Retry to get connection from pool(%s)", core.name, extra=fields(core, "wait"))
@@ -208,8 +208,8 @@ def _patience(core: PoolCore, waiter: Waiter, request: CheckoutRequest, now: flo
 
 
 def meets_deadlock(core: PoolCore, waiter: Waiter, request: CheckoutRequest) -> bool:
-    """Whether this call, once it has waited for a while, closed a circle of callers that wait for each other.
-    Warns of it, or raises."""
+    """Return whether this call, after waiting for a while, is in a circle of callers that wait for each other. Warns or
+    raises, as the option `deadlock` says."""
     if monotonic() - request.started < _DEADLOCK_AFTER:
         return False
     circle = deadlock.find(core)
@@ -219,7 +219,7 @@ def meets_deadlock(core: PoolCore, waiter: Waiter, request: CheckoutRequest) -> 
         if not core._lock.step(_leave_queue_locked, core, waiter):
             return False
         raise diagnostics.failure(core, PoolDeadlock, waiter, monotonic() - request.started, None)
-    if monotonic() < request.give_up_at:  # else the timeout tells
+    if monotonic() < request.give_up_at:  # else the timeout's error reports it
         diagnostics.warn_of_deadlock(core, waiter)
     return True
 
@@ -236,7 +236,7 @@ def _leave_queue_locked(core: PoolCore, waiter: Waiter) -> bool:
 
 
 def connect(core: PoolCore, lease: Connection, slot: Slot, waiter: Waiter, request: CheckoutRequest) -> bool:
-    """Make the connection for the slot that `lease` has reserved. False where it failed, and waiting may cure it."""
+    """Make the connection for the slot that `lease` has reserved. False where it failed and waiting may help."""
     began = monotonic()
     try:
         core._connect(lease, slot, waiter.arrival, request.deadline)
@@ -253,7 +253,7 @@ def connect(core: PoolCore, lease: Connection, slot: Slot, waiter: Waiter, reque
 
 
 def _looks_fit(slot: Slot, request: CheckoutRequest, now: float) -> bool:
-    """Whether it can be lent without asking any further."""
+    """Return whether it can be lent without a further check."""
     wire = slot.wire
     return bool(
         now < slot.expires_at
@@ -266,10 +266,10 @@ def _looks_fit(slot: Slot, request: CheckoutRequest, now: float) -> bool:
 
 
 def is_fit(core: PoolCore, lease: Connection, slot: Slot, waiter: Waiter, request: CheckoutRequest) -> bool:
-    """Whether the connection in `slot` can be lent; if not, it is discarded.
+    """Return whether the connection in `slot` can be lent; if not, it is discarded.
 
     Raises:
-        PoolTimeout: there is no time left to ask. The connection is as good as before.
+        PoolTimeout: no time is left for the check. The connection is kept.
     """
     now = monotonic()
     wire = slot.wire
@@ -287,7 +287,8 @@ def is_fit(core: PoolCore, lease: Connection, slot: Slot, waiter: Waiter, reques
                 raise diagnostics.failure(core, PoolTimeout, waiter, now - request.started, None)
             answer = ask(core, wire, until, asks_role)
             dead, wrong_role = answer is not None, answer is WRONG_ROLE
-            silent = answer is SILENT and until - now >= LONG_ENOUGH  # a short-tempered call says nothing of others
+            # the failure of a very short timeout says nothing about other connections
+            silent = answer is SILENT and until - now >= LONG_ENOUGH
             if not dead:
                 slot.trust()
                 slot.role_known = now if asks_role else slot.role_known
@@ -300,7 +301,7 @@ def is_fit(core: PoolCore, lease: Connection, slot: Slot, waiter: Waiter, reques
     if wrong_role:
         core._expire_generation(generation)
         core._close_expired()
-    elif silent:  # something between forgot it; so it did those that have been idle for longer
+    elif silent:  # a NAT or load balancer has dropped its flow, and probably those that have been idle for longer
         core._close_idle(lambda other: reuse.unfit(None, dead=other.since <= idle_since))
     elif dead:
         core._lock.step(core._ledger.doubt_idle)
@@ -312,7 +313,7 @@ def is_fit(core: PoolCore, lease: Connection, slot: Slot, waiter: Waiter, reques
 
 
 def withdraw(core: PoolCore, lease: Connection, waiter: Waiter) -> None:
-    """The call ends without a lease: whatever it had in hand goes to the next one."""
+    """End the call without a lease: a slot that it owns goes to the next waiter."""
     if core._lock.put_off(withdraw, core, lease, waiter):
         return
     broken, woken = core._lock.step(_withdraw_locked, core, lease, waiter)

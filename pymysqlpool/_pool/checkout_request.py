@@ -71,7 +71,7 @@ class CheckoutRequest:
         self.started = monotonic()
         self.retry_interval = retry_interval
         if timeout is None:
-            # The old package's rule: wait for that long, then make a new connection if maxsize allows.
+            # pymysql-pool's rule: wait for that long, then make a new connection if maxsize allows.
             self.grow_at = self.give_up_at = self.started + patience
             self.deadline = self.started + patience + core._connect_args.get("connect_timeout", CONNECT_TIMEOUT)
         else:
@@ -82,15 +82,16 @@ class CheckoutRequest:
         self.next_retry = self.started if core._verbose else NEVER  # when to log that the call is waiting
         self.checks_until = max(self.deadline, self.started + SHORTEST_CHECK)
         self.last_error: BaseException | None = None
-        self.refusal: BaseException | None = None  # what the server said to all, when it refuses the pool's login
+        # the server's error for every caller while it refuses the pool's login
+        self.refusal: BaseException | None = None
         self.pre_ping: bool | float = pre_ping or own.pre_ping
         self.asks_role_after = core._asks_role_after
         self.borrower = borrower  # the thread or task, as in `Slot.user`
-        self.place = _borrower.stack() if own.record_stacks else place  # where it was asked for, as in `Slot.place`
+        self.place = _borrower.stack() if own.record_stacks else place  # the call site, as in `Slot.place`
         self.offset = offset
 
     def began_before(self, seconds: float) -> None:
-        """The call has waited for so long already."""
+        """How long the call has waited, in seconds."""
         self.started -= seconds
         self.grow_at -= seconds
         self.give_up_at -= seconds
