@@ -1,6 +1,6 @@
 """PoolCore: the books of a pool in one process, the one lock that guards them, and the verbs that change them.
 
-Its state: `_ledger` (which connection belongs to whom, and who waits), `_backoff` (may another connect be tried),
+Its state: `_ledger` (owners of connections, and the queue), `_backoff` (may another connect be tried),
 `_counters`, `_connector` (how a session is made), and `_life` (open or closed, and its maintenance thread).
 
 Every operation reads: run a step of the ledger under the lock, then do outside the lock what its answer says. Nothing
@@ -46,7 +46,7 @@ from .ledger import Ledger
 from .slot import CONNECTING, Lease, MaintenanceLease, Slot
 from .waiter import ThreadWaiter, Waiter
 
-INTERVAL = 1.0  # seconds between two looks after the idle connections
+INTERVAL = 1.0  # seconds between two rounds of maintenance
 CONNECT_TIMEOUT = 10.0  # seconds; PyMySQL's default
 NEVER = float("inf")  # monotonic
 _LIFETIME_JITTER = 0.05
@@ -62,7 +62,7 @@ def _close_at_exit() -> None:
 
 def _quit_idle_connections() -> None:
     """At the interpreter's exit: COM_QUIT on idle connections, so that the server counts no aborted clients. Waits for
-    nothing and wakes no waiter: daemon threads, all that are left, could only complain."""
+    nothing and wakes no waiter: daemon threads, all that are left, could only log errors."""
     for pool in list(open_pools):
         if pool._here[0]:
             pool._close_idle(_because_closed)
@@ -119,10 +119,11 @@ class PoolCore:
         self._allows_lock_free = usual and policy is reuse.decide and HAS_GIL
         self._lifetime = own.con_lifetime if own.con_lifetime and own.con_lifetime > 0 else NEVER
         self._closed = False  # the user's wish; it outlives a fork
-        self._told_places: set[Any] = set()  # where uncommitted changes were given back
-        self._verbose = False  # the debug log is read; asked when a socket is looked at, not at every checkout
+        self._told_places: set[Any] = set()  # call sites that returned uncommitted changes
+        # whether the debug log is enabled; sampled when a socket is polled, not at every checkout
+        self._verbose = False
         self._tend_at = (
-            0.0  # monotonic; when a returning thread looks after the idle ones; a lost update only looks twice
+            0.0  # monotonic; when a returning thread does the next maintenance; a lost update only does it twice
         )
         self._books: dict[int, tuple[Any, ...]] = {}  # by process id
         self._pid = 0
@@ -205,8 +206,8 @@ class PoolCore:
         return self._life.state is not PoolState.OPEN, woken  # closed meanwhile (Invariant 12)
 
     def _connect_failed(self, slot: Slot, error: BaseException, says: Server, began: float) -> None:
-        """Give the capacity back (Invariant 5). `says`: what the failure, of an attempt that `began` then, says of the
-        server."""
+        """Give the capacity back (Invariant 5). `says`: what the failure says about the server; `began`: when the
+        attempt started."""
         self._counters.happened("connect error", kind_of(error))
         self._wake(self._lock.step(self._connect_failed_locked, slot, error, says, began))
 
@@ -217,7 +218,7 @@ class PoolCore:
             if says is not Server.NOTHING:
                 self._backoff.record_failure(monotonic(), error, says, began)
             if says is Server.REFUSES_US:
-                return list(self._ledger.waiters.values())  # it is their error too, and they need not wait for it
+                return list(self._ledger.waiters.values())  # it is their error too: they need not wait
         return self._grant_locked()
 
     # -- ending connections --------------------------------------------------------------------------------
@@ -254,7 +255,7 @@ class PoolCore:
         return self._grant_locked()
 
     def _expire_generation(self, generation: int) -> bool:
-        """Renew the connections of `generation`, unless that has been done: old news expires nothing new."""
+        """Expire the connections of `generation`, unless that has been done: old news expires no newer connection."""
         if not self._lock.step(self._expire_generation_locked, generation):
             return False
         self._connector.forget_certificates()
@@ -267,7 +268,7 @@ class PoolCore:
         return True
 
     def _close_idle(self, why: Callable[[Slot], Reason | None]) -> None:
-        """Close the idle connections for which `why` has a reason. One at a time is out of circulation meanwhile."""
+        """Close the idle connections for which `why` returns a reason. At most one is out of circulation at a time."""
         if self._lock.put_off(self._close_idle, why):
             return
         for ready in self._ledger.idle.copy():
@@ -290,7 +291,7 @@ class PoolCore:
         self._close_idle(lambda slot: slot.why_expired(now))
 
     def _give_locked(self, owner: Lease, slot: Slot) -> Waiter | None:
-        """The usable connection in `slot`, if `owner` still owns it: to the first waiter, to be woken, or idle."""
+        """Pass the usable connection in `slot` on, if `owner` still owns it: to the first waiter, else to the stack."""
         if slot.holder != id(owner):
             return None
         waiter = self._ledger.give(slot)
@@ -298,19 +299,19 @@ class PoolCore:
         return waiter
 
     def _look_again(self) -> None:
-        """While a connection became idle, a caller began to wait, or the pool began to close."""
+        """Serve the queue again: while a connection became idle, a caller began to wait, or the pool began to close."""
         self._serve()
         self._close_if_closed()
 
     def _close_if_closed(self) -> None:
-        """What became idle may have been judged before the pool began to close (Invariant 12)."""
+        """Close idle connections that were judged before the pool began to close (Invariant 12)."""
         if self._closed:
             self._close_idle(_because_closed)
 
     # -- waiters -------------------------------------------------------------------------------------------
 
     def _grant_locked(self) -> list[Waiter]:
-        """Let waiters connect, as many as capacity and the back-off allow."""
+        """Let waiters connect, as many as capacity and back-off allow."""
         woken: list[Waiter] = []
         if not self._ledger.waiters:
             return woken
@@ -324,7 +325,7 @@ class PoolCore:
         return woken
 
     def _serve(self) -> None:
-        """Give what is idle to those who wait."""
+        """Give idle connections to the waiters."""
         if not self._lock.put_off(self._serve):
             self._wake(self._lock.step(self._serve_locked))
 
@@ -341,9 +342,9 @@ class PoolCore:
 
 
 def session_beside(core: PoolCore, deadline: float) -> Wire:
-    """A session that is none of the pool's connections, made before `deadline` (monotonic). Its user closes it.
+    """Make a session outside the pool's count, before `deadline` (monotonic). The caller closes it.
 
     Raises:
-        pymysql.err.MySQLError: none could be had.
+        pymysql.err.MySQLError: it could not be made.
     """
     return core._connector.make_wire(deadline)

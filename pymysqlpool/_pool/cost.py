@@ -1,6 +1,6 @@
 """What a lease cost the request it was borrowed for: waiting, holding, statements.
 
-Owns: the numbers for logs and for `Server-Timing`. Never: borrows, gives back, keeps a lease after its return.
+Owns: the numbers for logs and for `Server-Timing`. Never: borrows, returns, or keeps a lease after its return.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Use:
     connection: Connection | None  # until its return
     held: float = 0.0  # known after its return
     queries: int = 0  # known after its return
-    _before: int = field(init=False)  # statements that others had sent
+    _before: int = field(init=False)  # statements sent before this lease
 
     def __post_init__(self) -> None:
         assert self.connection is not None

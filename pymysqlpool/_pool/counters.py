@@ -1,9 +1,9 @@
-"""What a pool adds up, in one process. Never consulted for a decision.
+"""The counters and histograms of a pool, in one process. Never consulted for a decision.
 
 Guarded by a lock of their own, so that a count can be added from anywhere: with the pool's lock held, without it, and
-by code that runs inside either. The section has no call in it, so nothing comes between reading a number and adding.
-Only how long connections were used is added without the lock, at each return: under a GIL no thread comes between,
-without one a count may be lost.
+by code that runs inside either. The guarded section has no call in it, so nothing can run between reading a number and
+adding to it. Only the use time is added without the lock, at each return: with a GIL no thread can interleave, without
+one a count may be lost.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Does everybody who holds a connection wait for another one?
+"""Deadlock detection: do all borrowers that hold a connection wait for another one?
 
 Nested borrowing: a thread or task that holds a connection asks for a second one, of the same pool or of another. When
-all who hold one of a pool do so, and all who hold one of the pools they wait for, none of them will ever give one back.
-Who holds a connection is whoever used it last, so one that was handed on counts as the other's, from its first use
-there on; until then it cannot be told from one that was forgotten. That is why this is looked at when a wait has lasted
-for a while, and why the pool only warns unless it is told to raise.
+all holders of a pool's connections do so, and all holders in the pools they wait for, none of them ever returns one.
+The holder of a connection is the thread or task that used it last. A connection handed to another thread counts as that
+thread's from its first use there; until then it looks like a forgotten one. That is why the search runs only after a
+wait has lasted for a while, and why the pool only warns unless it is set to raise.
 
 Owns: the search over the open pools of this process. Never: holds the locks of two pools at once, ends a wait.
 
-What is read of one pool may be out of date when the next one is read. So it is read twice: those who wait both times
-have waited all the while, and gave nothing back.
+The view of one pool may be out of date when the next one is read. So all are read twice: callers that wait both times
+have waited throughout, and returned nothing in between.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class View:
     """One pool at one instant."""
 
     core: PoolCore
-    holding: frozenset[int] | None  # the borrowers of all its connections; None: there is room, or one is nobody's
+    # the borrowers of all its connections; None: there is capacity, or one has no borrower
+    holding: frozenset[int] | None
     asking: dict[int, Waiter]  # by borrower
 
 
@@ -37,9 +38,9 @@ class Circle:
     """Callers that wait for each other.
 
     Attributes:
-        waiters: those that are in a queue, in order of their coming.
+        waiters: the callers in a queue, in order of arrival.
         pools: the pools that they hold and wait for, by name.
-        last: the one to be told. The last that came, of those whose pool is to raise, if there are any.
+        last: the caller that gets the error: the last to arrive, of those whose pool raises if there are any.
     """
 
     waiters: tuple[Waiter, ...]
@@ -48,7 +49,7 @@ class Circle:
 
 
 def find(core: PoolCore, me: Any = None) -> Circle | None:
-    """The circle in which a caller that waits for `core` stands; None when somebody may still give one back.
+    """Return the circle that a waiter of `core` is in; None when a holder may still return a connection.
 
     `me` is the borrower of a call that may have left the queue of `core`; it counts as waiting there.
     """
@@ -85,7 +86,7 @@ def _find_once(core: PoolCore, me: int) -> Circle | None:
 
 
 def _all_but(core: PoolCore) -> list[View]:
-    """The other pools of this process in which somebody waits."""
+    """Return the other pools of this process that have waiters."""
     try:
         pools = list(open_pools)
     except RuntimeError:

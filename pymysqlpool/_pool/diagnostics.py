@@ -1,7 +1,7 @@
-"""What a look at the pool shows: its numbers, its holders, and the error of a call that got no connection.
+"""Reports about a pool: its numbers, its holders, and the error of a call that got no connection.
 
-An error is built only when a call has failed, never on the way of a call that succeeds, and never with the pool's lock
-held. A look takes no lock: it may come from a signal handler, a finalizer or a logging handler, at any point.
+An error is built only after a call has failed, and never with the pool's lock held. A report takes no lock: it may be
+asked for by a signal handler, a finalizer or a logging handler, at any point.
 """
 
 from __future__ import annotations
@@ -90,28 +90,28 @@ def events(core: PoolCore) -> list[PoolEvent]:
 
 
 def capacity(core: PoolCore) -> int:
-    """How many connections there may be at this moment."""
+    """Return how many connections there may be at this moment."""
     return core._ledger.maxsize
 
 
 def read_timeout(core: PoolCore) -> float | None:
-    """Seconds that a statement waits for its reply; None: for ever."""
+    """Return how many seconds a statement waits for its reply; None: for ever."""
     timeout: float | None = core._connect_args.get("read_timeout")
     return timeout
 
 
 def last_used(core: PoolCore) -> float | None:
-    """When a connection was last lent or given back, monotonic; None when there is none."""
+    """Return when a connection was last lent or returned, monotonic; None when there is none."""
     return max((slot.since for slot in core._ledger.slots() if slot.state in (IDLE, IN_USE)), default=None)
 
 
 def is_failing(core: PoolCore) -> bool:
-    """Whether the last attempt to connect failed."""
+    """Return whether the last attempt to connect failed."""
     return core._backoff.failing
 
 
 def inside_a_step(core: PoolCore, place: _borrower.Place | None) -> PoolTimeout:
-    """The error for a finalizer, signal handler or hook that asks inside a step of its own thread."""
+    """Return the error for a finalizer, signal handler or hook that borrows inside a step of its own thread."""
     now = numbers(core)
     return PoolTimeout(
         f"can't get connection from pool({core.name}): the call at {_borrower.describe_place(place)} was made inside a "
@@ -178,7 +178,7 @@ def failure(
 
 
 def warn_of_deadlock(core: PoolCore, waiter: Waiter) -> None:
-    """Say once in the log what the timeouts to come will say."""
+    """Log the deadlock once, before the timeouts report it."""
     logger.warning(
         "All connections of pool(%s) are held by callers that wait for another one; unless somebody else gives one "
         "back, they wait until their timeouts (deadlock='raise' ends the last one's wait at once).%s",
@@ -189,7 +189,7 @@ def warn_of_deadlock(core: PoolCore, waiter: Waiter) -> None:
 
 
 def holders(core: PoolCore, waiter: Waiter | None = None) -> str:
-    """Who holds the connections, longest first; that it is the caller itself, when it is; and whether all wait."""
+    """Describe the holders of the connections, longest first; whether the caller is one of them; whether all wait."""
     now = monotonic()
     me = (waiter.borrower if waiter is not None else None) or _borrower.current()
     circle = None if core._lock.is_taken_here() else _deadlock.find(core, me)

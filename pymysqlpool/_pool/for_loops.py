@@ -1,8 +1,7 @@
-"""What an event loop does of a borrow and of a return by itself, because it waits for nothing.
+"""The parts of a borrow and of a return that an event loop runs itself, because they never block.
 
-Lending what is idle is the same step as that of `idle_lease.get_connection`, for a borrower that is no thread. Never:
-judges a connection: what does not look fit is left to `checkout`, as the owner of the lease; what is not as it was lent
-to `checkin`.
+Lending an idle connection is the same step as in `idle_lease.get_connection`, for a borrower that is not a thread.
+Never: judges a connection. One that does not look fit is left to `checkout`, a changed one to `checkin`.
 
 Invariants that live here: 2 (a newcomer never overtakes: only while the ledger needs no lock), 3 (one hand-over).
 """
@@ -129,12 +128,12 @@ def return_takes(core: PoolCore, lease: Connection) -> str:
 
 
 def note_rollback(core: PoolCore) -> None:
-    """The loop has said ROLLBACK at a return."""
+    """Record that the loop has sent ROLLBACK at a return."""
     core._counters.add(counters.RESET)
 
 
 def maintenance_due(core: PoolCore) -> bool:
-    """Whether it is time to look after the idle connections: then it is the caller's part, by `run_maintenance`."""
+    """Return whether maintenance is due: then the caller is to call `run_maintenance`."""
     now = monotonic()
     if core._life.maintenance is not None or now < core._tend_at:
         return False
@@ -143,5 +142,5 @@ def maintenance_due(core: PoolCore) -> bool:
 
 
 def run_maintenance(core: PoolCore) -> None:
-    """Look after the idle connections. In a thread."""
+    """Do the maintenance of idle connections. Called in a thread."""
     maintenance.run_once(core)

@@ -10,8 +10,8 @@ Never: judges a connection; each shortcut asks `expires_at` alone.
 A lease that was not used left nothing behind, so its return asks no further. Whether it was used is decided in one
 step: the thread that deletes `_claim` has it.
 
-Without a GIL a lease is a `SpentLease` all the time, used or not, and the lock is always taken: to change the class of
-an object that several threads know of stops them all, and a few hundred times a second is all that comes of it.
+Without a GIL a lease is a `SpentLease` all the time, used or not, and the lock is always taken: changing the class of
+an object that several threads can reach stops them all, which allows only a few hundred changes a second.
 
 Invariants that live here: 2 (nothing idle beside a waiter), 3 (one hand-over), 7 (dead leases stay dead), 9 (a clean
 return costs no round trip).
@@ -65,8 +65,8 @@ class UnusedLease(Connection):
     __init__ = object.__init__  # making one opens nothing
 
     def _await_claimer(self) -> None:
-        """Another thread uses this lease, or gives it back, in this very instant: let it come to the end of that. It
-        is there already, but for a process with an audit hook, which is called when a class is assigned."""
+        """Wait until another thread has finished using or returning this lease. It has finished already, except in a
+        process with an audit hook, which runs when a class is assigned."""
         until = monotonic() + _ONE_STEP
         while type(self) is UnusedLease and self._slot is not None and monotonic() < until:
             sleep(0)
@@ -156,7 +156,7 @@ class UnusedLease(Connection):
         return self._slot is not None
 
     @property
-    def _returned(self) -> _borrower.Place | None:  # type: ignore[override]  # nobody sets it, on this class
+    def _returned(self) -> _borrower.Place | None:  # type: ignore[override]  # never assigned on this class
         return None if self._slot is not None else _borrower.UNKNOWN
 
     def _refuse_closed(self) -> NoReturn:
@@ -188,8 +188,8 @@ def get_connection(
 ) -> Connection:
     """Borrow a connection. Give it back with `close()`, or use it as a context manager.
 
-    When none is idle and `size` is reached, the call waits for one to come back, in order of arrival. After its
-    patience a new one is made if `maxsize` allows.
+    When none is idle and `size` is reached, the call waits for a return, in order of arrival. After the patience
+    (`retry_num * retry_interval`) it opens a new connection if `maxsize` allows.
 
     Args:
         retry_num, retry_interval: the patience is their product, in seconds.
@@ -199,7 +199,7 @@ def get_connection(
             pool's `timeout`; without either, the patience bounds the waiting and `connect_timeout` the rest.
 
     Raises:
-        PoolTimeout: none came back in time and `maxsize` is reached.
+        PoolTimeout: none was returned in time and `maxsize` is reached.
         PoolDeadlock: a PoolTimeout, with `deadlock="raise"`: all that hold a connection wait for another.
         PoolUnavailable: the server could not be reached in time; the cause is the last connect error.
         PoolOverloaded: more than `max_waiting` callers wait already.
@@ -295,7 +295,7 @@ def make_idle_lease(slot: Slot) -> UnusedLease:
 
 
 class SpentLease(Connection):
-    """A lease that lives as long as it has the attributes of a session; then it can do nothing but say so.
+    """A lease that is alive as long as it has the attributes of a session; after that every use raises.
 
     With a GIL a `Connection` becomes one when it is given back, because a `__getattr__` would slow down every attribute
     of the living (in Python 3.11).
@@ -336,8 +336,8 @@ class SpentLease(Connection):
 
 
 def learn_attributes(names: Set[str]) -> None:
-    """Leases show what sessions have before they have one. Called with the attributes of each new session, which are
-    nearly always those of the first."""
+    """Add the attributes of a session to the classes of leases without one. Called for each new session; its attributes
+    are nearly always those of the first."""
     known = vars(UnusedLease).keys()
     if not names <= known:
         for name in names - known:
@@ -345,4 +345,5 @@ def learn_attributes(names: Set[str]) -> None:
 
 
 learn_attributes(SESSION_DEFAULTS.keys() - set(Connection.__slots__))
-UnusedLease.__name__ = SpentLease.__name__ = Connection.__name__  # what a traceback shows is what a user knows
+# Tracebacks show the public name; the three classes can be told apart by `__qualname__` only.
+UnusedLease.__name__ = SpentLease.__name__ = Connection.__name__

@@ -1,8 +1,8 @@
 """What the borrower holds: a real PyMySQL connection for the time of one lease.
 
 Each checkout is a fresh `Connection` object onto which an established session is put when it is first used, and which
-is dead after it was given back: no method of it, nor of its cursors, reaches a socket any more, and the error says so
-(Invariant 7). Made directly, without a pool, it is PyMySQL's connection and nothing else.
+is dead after its return: no method of it or of its cursors reaches a socket any more, and the error says why
+(Invariant 7). Made directly, without a pool, it behaves as PyMySQL's connection.
 
 Owns: the public methods of a lent connection. Knows its pool as a `Home` only. Never: decides whether its connection
 is reused; see `reuse.py`. What makes a lease cheap is in `idle_lease.py`.
@@ -32,13 +32,13 @@ _getframe = sys._getframe
 
 
 class Home(Protocol):
-    """What a lease needs of its pool. The pool is one; so is whatever a test puts in its place."""
+    """What a lease needs of its pool. The pool implements it."""
 
     name: str
     _ledger: Ledger
     _connector: Connector
     _connect_args: Mapping[str, Any]  # for PyMySQL, passwords concealed
-    _tend_at: float  # monotonic; from then on a return looks after the idle connections
+    _tend_at: float  # monotonic; from then on a return does the maintenance
     _verbose: bool  # a return writes to the debug log
 
     def _give_back(self, lease: Any, exception: BaseException | None, frame: FrameType) -> None:
@@ -146,7 +146,7 @@ class Connection(Conveniences):
             return  # the error in flight matters more
         self._depth -= 1
         if self._depth or self.block is not None:
-            return  # whoever opened the outer block ends the work
+            return  # the outer block ends the work
         try:
             if exception is None:
                 if self._marks & TRANSACTION:
@@ -206,7 +206,7 @@ class Connection(Conveniences):
     # -- other ends ----------------------------------------------------------------------------------------
 
     def invalidate(self, exception: BaseException | None = None) -> None:
-        """Have the connection closed when it is given back, instead of lent again.
+        """Close the connection at its return, instead of lending it again.
 
         Args:
             exception: why, for the debug log.
@@ -252,8 +252,8 @@ class Connection(Conveniences):
 
     @property
     def session_info(self) -> dict[Any, Any]:
-        """Your notes about the connection with the server: they stay with it from one borrower to the next, until it
-        is closed. Without a pool, and after the return, a dict of this object alone."""
+        """A dict for notes about this session. It stays with the session from one borrower to the next, until the
+        session is closed. Without a pool, and after the return, it is a dict of this object alone."""
         slot = slot_of(self)
         if slot is None:
             notes: dict[Any, Any] = self.__dict__.setdefault("_session_info", {})
@@ -276,11 +276,11 @@ class Connection(Conveniences):
 
     @property
     def sent(self) -> int:
-        """How many statements were sent over this connection since it was made, whoever borrowed it."""
+        """How many statements were sent over this connection since it was made, by all borrowers."""
         return self._slot.queries if self._slot is not None else 0
 
     def note_place(self) -> None:
-        """Say in reports that this connection was borrowed by the line that called the adapter, not by the adapter."""
+        """Record the line that called the adapter, not the adapter's own, as the call site of this borrow."""
         if self._slot is not None:
             self._slot.place = _borrower.place()
 

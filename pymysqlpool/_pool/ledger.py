@@ -1,4 +1,4 @@
-"""Which connection belongs to whom: the slots of one pool, its idle stack and its queue.
+"""The ledger: which lease owns which slot of one pool, its idle stack and its queue.
 
 Pure bookkeeping: no I/O, no lock, no clock, no logging. The pool calls every method as a step under its one lock
 (`core.py`), and then does, outside the lock, what the answer says.
@@ -12,14 +12,14 @@ Invariants that live here: 1 (conservation: a slot is in exactly one state, and 
 that are not FREE), 2 (nothing idle beside a waiter; order of arrival), 3 (one hand-over), 5 (slot before socket),
 11 (capacity cannot leak), 12 (closed is closed).
 
-**Interrupts.** An exception can be raised in a thread between any two bytecodes. What makes the ledger survive it is
-that `slot.holder` alone says who owns a slot, and that one assignment changes the owner: a step cut short leaves the
-slot with its former owner or with its new one. An idle slot is owned by the lease that will be lent next, so what was
-taken from the stack and lost on the way is an owner that was thrown away. Such an owner marks its slot when Python
-collects it; where its finalizer was struck too, nothing but the books refers to the slot any more (`leaked_slots`).
+**Interrupts.** An exception can be raised in a thread between any two bytecodes. The ledger survives it because
+`slot.holder` alone names the owner of a slot, and one assignment changes the owner: an interrupted step leaves the slot
+with its former owner or with its new one. An idle slot is owned by the lease that will be lent next, so a lease that
+was popped and then lost is a dropped owner. A dropped owner marks its slot when Python collects it; if its finalizer
+was interrupted too, only the ledger still refers to the slot (`leaked_slots`).
 
 **Code inside a step** (a finalizer, a signal handler) changes nothing here but by the two lock-free steps and `take`,
-which is one of them: a pop, and a slot that is its own from then on. Everything else it asks for is put off.
+which is one of them: a pop, and a slot that is its own from then on. Everything else it asks for is deferred.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Ledger:
         self.size = size
         self.maxsize = maxsize
         self.allows_lock_free = allows_lock_free
-        self.lock_free = allows_lock_free  # nobody waits, and the pool has nothing to say: the lock is not needed
+        self.lock_free = allows_lock_free  # no caller waits, and the pool is not closing: the lock is not needed
         self.generation = 0  # bumped to expire every connection made before
         self.idle: list[Any] = []  # leases, ready to be lent; a stack: the last one returned is lent first
         self.leaked: deque[Slot] = deque()  # not empty: look for leaked slots; appended to without the lock
@@ -81,7 +81,7 @@ class Ledger:
 
     @property
     def lent(self) -> int:
-        """How often a connection was lent, since the beginning."""
+        """Return how often a connection was lent since the pool was made."""
         for _ in range(3):  # read without the lock too: a slot that is freed meanwhile counts once
             before, now = self._lent_before, sum([slot.lent for slot in self.slots()])
             if before == self._lent_before:
@@ -97,7 +97,7 @@ class Ledger:
     # -- lending -------------------------------------------------------------------------------------------
 
     def take(self, lease: Lease) -> Slot | None:
-        """Lend the most recently used idle slot; None when nothing is idle or somebody waits already."""
+        """Lend the most recently used idle slot; None when nothing is idle or a caller waits already."""
         return None if self.waiters else self._take_idle(lease)
 
     def require_lock(self) -> None:
@@ -120,7 +120,7 @@ class Ledger:
         slot.lent += 1
 
     def give(self, slot: Slot) -> Waiter | None:
-        """A usable connection has come home: to the first waiter (who is returned, to be woken), else idle."""
+        """Pass on a usable connection: to the first waiter (returned, to be woken), else to the idle stack."""
         waiter = self._first_waiter()
         if waiter is not None:
             self._hand_over(slot, waiter, IN_USE)
@@ -132,7 +132,7 @@ class Ledger:
         return None
 
     def serve(self) -> Waiter | None:
-        """Give what is idle to the first waiter. Returns who is to be woken; to be asked again then."""
+        """Give an idle connection to the first waiter. Return the waiter to wake; the caller then calls again."""
         waiter = self._first_waiter()
         if waiter is None or self._take_idle(waiter.lease) is None:
             return None
@@ -140,7 +140,7 @@ class Ledger:
         return waiter
 
     def yield_to_earlier(self, slot: Slot, arrival: int) -> Waiter | None:
-        """Give `slot`, just connected by the caller who came as number `arrival`, to an earlier waiter if any."""
+        """Give `slot`, just connected by the caller with number `arrival`, to an earlier waiter if there is one."""
         waiter = self._first_waiter()
         if waiter is None or waiter.arrival > arrival:
             return None
@@ -154,7 +154,7 @@ class Ledger:
             slot.expire(reason)
 
     def resize(self, size: int, maxsize: int) -> None:
-        """Change the bounds. While more than `maxsize` are connected, those that come home are surplus."""
+        """Change the bounds. While more than `maxsize` are connected, returned ones are surplus."""
         self.size, self.maxsize = size, maxsize
         self._pardon_surplus()
         if len(self._living) > maxsize:
@@ -167,7 +167,7 @@ class Ledger:
                 slot.pardon(Reason.SURPLUS)
 
     def doubt_idle(self) -> None:
-        """News of a connection that was found dead: those that are idle now may be dead too."""
+        """Mark the idle connections as doubtful, after one was found dead."""
         for slot in self.idle_slots():
             if slot is not None:  # it is being lent in this very instant
                 slot.doubt()
@@ -189,7 +189,7 @@ class Ledger:
 
     def close(self, slot: Slot, lease: Lease, reason: Reason) -> Any:
         """The connection is to be closed by `lease`, which owns the slot until `free`. Returns the wire to close."""
-        slot.expire(reason)  # whoever had it cannot put it back
+        slot.expire(reason)  # its former owner cannot put it back
         self._own(slot, lease, CLOSING)
         return slot.wire
 
@@ -205,7 +205,7 @@ class Ledger:
             self._pardon_surplus()
 
     def grant(self) -> Waiter | None:
-        """Give the first waiter the right to connect, if there is capacity for it. Returns who is to be woken."""
+        """Give the first waiter the right to connect, if there is capacity. Return the waiter to wake."""
         waiter = self._first_waiter()
         if waiter is None:
             return None
@@ -217,7 +217,7 @@ class Ledger:
         return waiter
 
     def leaked_slots(self, look_for_dead_borrowers: bool = False) -> list[Slot]:
-        """The slots that nobody will give back: their owner was thrown away, or its thread or task has ended."""
+        """Return the leaked slots: their owner was dropped, or its thread or task has ended."""
         nobodys = Slot(self.leaked, self.generation)  # as it looks to be in the books without an owner
         self.leaked.clear()
         slots = [*self._living, nobodys]
@@ -230,19 +230,19 @@ class Ledger:
         ]
 
     def borrowed(self) -> list[Slot]:
-        """Slots whose connection somebody has, also one who has just popped it from the stack."""
+        """Return the slots that are lent, those included that were just popped from the stack."""
         idle = self.idle_slots()
         return [slot for slot in self._living if slot.state is IN_USE or (slot.state is IDLE and slot not in idle)]
 
     # -- the queue -----------------------------------------------------------------------------------------
 
     def arrive(self, waiter: Waiter) -> None:
-        """Number the caller; who came earlier has the smaller number."""
+        """Number the caller; an earlier caller has a smaller number."""
         self._arrivals += 1
         waiter.arrival = self._arrivals
 
     def enqueue(self, waiter: Waiter) -> None:
-        """Join the queue at the place that its arrival gives; a new one at the end."""
+        """Join the queue at the place given by the arrival number; a new caller at the end."""
         self.lock_free = False
         waiter.state = WAITING
         latest = next(reversed(self.waiters), 0)
@@ -252,14 +252,14 @@ class Ledger:
                 self.waiters.move_to_end(arrival)
 
     def withdraw(self, waiter: Waiter) -> None:
-        """Leave the queue. What was given in that very instant stays in the waiter's lease."""
+        """Leave the queue. A slot that was given at that instant stays in the waiter's lease."""
         self.waiters.pop(waiter.arrival, None)
         self.lock_free = self.allows_lock_free and not self.waiters
         if waiter.state is WAITING:
             waiter.state = WaiterState.GONE
 
     def fail_all(self) -> list[Waiter]:
-        """The pool closes: nobody in the queue will be served."""
+        """Fail every waiter: the pool closes."""
         failed = [waiter for waiter in self.waiters.values() if waiter.state is WAITING]
         for waiter in failed:
             waiter.state = WaiterState.FAILED

@@ -1,6 +1,6 @@
-"""What goes with a session that is lost.
+"""What is lost with a session: the words for the error message.
 
-Never: decides whether it is.
+Never: decides whether the session is lost.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from .lease import Connection
 
 
 def lost_with(connection: Connection) -> str:
-    """What the lost session of `connection` has taken with it, in words for its user; '' for nothing."""
+    """Describe what was lost with the session of `connection`, for an error message; '' for nothing."""
     marks = connection.marks
     if marks & WROTE:
         return "its uncommitted changes"

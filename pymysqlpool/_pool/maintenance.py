@@ -1,8 +1,7 @@
-"""What happens while nobody asks: idle connections expire, shrink back to `size`, are kept alive; leaked leases are
-reclaimed.
+"""Maintenance: idle connections expire, shrink back to `size`, are kept alive; leaked leases are reclaimed.
 
 It may be done by any thread that returns a connection, at most once a second (`run_once` is cheap when nothing is
-due), or by a daemon thread of its own (`MaintenanceThread`): everything is right without one, only less prompt
+due), or by a daemon thread of its own (`MaintenanceThread`): everything works without one, only later
 (Invariant 15).
 
 Never: touches a connection it has not reserved, holds the pool other than by a weak reference, starts anything before
@@ -32,12 +31,12 @@ _MOMENT = 0.05  # seconds
 
 
 def has_leaked(core: PoolCore) -> bool:
-    """Whether there is anything for `reclaim_leaked` to do, with a look at dead borrowers."""
+    """Return whether `reclaim_leaked` has work to do, dead borrowers included."""
     return bool(core._lock.pending or core._lock.step(core._ledger.leaked_slots, True))
 
 
 def reclaim_leaked(core: PoolCore, look_for_dead_borrowers: bool = False) -> None:
-    """Take back the leases that were thrown away, and those of threads that have ended (Invariant 11)."""
+    """Reclaim the leases that were dropped, and those of threads that have ended (Invariant 11)."""
     if core._lock.put_off(reclaim_leaked, core, look_for_dead_borrowers):
         return
     core._lock.catch_up(everything=True)
@@ -117,7 +116,7 @@ def _employ_locked(core: PoolCore, thread: MaintenanceThread) -> bool:
 
 
 class MaintenanceThread(threading.Thread):
-    """Looks after a pool until it is closed or forgotten."""
+    """The thread that maintains one pool until the pool is closed or collected."""
 
     def __init__(self, core: PoolCore) -> None:
         super().__init__(name=f"pymysqlpool {core.name}", daemon=True)

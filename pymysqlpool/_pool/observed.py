@@ -1,6 +1,6 @@
-"""The seam for traces of borrows: an observer that is told of each one that had to wait or connect, when it has ended.
+"""The hook for traces of borrows: an observer is called at the end of each borrow that had to wait or connect.
 
-Read at the end of such a borrow only; one that is served at once never comes here. Never: changes what a borrow does.
+It is read at the end of such a borrow only; a borrow that is served at once never comes here. Never: changes a borrow.
 """
 
 from __future__ import annotations
@@ -16,6 +16,6 @@ observer: Observer | None = None
 
 
 def observe(told: Observer | None) -> None:
-    """From now on `told` is told of such borrows; None: nothing is."""
+    """Call `told` for such borrows from now on; None: call nothing."""
     global observer
     observer = told

@@ -1,8 +1,8 @@
 """A pool that is pickled: its settings travel, and never a connection.
 
 `multiprocessing.Pool().map(self.method)` pickles `self`, and with it a pool that is an attribute, once for each task.
-Whatever arrives in one process under one number is one pool: the very pool where it was made or in a child that was
-forked off, one that is made at the first arrival elsewhere. Books are those of the process, as ever (Invariant 13).
+All copies with one number are one pool in a process: the original where it was made and in forked children, a pool made
+at the first arrival elsewhere. Each process has its own ledger, as always (Invariant 13).
 
 Owns: the number of a pool that was pickled, and which pool it is here. Never: connects, sends `pre_create_num`.
 """
@@ -19,7 +19,7 @@ from ..settings import Settings
 
 _lock = new_lock()
 _here: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
-_made_here: list[Any] = []  # those that arrived: nothing else may refer to one between two tasks
+_made_here: list[Any] = []  # unpickled pools, kept alive: between two tasks nothing else may refer to one
 
 
 def reduce(pool: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:

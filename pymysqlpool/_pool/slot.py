@@ -5,8 +5,8 @@
     CONNECTING -> IN_USE                              (made for a waiter)
     any living state -> CLOSING -> FREE
 
-Owns: who holds the slot (`holder`: one assignment changes the owner), and when and why its connection expires. Never:
-decides what an expired connection's fate is (`reuse.py`), or does I/O.
+Owns: the owner of the slot (`holder`: one assignment changes it), and when and why its connection expires. Never:
+decides what happens to an expired connection (`reuse.py`), or does I/O.
 
 Invariants that live here: 3 (one hand-over), 11 (capacity cannot leak), 22 (an expiry has its reason).
 """
@@ -41,7 +41,7 @@ LEAKED = -1  # as a holder
 
 
 class Lease(Protocol):
-    """Whatever can own a slot. `_slot` is set by the ledger and cleared by the owner."""
+    """An owner of a slot. `_slot` is set by the ledger and cleared by the owner."""
 
     _slot: Slot | None
 
@@ -66,14 +66,15 @@ class Slot(Usage):
     )
 
     def __init__(self, leaked: deque[Slot], generation: int) -> None:
-        super().__init__()  # `holder`: 0 when there is no owner, LEAKED when it was thrown away
+        super().__init__()  # `holder`: 0 when there is no owner, LEAKED when the owner was dropped
         self.state = FREE
         self.leaked = leaked  # the ledger's
         self.wire: Any = None  # the established wire; None while FREE or CONNECTING
         self.generation = generation  # of the ledger, when the connection was made
         self.expires_at = 0.0  # monotonic; not lent or kept from then on. The one number that every shortcut asks
         self.ends_at = 0.0  # monotonic; `expires_at` by age alone
-        self.doubted = False  # the server is asked before it is lent: another connection as old was found dead
+        # the server is pinged before it is lent: another connection of the same age was found dead
+        self.doubted = False
         self.role_known = 0.0  # monotonic; when its server was asked for its role, in a pool that wants a certain one
         self.expired: Reason | None = None  # why it was made to expire before its time
         self.since = 0.0  # monotonic; when it was lent, or when it became idle
@@ -88,30 +89,31 @@ class Slot(Usage):
 
     def expire(self, reason: Reason) -> None:
         """The connection is not lent again: closed at once where it is idle, else at its return. The first reason
-        stands. A rule about connections is enforced by this call, and every way home obeys it."""
+        stands. A rule about connections is enforced by this call, and every kind of return obeys it."""
         if self.expired is None:
             self.expired = reason
         self.expires_at = self.heard_until = 0.0
 
     def pardon(self, reason: Reason) -> None:
-        """`reason`, if it was that, holds no more."""
+        """Withdraw the expiry, if it was for `reason`."""
         if self.expired is reason:
             self.expired = None
             self.expires_at = 0.0 if self.doubted else self.ends_at
 
     def doubt(self) -> None:
-        """News of another connection: this one may be dead too. It goes by no shortcut until the server was asked."""
+        """Mark it as doubtful, because another connection was found dead. No shortcut lends it until a ping was
+        answered."""
         self.doubted = True
         self.expires_at = self.heard_until = 0.0
 
     def trust(self) -> None:
-        """The server answered on it."""
+        """Record that the server answered on it."""
         self.doubted = False
         if self.expired is None:
             self.expires_at = self.ends_at
 
     def why_expired(self, now: float) -> Reason | None:
-        """The reason for which the connection must be closed, None while it may live."""
+        """Return why the connection must be closed; None while it may be kept."""
         if now < self.expires_at:
             return None
         if self.expired is None and self.doubted and now < self.ends_at:
@@ -119,14 +121,15 @@ class Slot(Usage):
         return self.expired or Reason.EXPIRED
 
     def mark_leaked(self, lease: Lease) -> None:
-        """`lease` is being collected: mark the slot when it is its owner. Done without the lock: only the owner gives a
-        slot away, and its id() is its own as long as this runs."""
+        """Mark the slot as leaked, when `lease`, which is being collected, owns it. Done without the lock: only the
+        owner gives a slot
+        away, and its id() is its own as long as this runs."""
         if self.holder == id(lease):
             self.holder = LEAKED
             self.leaked.append(self)
 
     def is_of_the_dead(self) -> bool:
-        """Whether its borrower has ended, and the one that used it last, too."""
+        """Return whether its borrower has ended, and the last user as well."""
         return self.state is IN_USE and self.user is not None and self.borrower() is None and self.user() is None
 
 

@@ -1,6 +1,6 @@
 """One place in the queue: what became of it, and how its owner is woken.
 
-States, one transition ever, under the pool's lock (Invariant 3):
+States, with exactly one transition, under the pool's lock (Invariant 3):
 
     WAITING -> GIVEN    a slot was put into its lease: a connection, or the right to make one
     WAITING -> FAILED   the pool closed
@@ -24,7 +24,7 @@ class WaiterState(Enum):
 
 
 WAITING = WaiterState.WAITING
-GIVEN = WaiterState.GIVEN  # set last: who reads it may use what the lease has, without the lock
+GIVEN = WaiterState.GIVEN  # set last: a reader that sees it may use what the lease has, without the lock
 
 
 class Waiter:
@@ -34,7 +34,7 @@ class Waiter:
 
     def __init__(self, lease: Any) -> None:
         self.lease = lease
-        self.borrower: Any = None  # who waits, as in `Slot.user`; known when it begins to wait
+        self.borrower: Any = None  # the waiting thread or task, as in `Slot.user`; known when it begins to wait
         self.since = 0.0  # monotonic; when it came; known when it begins to wait
         self.arrival = 0  # set by the ledger; smaller is earlier
         self.state = WAITING  # guarded by the pool's lock

@@ -1,8 +1,8 @@
-"""What `pymysql.connect()` would refuse, said by name when a pool is made, and without connecting.
+"""Arguments that `pymysql.connect()` would refuse, reported by name when a pool is made, without connecting.
 
 Each check is PyMySQL's own rule (`pymysql.connections.Connection.__init__`, 1.1 to 1.2), or one that its first connect
-would run into: a text without a name, a KeyError of a character set, the server's syntax error. What no check knows is
-left to PyMySQL itself, which is made once with `defer_connect=True`.
+would run into: a text without a name, a KeyError of a character set, the server's syntax error. For everything else one
+connection of PyMySQL is constructed, with `defer_connect=True`.
 
 Never: connects, corrects a value, prints a password.
 """

@@ -1,8 +1,8 @@
-"""Who borrowed, and where: cheap to note at every checkout, spelt out only for a message.
+"""The borrower and the call site of a borrow: cheap to note at every checkout, formatted only for a message.
 
-A borrower is a thread (or a greenlet, where `threading.local` is patched), told by a token that only that thread
-keeps alive: when the weak reference to it is dead, so is the thread, even if its id is in use again.
-A place is a code object and an instruction offset; the line is looked up when somebody wants to read it.
+A borrower is a thread (or a greenlet, where `threading.local` is patched), identified by a token that only that thread
+keeps alive: when the weak reference to the token is dead, so is the thread, even if its id is in use again. A call site
+is a code object and an instruction offset; the line is looked up when a message needs it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _passed_over: dict[str, bool] = {}
 
 
 class Token:
-    """Alive as long as its thread, or whoever else it is for."""
+    """Alive as long as its thread or task."""
 
     __slots__ = ("__weakref__", "description")
 
@@ -75,7 +75,7 @@ def caller() -> FrameType | None:
 
 
 def place() -> Place:
-    """Where the caller is, as far as the user is concerned."""
+    """The call site in the user's code."""
     frame = caller()
     return (frame.f_code, frame.f_lasti) if frame is not None else UNKNOWN
 

@@ -1,4 +1,4 @@
-"""How a child of multiprocessing says goodbye to its server when it ends.
+"""Close connections in order when a child of multiprocessing ends.
 
 Such a child ends with `os._exit()`: no atexit handler runs there, only the finalizers of `multiprocessing.util`.
 Without a COM_QUIT the server counts an aborted client, and may log a warning, for each.
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from functools import cache
 
-_LAST = -1  # after the finalizers of those who may still want a connection
+_LAST = -1  # after finalizers that may still need a connection
 
 
 @cache

@@ -5,12 +5,13 @@ garbage collector calls, a signal handler, a weakref callback, an audit hook. Wh
 lock, to wait for that lock is to wait for ever.
 
 * `new_lock()` is for short sections that may be entered again by such code: it lets its own thread pass.
-* `StepLock` is for books that must not change in mid-step: what such code asks for is put off until the step ends.
+* `StepLock` is for books that must not change in mid-step: a step that such code asks for is deferred until the current
+  step ends.
 
 **Exceptions from outside.** A signal handler (Celery's soft time limit, Ctrl-C) or `PyThreadState_SetAsyncExc` can
 raise at any point of a thread. CPython promises that nothing is raised between taking a lock and entering its `with`
 block, so that it is given back. CPython 3.14 breaks that promise (github.com/python/cpython/issues/148874, mended in
-3.15): there, after `with lock:` was struck, the lock can stay taken. See `StruckProofLock`.
+3.15): there, after an interrupted `with lock:`, the lock can stay taken. See `StruckProofLock`.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ _BREAKS_THE_PROMISE = sys.version_info[:2] == (3, 14)
 
 
 def new_lock() -> Lock:
-    """A lock that its own thread passes. What it guards must stand a visit of that thread between two bytecodes."""
+    """A lock that its own thread may enter again. The guarded code must tolerate that between any two bytecodes."""
     return _kept(threading.RLock())
 
 
@@ -82,7 +83,7 @@ class InsideOwnStepError(RuntimeError):
 
 
 class StepLock:
-    """Runs one step at a time. No thread waits for a step of its own: what code inside a step asks for is put off.
+    """Runs one step at a time. No thread waits for a step of its own: what code inside a step asks for is deferred.
 
     Whether code runs inside a step is read from the call stack, and not noted anywhere: a note could be lost or left
     behind by an exception between two bytecodes, and it would belong to a thread where the stack belongs to a greenlet.
@@ -98,7 +99,7 @@ class StepLock:
         self.pending: deque[tuple[int, Callable[[], object]]] = deque()  # put off, with the thread that asked
 
     def step(self, call: Callable[..., T], *args: Any) -> T:
-        """Run `call(*args)` with the lock held, then what was put off meanwhile.
+        """Run `call(*args)` with the lock held, then the calls deferred meanwhile.
 
         Raises:
             InsideOwnStepError: this is code inside a step of its own thread. Ask `put_off` first.
@@ -133,7 +134,8 @@ class StepLock:
         return True
 
     def catch_up(self, everything: bool = False) -> None:
-        """Do what this thread has put off; or what any has, in case it was struck before it could."""
+        """Run the deferred calls of this thread; with `everything` those of all threads, because one may have been
+        interrupted before it could."""
         me = get_ident()
         for _ in range(len(self.pending)):
             try:

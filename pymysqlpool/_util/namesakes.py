@@ -1,4 +1,4 @@
-"""Are other distributions installed that bring the import name `pymysqlpool`?
+"""Detect other installed distributions with the import name `pymysqlpool`.
 
 `pymysql-pool` installs a module of our name, `pymysql-pooling` and `pymysqlpool-dd` a package: they overwrite our files
 or lose theirs to ours, by the order of installation. (`PyMysqlPool` is spelt differently and does not clash.)

@@ -1,7 +1,7 @@
-"""Is this still the process that it was? Asked at every checkout (Invariant 13), so it must cost next to nothing.
+"""Fork detection: is this still the same process? Checked at every checkout (Invariant 13), so it must be cheap.
 
 On Linux a page of memory that the kernel empties in every forked child (madvise(2), MADV_WIPEONFORK, Linux 4.14)
-answers without a system call, and however the fork was made; elsewhere the process id is asked for.
+shows it without a system call, for every kind of fork; elsewhere `os.getpid()` is compared.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class Address:
     Attributes:
         hosts: host and port, the latter None where the URL has none; more than one for a cluster.
         arguments: for `pymysql.connect()`: user, password, database.
-        options: what stands behind the question mark, as text.
+        options: the part behind the question mark, as text.
     """
 
     hosts: tuple[tuple[str, int | None], ...]
@@ -33,7 +33,7 @@ def parse(url: str) -> Address:
     """Take a URL apart.
 
     Raises:
-        ValueError: it is none, or of another database; the message shows it without its password.
+        ValueError: it is not a URL of MySQL or MariaDB; the message shows it without its password.
     """
     try:
         parts = urlsplit(url)
