@@ -91,7 +91,7 @@ class _Lease(AsyncAdapt_aiomysql_connection):
 
     @property
     def _lease(self) -> Any:
-        connection: Any = self._connection
+        connection: Any = self.driver_connection
         return connection.lease
 
     @property
@@ -108,7 +108,7 @@ class _Lease(AsyncAdapt_aiomysql_connection):
 
     @property
     def is_returned(self) -> bool:
-        connection: Any = self._connection
+        connection: Any = self.driver_connection
         return connection.closed  # type: ignore[no-any-return]
 
     @property
@@ -129,7 +129,7 @@ class _Lease(AsyncAdapt_aiomysql_connection):
         self._lease.detach()
 
     def close(self) -> None:
-        connection: Any = self._connection
+        connection: Any = self.driver_connection
         if in_greenlet():
             await_only(connection.ensure_closed())
         else:  # the garbage collector, which can wait for nothing

@@ -140,6 +140,8 @@ WING_OF_DOOR = {
     "pool": "_pool",
     "connection": "_pool",
     "aio": "_async",
+    "sqlalchemy": "_sqlalchemy",
+    "sqlalchemy_aio": "_sqlalchemy",
     "aiomysql": "_async",
     "wsgi": "_web",
     "asgi": "_web",
