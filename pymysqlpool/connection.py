@@ -1,4 +1,4 @@
-"""The door to the connection that a pool lends: see `_pool/lease.py`."""
+"""The public import path of `Connection`, which a pool lends: see `_pool/lease.py`."""
 
 from __future__ import annotations
 

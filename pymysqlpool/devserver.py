@@ -116,7 +116,7 @@ class DevServer:
             if option.startswith("--basedir="):
                 self._base = Path(option.partition("=")[2])
         self.flavor, self.version = self._ask_version()
-        self._lock = threading.RLock()  # held by whoever starts or ends the server
+        self._lock = threading.RLock()  # held while the server is started or ended
         self._owner = os.getpid()
         self._password = f"p{secrets.token_hex(8)}"  # no number where text is read as JSON
         self._folder: Path | None = None  # None: stopped; guarded by _lock, as are the next four
@@ -342,7 +342,7 @@ class DevServer:
         return [tool, *options]
 
     def _launch(self, deadline: float) -> None:
-        """Run the server until it answers; try other ports while the port is not promised to anyone yet."""
+        """Run the server until it answers; try several ports unless the port was chosen before."""
         for port in [self._port] if self._port else [_free_port() for _ in range(5)]:
             self._port = port
             logged = self.log.stat().st_size
@@ -460,7 +460,7 @@ def _watch(parent: int, folder: str, stdin: str, command: Sequence[str]) -> int:
 
 
 def _main(arguments: Sequence[str] | None = None) -> int:
-    """Run a server until Ctrl-C or SIGTERM, and say how to connect to it."""
+    """Run a server until Ctrl-C or SIGTERM, and print how to connect to it."""
     import argparse
 
     parser = argparse.ArgumentParser(prog="python -m pymysqlpool.devserver", description=_main.__doc__)

@@ -1,4 +1,4 @@
-"""What the pool says when it cannot do what was asked.
+"""The errors of the pool.
 
 Every class is also the `pymysql.err` class that fits, so code written for PyMySQL catches it where it already
 catches its database errors. A message names the pool, what failed, the numbers, the last cause and the way out;
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from pymysql import err
 
-_NO_ROOM = 1040  # ER_CON_COUNT_ERROR, as a server that has no connection to give
+_NO_ROOM = 1040  # ER_CON_COUNT_ERROR, as a server without a free connection
 _NOT_REACHED = 2003  # CR_CONN_HOST_ERROR
-_UNUSABLE = 0  # what PyMySQL says of a connection that cannot be used
+_UNUSABLE = 0  # PyMySQL's number for a connection that cannot be used
 _ENDED = 2006  # CR_SERVER_GONE_ERROR
-_READ_ONLY = 1290  # ER_OPTION_PREVENTS_STATEMENT, what the server would say to a write
-_NOT_READY = 1047  # what a Galera node that is not ready says to a statement
+_READ_ONLY = 1290  # ER_OPTION_PREVENTS_STATEMENT, the server's error for a write
+_NOT_READY = 1047  # the error of a Galera node that is not ready
 
 
 class PoolError(Exception):
@@ -94,16 +94,16 @@ class PoolClosed(GetConnectionFromPoolError):
 
 
 class AmbiguousPrimary(GetConnectionFromPoolError):
-    """More than one server of a cluster says that it takes writes, and only one may: none is lent for writing."""
+    """More than one server of a cluster reports that it accepts writes, and only one may: none is lent for writing."""
 
 
 class WrongRole(PoolError, err.OperationalError):
-    """The server can be reached, and is not one that the pool wants (`role=`): it is read-only, or takes writes, or
-    does no work at this moment.
+    """The server can be reached, but does not have the pool's `role`: it is read-only, or accepts writes, or serves no
+    queries at this moment.
 
     Attributes:
         wanted: the pool's `role`.
-        said: the server's variables that say so.
+        said: the server's variables that show it.
     """
 
     def __init__(self, wanted: str, ready: bool, said: str) -> None:
@@ -122,26 +122,26 @@ class ReturnConnectionToPoolError(PoolError, err.InterfaceError):
 
 class ConnectionTakenBackError(ReturnConnectionToPoolError):
     """The pool has ended this connection while it was lent: it was closed, or its borrower's thread had ended. For a
-    library above it is a lost connection."""
+    library on top of PyMySQL it is a lost connection."""
 
     number = _ENDED
 
 
 class _NoAttributeAnyMore(ReturnConnectionToPoolError, AttributeError):
-    """The same, where an attribute of the session was asked for: `hasattr()` says no."""
+    """As its base class, for access to an attribute of the session: `hasattr()` returns False."""
 
 
 class _NoAttributeTakenBack(ConnectionTakenBackError, AttributeError):
     """The same."""
 
 
-# What a traceback shows is what a user knows.
+# Tracebacks show the public names.
 _NoAttributeAnyMore.__name__ = _NoAttributeAnyMore.__qualname__ = "ReturnConnectionToPoolError"
 _NoAttributeTakenBack.__name__ = _NoAttributeTakenBack.__qualname__ = "ConnectionTakenBackError"
 
 
 def as_attribute_error(error: ReturnConnectionToPoolError) -> ReturnConnectionToPoolError:
-    """What `error` says, as an error that `hasattr()`, `getattr()` with a default and `inspect` understand."""
+    """Return `error` as a class that `hasattr()`, `getattr()` with a default and `inspect` understand."""
     kind = _NoAttributeTakenBack if isinstance(error, ConnectionTakenBackError) else _NoAttributeAnyMore
     return kind(*error.args)
 

@@ -1,4 +1,4 @@
-"""What does a failure say, and about whom? The one table of failures.
+"""The one table of failures: what each says about the connection, its siblings and the server.
 
 A failed connect or statement is news of up to four things: of the connection it happened on, of the other connections
 of the same age, of the server, and of the chances of another try. Each row of `TABLE` answers for one kind of failure;
@@ -36,14 +36,14 @@ class Siblings(Enum):
 
 
 class Server(Enum):
-    """What the failure says of the server."""
+    """What the failure says about the server."""
 
     NOTHING = "nothing"
     DOWN = "down"  # it cannot be reached, or starts or stops
     FULL = "full"  # it has no room for one more connection; those that exist go on
     REFUSES_US = "refuses us"  # the login, the certificate or the database is wrong: waiting cures nothing
-    REFUSES_WORK = "refuses work"  # it takes logins, and it is not the one that should do the work
-    SLOW = "slow"  # it did not answer within a time that was long enough for a healthy one
+    REFUSES_WORK = "refuses work"  # it accepts logins, but it is not the server that should do the work
+    SLOW = "slow"  # it did not answer within a time that is long enough for a healthy server
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class News:
         siblings: what follows for connections of the same age.
         server: what is known of the server now.
         retry: whether another attempt to connect, later within the caller's deadline, may succeed.
-        temporary: whether a visitor should be told to come back soon (503 with Retry-After).
+        temporary: whether a web response should be 503 with Retry-After.
     """
 
     keep: bool
@@ -77,7 +77,7 @@ TIMED_OUT = News(False, _ASK, Server.NOTHING, True, True)  # no reply within rea
 STOPPING = News(False, _ASK, Server.DOWN, True, True)  # the server said that it shuts down
 WRONG_ROLE = News(False, _EXPIRE, Server.REFUSES_WORK, True, True)  # read-only after a switchover, node not ready
 UNREACHABLE = News(False, _NO, Server.DOWN, True, True)  # refused, no route, no such name, closed during the login
-IMPATIENT = News(False, _NO, Server.NOTHING, True, True)  # the caller's own time ended: says nothing of the server
+IMPATIENT = News(False, _NO, Server.NOTHING, True, True)  # the caller's own time ended: says nothing about the server
 SILENT = News(False, _NO, Server.SLOW, True, True)  # a whole connect_timeout without an answer
 FULL = News(False, _NO, Server.FULL, True, True)  # max_connections, max_user_connections
 QUOTA = News(True, _NO, Server.NOTHING, False, True)  # an hourly limit of the account, for a statement
@@ -109,7 +109,7 @@ _OF_STATEMENT: dict[int, News] = {
 
 _SAYS_READ_ONLY = re.compile(r"read[-_ ]only", re.IGNORECASE)
 _READ_ONLY_OPTION = 1290
-_NOT_READY = 1047  # as Galera says it; any server says it of a command that it does not know
+_NOT_READY = 1047  # Galera's message; other servers use the number for an unknown command
 _READ_ONLY_TRANSACTION = 1792
 HEALTHY_WITHIN = 0.9  # seconds in which a healthy server answers a login; less time than that proves nothing
 
@@ -137,7 +137,7 @@ def of_connect(error: BaseException, *, had: float) -> News:
 
     Args:
         error: what connecting, logging in or setting up raised.
-        had: the seconds that the attempt was given. One that its caller cut short says nothing of the server.
+        had: the seconds that the attempt was given. One that its caller cut short says nothing about the server.
     """
     if isinstance(error, WrongRole):
         return WRONG_ROLE
@@ -160,7 +160,7 @@ def of_statement(error: BaseException | None, *, said_read_only: bool = False) -
     """The row of a failed statement; `OWN_AFFAIR` without an error, and for errors that are not the database's.
 
     Args:
-        said_read_only: whether the session's user asked for a READ ONLY transaction himself. Then 1792 is his own.
+        said_read_only: whether the borrower asked for a READ ONLY transaction. Then 1792 is the borrower's own error.
     """
     if error is None or isinstance(error, PoolError):
         return OWN_AFFAIR  # a PoolError is about the pool, or about another connection
@@ -181,7 +181,7 @@ def of_statement(error: BaseException | None, *, said_read_only: bool = False) -
 
 
 def _by_message(number: int | None, error: BaseException) -> News | None:
-    """The row of a number that means several things."""
+    """Return the row of an error number with several meanings."""
     if number == _READ_ONLY_OPTION:
         return WRONG_ROLE if _SAYS_READ_ONLY.search(str(error)) else OWN_AFFAIR
     if number == _NOT_READY and "unknown command" in str(error).lower():
@@ -193,13 +193,13 @@ def said_again(error: BaseException) -> BaseException:
     """A new exception that says what `error` says, for another caller: with a traceback of its own."""
     try:
         return type(error)(*error.args)
-    except Exception:  # noqa: BLE001 - a class of the user's, which takes other arguments than it keeps
+    except Exception:  # noqa: BLE001 - a user's class, whose arguments differ from its `args`
         return error
 
 
 def is_temporary(error: BaseException | None) -> bool:
-    """Whether a visitor should be told to come back soon: the pool is exhausted, or the server is lost, full, starting,
-    or not the one that takes writes. Looks through the wrappers that SQLAlchemy and `raise ... from` put around."""
+    """Return whether a web response should be 503 with Retry-After: the pool is exhausted, or the server is lost, full,
+    starting, or does not accept writes. Looks through the wrappers of SQLAlchemy and of `raise ... from`."""
     for cause in _causes(error):
         if isinstance(cause, PoolTimeout | PoolUnavailable | PoolOverloaded | WrongRole):
             return True

@@ -1,6 +1,6 @@
-"""Names of pymysql-pool 0.5.0 that are no part of 0.3.7: `ConnectionPoolSingleton`, `Cursor`, `DictCursor`.
+"""Names of pymysql-pool 0.5.0 that 0.3.7 lacks: `ConnectionPoolSingleton`, `Cursor`, `DictCursor`.
 
-Owns: the pool that is made once. Never: changes what a `ConnectionPool` does.
+Owns: the pool that is made once. Never: changes a `ConnectionPool`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _making = new_lock()
 
 
 class ConnectionPoolSingleton(ConnectionPool):
-    """A `ConnectionPool` that is made at the first call, and is what every later call returns; the arguments of later
-    calls mean nothing. A subclass has a pool of its own, and a closed one is replaced.
+    """A `ConnectionPool` that is made at the first call; every later call returns it and ignores its arguments. A
+    subclass has a pool of its own, and a closed pool is replaced.
 
     Args:
         *args, **options: those of `ConnectionPool`; `autocommit` is True if it is not given, as in pymysql-pool 0.5.0.

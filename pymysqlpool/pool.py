@@ -2,7 +2,7 @@
 
     NEW -> OPEN -> CLOSING -> CLOSED        (CLOSED is terminal; a fork is no state: it starts with fresh books)
 
-Owns: the public methods, and the loop by which a thread borrows. The rooms behind it: `_pool/core.py` (the one lock,
+Owns: the public methods, and the loop by which a thread borrows. The files behind it: `_pool/core.py` (the one lock,
 and what it guards), `checkout.py` (a borrow that waits, connects or checks), `checkin.py` (a return), `idle_lease.py`
 (both without the lock), `maintenance.py`, `diagnostics.py` (numbers and errors). Never: does I/O with the lock held.
 
@@ -50,11 +50,11 @@ class ConnectionPool(PoolCore):
     """A pool of PyMySQL connections to one server.
 
     Args:
-        size: connections made as soon as they are asked for; None: 10, or `maxsize` if that is less.
-        maxsize: the bound on connections; never exceeded.
+        size: connections opened on demand, without waiting first; None: 10, or `maxsize` if that is less.
+        maxsize: the bound on connections; never exceeded. Between `size` and `maxsize` a caller waits first.
         name: shown in messages; default host-port-user-database.
         pre_create_num: connections to make now, never more than `maxsize`.
-        con_lifetime: seconds after which a connection is replaced; 0 or None: never.
+        con_lifetime: seconds after which a connection is replaced; 0, negative or None: never.
         **options: the further options of `pymysqlpool.settings.Settings` (keyword only), `reuse_policy` (a function
             from `reuse.Facts` to `reuse.Decision`), and everything that `pymysql.connect()` takes. `password`,
             `user`, `host` and `port` may be callables, asked at every connect.
@@ -157,13 +157,14 @@ class ConnectionPool(PoolCore):
 
     # -- giving back ---------------------------------------------------------------------------------------
 
-    # The lease's `Home`. Functions of another file, and not calls of them, since each call counts here.
+    # The lease's `Home`: functions of another file, assigned and not wrapped, because each call costs time here.
     _give_back = checkin.give_back
     _after_return = checkin.after_return
     _detach = checkin.detach
 
     def give_back(self, connection: Connection, exception: BaseException | None = None) -> None:
-        """Return `connection` after `exception`: what `connection.close()` does, for callers that know what happened.
+        """Return `connection` after `exception`: as `connection.close()`, for callers that know the error that
+        occurred.
 
         Raises:
             ReturnConnectionToPoolError: it has been given back already, or it is not of this pool.
@@ -182,7 +183,7 @@ class ConnectionPool(PoolCore):
     # -- the pool's own life -------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Renew all connections without refusing anybody: idle ones now, lent ones as they come home."""
+        """Renew all connections without refusing a call: idle ones now, lent ones at their return."""
         if not self._here[0]:
             self._enter_process()
         if self._lock.put_off(self.drain):
@@ -191,14 +192,14 @@ class ConnectionPool(PoolCore):
         self._close_expired()
 
     def scope(self) -> AbstractContextManager[RequestScope]:
-        """`with pool.scope() as scope:` for what is no request: a script, a thread, a job. `scope.connection()` borrows
-        at its first call; the connection goes back when the block ends."""
+        """`with pool.scope() as scope:` for work that is not a request: a script, a thread, a job. `scope.connection()`
+        borrows at its first call; the connection goes back when the block ends."""
         from .request_scope import request_scope  # built on pools; a program that opens no scope never needs it
 
         return request_scope(self)
 
     def resize(self, size: int, maxsize: int) -> None:
-        """Change the bounds. Lent connections beyond the new `maxsize` are closed as they come home.
+        """Change the bounds. Lent connections beyond the new `maxsize` are closed at their return.
 
         Raises:
             SettingsError: a bound is no whole number, `maxsize` is less than 1, or `size` is larger than `maxsize`.
@@ -220,7 +221,7 @@ class ConnectionPool(PoolCore):
 
         Inside a step of the pool, as from a signal handler, it returns at once and the pool closes after that step.
         Args:
-            timeout: seconds to wait for lent connections to come home; those that do not are cut off.
+            timeout: seconds to wait for the return of lent connections; those not returned by then are cut off.
         """
         if not self._here[0]:
             self._enter_process()
@@ -236,7 +237,7 @@ class ConnectionPool(PoolCore):
         self._close_idle(lambda slot: Reason.POOL_CLOSED)
         while self._ledger.total and monotonic() < deadline:
             maintenance.reclaim_leaked(self, look_for_dead_borrowers=True)
-            self._close_idle(lambda slot: Reason.POOL_CLOSED)  # what maintenance had in hand
+            self._close_idle(lambda slot: Reason.POOL_CLOSED)  # connections that maintenance has reserved
             if self._ledger.total:
                 self._life.a_lease_ended.wait(min(LOOK_AROUND, max(0.0, deadline - monotonic())))
         for owner, slot in self._lock.step(self._take_borrowed_locked):
@@ -311,7 +312,7 @@ class ConnectionPool(PoolCore):
 
     @property
     def size(self) -> int:
-        """Connections available now (the old package's meaning); the configured size is `stats().size`."""
+        """Connections available now (as in pymysql-pool); the configured size is `stats().size`."""
         return len(self._ledger.idle)
 
     available_num = size
@@ -335,7 +336,7 @@ class ConnectionPool(PoolCore):
         return diagnostics.numbers(self)
 
     def borrowers(self) -> list[Borrower]:
-        """What holds connections at this moment, the longest first."""
+        """The holders of connections at this moment, the longest first."""
         return diagnostics.borrowers(self)
 
     def events(self) -> list[PoolEvent]:

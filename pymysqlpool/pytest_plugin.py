@@ -1,13 +1,13 @@
-"""For pytest: a test that leaves a lease behind fails, and is told where it borrowed.
+"""For pytest: a test that leaves a lease behind fails, with the call site of the borrow.
 
     pytest_plugins = ["pymysqlpool.pytest_plugin"]  # in the conftest.py at the root of your tests
 
 Nothing is active unless you say so: the package declares no entry point, and only this module imports pytest.
 
-What fixtures of a wider scope have borrowed before the test is theirs, and what the test's own fixtures have borrowed
-must be back when they have been torn down. A test that keeps a lease on purpose has the marker `leaves_leases`.
+Connections that fixtures of a wider scope borrowed before the test do not count; those of the test's own fixtures must
+be returned at the end of their teardown. A test that keeps a lease on purpose has the marker `leaves_leases`.
 
-Never: gives anything back itself, connects, looks at pools that are closed.
+Never: returns a connection itself, connects, or checks closed pools.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Keep, reset or discard: the one place that decides what becomes of a connection that comes home.
+"""Keep, reset or discard: the one place that decides what happens to a returned connection.
 
 The state the connection recorded decides; the exception, where an adapter knows one, can only make it worse: it may
 turn a KEEP into a DISCARD and never the other way round, and its absence proves nothing (Flask hands an extension
@@ -17,10 +17,12 @@ turn a KEEP into a DISCARD and never the other way round, and its absence proves
 | session touched | RESET by the cheapest sufficient means, or DISCARD where the server has none |
 | anything else: no exception, IntegrityError, 1205, 1213, the application's own | KEEP |
 
-What an error says is looked up in `failures.py`. `decide` is public and replaceable
-(`ConnectionPool(reuse_policy=...)`); it performs nothing. Rules about a connection's age, use or standing do not end
-here as facts of their own: whoever finds one broken calls `slot.expire(reason)`, and every way home, the shortcuts too,
-asks for the one number that this sets.
+Errors are classified in `failures.py`. `decide` is public and replaceable
+(`ConnectionPool(reuse_policy=...)`); it performs nothing. Rules about a connection's age, use or standing are
+not facts of their own here: the code that finds one broken calls `slot.expire(reason)`, and every return, the shortcuts
+too, checks the one number that this sets.
+
+Invariants that live here: 6 (only quiet connections become idle), 12 (closed is closed).
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ class Reason(Enum):
     DEAD = "dead"  # found dead when it was to be lent
     UNRESETTABLE = "unresettable"  # touched, and the server cannot reset it
     RESET_FAILED = "reset failed"
-    INVALIDATED = "invalidated"  # its borrower said so
+    INVALIDATED = "invalidated"  # its borrower called `invalidate()`
     DETACHED = "detached"  # its borrower keeps it, and it is not the pool's any more
     LEAKED = "leaked"  # its borrower was gone
     POOL_CLOSED = "pool closed"
@@ -64,9 +66,9 @@ class Reason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known about a connection at its return."""
+    """The facts about a connection at its return."""
 
-    exception: BaseException | None  # what ended the borrower's work, if anybody knows
+    exception: BaseException | None  # the exception that ended the borrower's work, where known
     quiet: bool  # at a command boundary
     open: bool
     reconnected: bool
@@ -111,8 +113,8 @@ def decide(facts: Facts) -> Decision:
 
 
 def judge(facts: Facts, policy: Policy) -> Decision:
-    """The decision of `policy`, and what none may decide otherwise: a closed pool keeps nothing, and what is not quiet
-    is never kept (Invariants 6 and 12)."""
+    """Return the decision of `policy`, within the bounds of every policy: a closed pool keeps nothing, and a connection
+    that is not quiet is never kept (Invariants 6 and 12)."""
     decision = policy(facts)
     if facts.expired is Reason.POOL_CLOSED:
         return replace(decision, verdict=Verdict.DISCARD, reason=Reason.POOL_CLOSED)

@@ -1,8 +1,8 @@
 """Passwords that do not print: not in a log, an error, a traceback's local variables (Invariant 16).
 
 Tools that report exceptions send the local variables of every frame, and mask those that are called `password`; one
-inside a dictionary they send. So the frames of this package never hold one in the clear: it is wrapped where it comes
-in, and revealed in the call that hands it to PyMySQL.
+inside a dictionary they send. So the frames of this package never hold a password in clear text: it is wrapped on
+entry, and revealed only in the call that passes it to PyMySQL.
 
     pool = ConnectionPool(user="shop", password=Secret(read_password()))
 
@@ -20,12 +20,12 @@ _WORDS = ("pas", "pwd", "secret")  # in its name: an option that is misspelt, an
 
 
 class Secret:
-    """A value that shows itself as `***`; equal to another one of an equal value."""
+    """A value whose `repr` is `***`; equal to another `Secret` of an equal value."""
 
     __slots__ = ("_reveal",)
 
     def __init__(self, value: Any) -> None:
-        self._reveal: Callable[[], Any] = lambda: value  # in a closure, where no tool looks
+        self._reveal: Callable[[], Any] = lambda: value  # in a closure, which error reporters do not inspect
 
     def reveal(self) -> Any:
         return self._reveal()
@@ -47,7 +47,7 @@ class Secret:
 
 
 class Arguments(dict[str, Any]):
-    """Arguments in the clear, for code that reads them one by one; as a whole it shows itself without passwords."""
+    """Arguments in clear text, for code that reads them one by one; the `repr` of the whole shows no password."""
 
     def __repr__(self) -> str:
         return repr(conceal(self))
@@ -58,7 +58,7 @@ class Arguments(dict[str, Any]):
 def conceal(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of arguments for PyMySQL, with each password in a `Secret`, and that of a key in `ssl` as well.
 
-    A function that returns a password is none; None and a switch are none. A URL given as `host` may hold one.
+    Functions that return a password, None and booleans stay as they are. A URL given as `host` may hold a password.
     """
     concealed = {name: _conceal(name, arguments[name]) for name in arguments}
     if isinstance(concealed.get("ssl"), Mapping):
@@ -80,7 +80,8 @@ def looks_like_a_url(host: object) -> bool:
 
 
 def reveal(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of `arguments` as they were before `conceal`. To be called where they are handed over, and not kept."""
+    """A copy of `arguments` as they were before `conceal`. Call it in the call that passes them on, and do not keep the
+    result."""
     return {
         name: value.reveal() if isinstance(value, Secret) else reveal(value) if type(value) is dict else value
         for name, value in arguments.items()

@@ -1,9 +1,9 @@
-"""What the user asked for: every option once, with its default, unit and bound.
+"""The settings of a pool: every option once, with its default, unit and bound.
 
 Options are accepted as written or refused with an error that names the option, the value and the bound
 (Invariant 17); nothing is corrected silently. What is not an option of the pool is an argument for
-`pymysql.connections.Connection`; `arguments.py` checks those, so that whatever can be known is said when the pool is
-made and not when the first request comes.
+`pymysql.connections.Connection`; `arguments.py` checks those, so that errors are reported when the pool is made, not at
+the first request.
 
 Never: connects, prints a password.
 """
@@ -33,17 +33,17 @@ class Settings:
     """The options of a pool. All times are seconds.
 
     Attributes:
-        size: connections the pool makes as soon as they are asked for; 0: a caller always waits first, whether one
-            comes back. Not given, it gives way to a smaller `maxsize`.
-        maxsize: the bound, never exceeded; between `size` and `maxsize` a caller first waits for one to come back.
+        size: connections that are opened on demand, without waiting first; 0: a caller always waits for a return first.
+            Not given: 10, or `maxsize` if that is less.
+        maxsize: the bound, never exceeded; between `size` and `maxsize` a caller first waits for a return.
         name: shown in messages; default host-port-user-database.
         pre_create_num: connections made by the constructor; never more than `maxsize`.
         con_lifetime: age at which a connection is replaced, shortened at random by up to 5 % so that not all go at
             once; 0, negative or None: no limit. Keep it below the server's `wait_timeout`.
         max_uses: a connection is replaced after it was borrowed so often, against memory that a server's session
             gathers; None: no limit.
-        timeout: default for `get_connection(timeout=...)`; None means the old package's patience
-            (`retry_num * retry_interval`).
+        timeout: default for `get_connection(timeout=...)`; None: the patience of pymysql-pool (`retry_num *
+            retry_interval`).
         max_idle: an idle connection beyond `size` is closed after this time; None: kept for its lifetime.
         keepalive: an idle connection is pinged when it has been idle for this long, so that NATs and load balancers do
             not forget it; None: never. Starts the thread of `background`.
@@ -59,12 +59,12 @@ class Settings:
             (MariaDB, and MySQL from 8.0); False where a proxy in between is known to hang.
         fast_reader: read results by the pool's own protocol core, which gives what PyMySQL's reader gives, in less
             time. False: by PyMySQL's.
-        role: which server may be lent. "any": whichever answers; "ready": one that does work (a Galera node in a
-            quorum); "primary": one that is ready and takes writes; "replica": one that is ready and read-only. Asked in
-            the set-up of each new session, at no round trip of its own. A server of another role is like one that
-            cannot be reached: callers wait for a right one within their time.
+        role: which server's connections may be lent. "any": every server; "ready": one that serves queries (a Galera
+            node in a quorum); "primary": one that is ready and takes writes; "replica": one that is ready and
+            read-only. Asked in the set-up of each new session, at no round trip of its own. A server of another role is
+            like one that cannot be reached: callers wait for a right one within their time.
         role_check: seconds after which a connection's server is asked for its role again when it is lent, at a round
-            trip. Means nothing with role="any".
+            trip. Without effect with role="any".
         tcp_user_timeout: a connection over TCP ends when the server's machine has acknowledged nothing for so long, be
             it data or a keep-alive probe: the machine or the way to it is gone. A statement may take longer. None:
             after the system's own time, which is minutes to hours.
@@ -79,8 +79,9 @@ class Settings:
             wait has lasted half a second; waits of asyncio tasks are not.
         record_stacks: keep the whole stack of each borrow for reports (slow), not only the place.
         on_connect, on_checkout, on_checkin: called with the connection; on_discard: called with the reason.
-            None of them is called with the pool's lock held. on_connect sets a session up: it is called again after a
-            reset. An error in it discards the connection and, if that is a new one, reaches the borrower.
+            None of them is called with the pool's lock held. on_connect is part of the set-up of a session and is
+            called again after a reset. An error in it discards the connection and, if that is a new one, reaches the
+            borrower.
     """
 
     size: int = DEFAULT_SIZE
@@ -150,7 +151,7 @@ OPTION_NAMES = frozenset(field.name for field in fields(Settings))
 
 
 def split(options: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
-    """Part `options` into the pool's settings and the arguments for PyMySQL, refusing what neither accepts.
+    """Split `options` into the pool's settings and the arguments for PyMySQL, refusing what neither accepts.
 
     Passwords among them come out concealed.
 
@@ -160,7 +161,7 @@ def split(options: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
     options = conceal(options)
     unknown = sorted(set(options) - OPTION_NAMES - arguments.NAMES)
     if unknown:
-        from difflib import get_close_matches  # here: few need it
+        from difflib import get_close_matches  # imported here: rarely needed
 
         known = sorted(OPTION_NAMES | arguments.NAMES)
         meant = [f"{name!r}" for word in unknown for name in get_close_matches(word, known, 1)]
@@ -183,7 +184,7 @@ def split(options: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
 
 
 def default_name(connect_args: Mapping[str, Any]) -> str:
-    """host-port-user-database, the old package's default; a unix socket stands in for host and port."""
+    """host-port-user-database, the default of pymysql-pool; a unix socket replaces host and port."""
     endpoint = connect_args.get("unix_socket") or f"{_host(connect_args)}-{_port(connect_args)}"
     user = connect_args.get("user") or ""
     database = connect_args.get("database") or connect_args.get("db") or ""
@@ -200,7 +201,7 @@ def label_of(connect_args: Mapping[str, Any]) -> str:
 
 
 def endpoint_of(connect_args: Mapping[str, Any]) -> str:
-    """Where the pool connects to, for messages."""
+    """The address of the server, for messages."""
     socket_path = connect_args.get("unix_socket")
     if socket_path:
         return str(socket_path)

@@ -1,6 +1,6 @@
-"""What an operator would ask a pool. Never consulted for a decision.
+"""The numbers of a pool, for operators. Never consulted for a decision.
 
-Gauges are counted from the ledger when asked, without any lock: a look disturbs and waits for nothing. The words follow
+Gauges are counted from the ledger on demand, without any lock: reading them never waits. The names follow
 OpenTelemetry's `db.client.connection.*` metrics ("in use" is its `used`, `waiting` its `pending_requests`).
 """
 
@@ -15,11 +15,11 @@ BOUNDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """How long something took, by classes of time.
+    """A histogram of durations.
 
     Attributes:
-        counts: how many took at most so long, for each of `BOUNDS`, and last how many took longer.
-        sum: seconds, altogether.
+        counts: the number of durations in each bucket, whose upper bounds are `BOUNDS`; the last bucket has no bound.
+        sum: the total, in seconds.
     """
 
     counts: tuple[int, ...] = (0,) * (len(BOUNDS) + 1)
@@ -27,7 +27,7 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """How many, altogether."""
+        """The number of durations."""
         return sum(self.counts)
 
     def __add__(self, other: Histogram) -> Histogram:
@@ -42,7 +42,7 @@ class PoolStats:
     queue), `size` and `maxsize` (as configured). Counters since the pool was made, in this process: `borrowed`,
     `returned`, `created`, `reset` (sessions cleaned on return), `discarded` (reason to number), `timeouts`,
     `rejected` (refused by `max_waiting`), `connect_errors`, `leaked` (leases reclaimed because their borrower was
-    gone), `waits` (calls that had to wait) and `wait_time` (seconds they waited, altogether). Histograms, in seconds:
+    gone), `waits` (calls that had to wait) and `wait_time` (their total wait, in seconds). Histograms, in seconds:
     `wait` (of the calls that had to wait), `use` (from a borrow to its return, of the leases that were used) and
     `create` (of the connects that succeeded).
     """
@@ -79,13 +79,13 @@ class PoolStats:
 
 @dataclass(frozen=True, slots=True)
 class Borrower:
-    """What holds a connection.
+    """A holder of a connection.
 
     Attributes:
-        seconds: for how long.
+        seconds: how long it has held the connection.
         who: the thread or task, by its name.
         where: file, line and function that borrowed it; with `record_stacks` the whole stack.
-        in_transaction: as far as the server has said.
+        in_transaction: as the last reply's status flags said.
     """
 
     seconds: float
@@ -96,7 +96,7 @@ class Borrower:
 
 @dataclass(frozen=True, slots=True)
 class PoolEvent:
-    """Something that happened lately.
+    """A recent event of a pool.
 
     Attributes:
         at: when, in seconds since 1970.

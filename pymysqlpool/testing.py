@@ -1,4 +1,4 @@
-"""For your own tests: undo what a test wrote, find what it forgot to give back, see what it asked.
+"""For your own tests: undo what a test wrote, find connections that it did not return, record its statements.
 
     @pytest.fixture(autouse=True)
     def clean_database(pool):                  # in Flask: db.get_pool(app=app)
@@ -9,9 +9,9 @@
         client.get("/")
     assert len(queries) == 3
 
-With pytest, `pymysqlpool.pytest_plugin` looks after every pool in every test.
+With pytest, `pymysqlpool.pytest_plugin` checks every pool in every test.
 
-Never: for production. These replace methods while their block lasts.
+Never: for production, because these context managers replace methods while their block lasts.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from .pool import ConnectionPool
 
 _getframe = sys._getframe
 _PATIENCE = 10.0  # seconds
-_A_MOMENT = 1.0  # seconds: for threads that are about to give back what they have borrowed
+_A_MOMENT = 1.0  # seconds: for threads that are about to return their connections
 _PROOF = "pymysqlpool_test"  # a savepoint: as long as it is there, nothing has committed
 
 
@@ -56,12 +56,12 @@ class Query:
 
     statement: str
     seconds: float
-    place: str  # file, line and function that asked
+    place: str  # file, line and function of the call site
 
 
 @contextmanager
 def assert_nothing_borrowed(pool: ConnectionPool) -> Iterator[None]:
-    """Fail when the block has borrowed connections and not given them back; the message says where it did."""
+    """Fail when the block has borrowed connections and not returned them; the message names the call sites."""
     before = pool.stats().in_use
     yield
     left = pool.stats().in_use - before
@@ -72,8 +72,8 @@ def assert_nothing_borrowed(pool: ConnectionPool) -> Iterator[None]:
 def assert_nothing_left_behind() -> Iterator[None]:
     """Fail when the block has left a lease of any pool of this process behind; the message says where it was borrowed.
 
-    Also those count that nobody refers to any more, and those that were cut off since the block has closed their pool.
-    Other threads have a second to give back what they hold.
+    Leases without references count too, and those that were cut off because the block closed their pool. Other threads
+    have a second to return what they hold.
     """
     before = WeakKeyDictionary({pool: _not_given_back(pool) for pool in list(open_pools)})
     cut_off: list[str] = []
@@ -169,7 +169,7 @@ class _Around:
         self.over = False
         self._pool = pool
         self._turn = Condition()
-        self._thread: int | None = None  # whose turn it is; guarded by _turn
+        self._thread: int | None = None  # the thread whose turn it is; guarded by _turn
         self._lent = 0  # how many handles it has; guarded by _turn
         self._handles = 0  # so far, for the savepoints' names; guarded by _turn
 
@@ -325,7 +325,7 @@ _INSTEAD: tuple[tuple[re.Pattern[str], Callable[[_Handle], None]], ...] = (
 
 
 def _asker() -> str:
-    """Who asked: the innermost frame that is neither ours nor PyMySQL's."""
+    """The call site: the innermost frame that is neither this package's nor PyMySQL's."""
     frame = _borrower.caller()
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("pymysql", "pymysqlpool"):
         frame = frame.f_back

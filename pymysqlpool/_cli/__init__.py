@@ -1,6 +1,6 @@
-"""`python -m pymysqlpool ping | check | bench`: is the server there, what is it and what should be mended, what does a
-borrow cost on it. `status | drain`: what do the pools of running processes do, and renew their connections. The
-commands stand in files of their own.
+"""`python -m pymysqlpool ping | check | bench`: whether the server answers, what it supports and what to correct, what
+a borrow costs on it. `status | drain`: show the pools of running processes, and renew their connections. Each command
+has a file of its own.
 
 Never: shows a password, changes anything on a server.
 """
@@ -34,7 +34,7 @@ _OF_PROCESSES: dict[str, tuple[Callable[[argparse.Namespace], int], str]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0 well, 1 the server is not, 2 the command line is wrong."""
+    """Run a command and return the exit status: 0 success, 1 a problem with the server, 2 a wrong command line."""
     parser = _parser()
     given = parser.parse_args(arguments)
     if given.command in _OF_PROCESSES:
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _where(given: argparse.Namespace) -> dict[str, Any]:
-    """The arguments for PyMySQL."""
+    """Return the arguments for PyMySQL."""
     where: dict[str, Any] = {"connect_timeout": given.timeout, "read_timeout": given.timeout}
     if given.url:
         address = parse(given.url)

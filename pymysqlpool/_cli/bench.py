@@ -12,7 +12,7 @@ import pymysql
 
 from ..pool import ConnectionPool
 
-_ROUND = 50  # calls between two looks at the clock
+_ROUND = 50  # calls between two readings of the clock
 
 
 def run(where: dict[str, Any], given: argparse.Namespace) -> int:

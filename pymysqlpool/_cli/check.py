@@ -1,4 +1,4 @@
-"""`check`: what the server is and can do, what the pool will ask of it, and what to mend."""
+"""`check`: the server's version and abilities, what the pool will use of them, and what to correct."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _cipher(connection: Any) -> str:
 
 
 def _tls(where: dict[str, Any]) -> Iterator[str]:
-    """What each way of TLS comes to."""
+    """Report the result of each TLS mode."""
     if where.get("unix_socket"):
         return
     plain = {name: value for name, value in where.items() if not name.startswith("ssl")}
@@ -107,7 +107,7 @@ def _tls(where: dict[str, Any]) -> Iterator[str]:
 
 
 def _reset(where: dict[str, Any]) -> str:
-    """How a session that was touched is made as new on this server."""
+    """Report how a changed session is reset on this server."""
     with ConnectionPool(size=1, maxsize=1, **where) as pool:
         with pool.get_connection() as connection:
             connection.cursor().execute("SET @pymysqlpool_check = 1")

@@ -1,4 +1,4 @@
-"""`ping`: connect, ask for the version, say how long it took."""
+"""`ping`: connect, ask for the version, report how long it took."""
 
 from __future__ import annotations
 

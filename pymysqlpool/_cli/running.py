@@ -1,4 +1,4 @@
-"""`status` and `drain`: what the pools of running processes do, and an operator's wish to renew their connections.
+"""`status` and `drain`: show the pools of running processes, and request the renewal of their connections.
 
 Both go through the folder that the processes share (`pymysqlpool.status`). Never: reaches into a process.
 """
@@ -11,7 +11,7 @@ from time import monotonic, sleep
 
 from .. import status as _status
 
-_LOOK = 0.1  # seconds between two looks at the progress
+_LOOK = 0.1  # seconds between two checks of the progress
 
 
 def status(given: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
-"""Is the transaction of a block still the one that the block began?
+"""Transaction blocks: is the open transaction still the one that the block began?
 
-A `Block` is on a connection from the BEGIN of its outermost transaction block to the end of it. Every reply tells by
+A `Block` is on a connection from the BEGIN of its outermost transaction block to the end of it. Every reply shows by
 its status flags whether a transaction is open; one that is gone, without the block's own COMMIT or ROLLBACK, was
 committed (by DDL, LOCK TABLES, an explicit COMMIT) or undone (by an explicit ROLLBACK). An error packet has no flags,
 so before the next statement the server is asked, with a ping: after a deadlock it has undone everything, after most
@@ -75,7 +75,7 @@ class Block:
         self._ends = _ENDS.match(text) is not None
         self._undoes = rolls_back or _CHANGES_ROWS.match(text) is not None
         if self.lost:
-            if not rolls_back:  # it has nothing to undo, and is what code says that handles an error
+            if not rolls_back:  # it has nothing to undo, and error handlers send it
                 raise self.error() from self.cause
         elif _BEGINS_ANEW.match(text):
             raise TransactionError(

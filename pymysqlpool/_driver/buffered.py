@@ -2,7 +2,7 @@
 
 Owns: what `connection.cursor()` makes where PyMySQL's own two buffered classes are asked for: subclasses of them, with
 shorter forms of the private methods between a public one and the reply. The public methods are PyMySQL's, so whatever
-wraps one of them (`Cursor.execute`, as tracers do) sees every statement. A cursor class of the user's is left alone.
+wraps one of them (`Cursor.execute`, as tracers do) sees every statement. A user's own cursor class is not touched.
 Never: sends, receives; it asks the connection as PyMySQL's cursors do, by `query` and `next_result`.
 """
 

@@ -1,7 +1,7 @@
-"""How one session with the server is made: credentials, login, set-up, all before a deadline.
+"""Making a session with the server: credentials, login, set-up, all before one deadline.
 
-One for a pool and process. It shares what is expensive or the same for all connections: the TLS contexts, and the
-`Recipe` that the first one shows. It never counts connections, waits for one, or decides when to make one.
+Owns: what all connections of one pool in one process share: the TLS contexts, and the `Recipe`, which is made with
+the first connection. Never: counts connections, waits for one, or decides when to make one.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Connector:
     def make_wire(self, deadline: float) -> Wire:
         """Connect, log in and set up a session, all before `deadline`, a monotonic instant.
 
-        Where a credential is a callable, a login that is refused is tried once more with what it says then: the
-        password may have been rotated in between.
+        Where a credential is a callable and the login is refused, the callable is called again and the login retried
+        once: the password may have been rotated in between.
 
         Raises:
             pymysql.err.MySQLError: the server cannot be reached, refuses, or does not answer in time.

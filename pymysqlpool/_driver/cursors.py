@@ -1,9 +1,10 @@
 """PyMySQL's cursors in steps: what they do before and after a statement is answered.
 
-An event loop that speaks for a cursor needs the parts of `Cursor.execute`, `executemany`, `callproc` and `nextset`
-between which PyMySQL waits. They are here, as PyMySQL has them; its own methods are used wherever they do not wait.
+An event loop that runs a cursor's statements needs the parts of `Cursor.execute`, `executemany`, `callproc` and
+`nextset` between which PyMySQL waits. They are here, equal to PyMySQL's; its own methods are used where they do not
+wait.
 
-Never: sends, receives, or knows who waits.
+Never: sends, receives, or waits.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _EXECUTE, _EXECUTE_MANY = Cursor.execute, Cursor.executemany
 
 
 def can_step(cursor: Any) -> bool:
-    """Whether it works as PyMySQL's cursors do, so that these steps are the whole of it. Where a class or a wrapper of
-    its user's has ways of its own, they are what must be called."""
+    """Return whether it works as PyMySQL's cursors do, so that these steps are complete. A user's class or wrapper with
+    methods of its own must be called instead."""
     if Cursor.execute is not _EXECUTE or Cursor.executemany is not _EXECUTE_MANY:
         return False
     kind = type(cursor)
@@ -64,7 +65,7 @@ def answered(cursor: Any) -> None:
 
 
 def conversion(cursor: Any, connection: Any) -> Generator[None, None, None] | None:
-    """In place of `answered` where the cursor makes something of each row, and there are many: the steps of that."""
+    """The steps that replace `answered` where the cursor converts each of many rows."""
     result = connection._result
     rows = result.rows
     if not isinstance(cursor, DictCursorMixin) or not rows or len(rows) <= PAUSE_AFTER:
@@ -91,7 +92,7 @@ def has_another(cursor: Any, connection: Any) -> bool:
 
 
 def leave(cursor: Any, connection: Any) -> None:
-    """The cursor is closed: nobody reads the rest of an unbuffered result through it."""
+    """Record that the cursor is closed: the rest of an unbuffered result is not read through it."""
     result = cursor._result
     if result is not None and result is connection._result and isinstance(cursor, SSCursor):
         result._finish_unbuffered_query()

@@ -1,4 +1,4 @@
-"""Every send and every receive before an instant.
+"""Bound every send and every receive by one deadline.
 
 `within(connection, deadline)` bounds an exchange that the pool itself makes. It covers every single receive, so that a
 server which sends one byte a minute cannot hold a caller longer (Invariant 14). Never: decides how long is too long.

@@ -32,7 +32,7 @@ def _source_socket(base: type[socket.socket]) -> type[socket.socket]:
 
 
 def open_socket(connection: Any, deadline: float, tcp_user_timeout: float | None = None) -> socket.socket:
-    """The connected socket for `connection`, whichever of the host's addresses answers before `deadline`.
+    """Connect a socket for `connection`, to the first of the host's addresses that answers before `deadline`.
 
     A server's machine that is gone is noticed after `tcp_user_timeout` seconds; None: when the system does.
 
@@ -120,7 +120,7 @@ def establish(connection: WireConnection, deadline: float, tcp_user_timeout: flo
         if isinstance(shared, SharedContext):
             if isinstance(connection._sock, ssl.SSLSocket):
                 shared.remember(connection._sock)
-            connection.__dict__["ctx"] = shared.context  # which is what PyMySQL's users find there
+            connection.__dict__["ctx"] = shared.context  # the value that PyMySQL leaves there
     except OSError as error:
         raise err.OperationalError(
             CR.CR_CONN_HOST_ERROR, f"Can't connect to MySQL server on {connection.host!r} ({error})"

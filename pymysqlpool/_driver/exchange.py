@@ -1,4 +1,4 @@
-"""Is the byte stream at a command boundary?
+"""Exchanges: is the byte stream at a command boundary?
 
 `WireConnection` is PyMySQL's connection plus two things PyMySQL does not record:
 
@@ -10,7 +10,8 @@
 * **The session marks** (`statements`, `session_state`): what the statements so far may have changed, from their text,
   from the OK packet and from the status in EOF packets, which PyMySQL drops.
 
-What this file never does: decide what happens to a connection.
+Invariants that live here: 6 (only quiet connections become idle), 8 (nothing crosses). Never: decides what happens to a
+connection.
 
 Protocol: MySQL Internals, "Client/Server Protocol" (Text Protocol, Generic Response Packets: OK, ERR, EOF).
 """
@@ -53,7 +54,7 @@ from .usage import Usage
 # Errors with which a server ends a session: shutdown, killed (MariaDB), idle for too long (MySQL 8.0.24).
 _FAREWELLS = frozenset({1053, 1927, 4031})
 CLIENT_SESSION_TRACK = 1 << 23
-# For so long after the server was heard, a look at the socket tells nothing new: news of its end is still on its way.
+# For this long after a reply, polling the socket shows nothing new: a notice of the session's end is still on its way.
 TRUST = 20e-6  # seconds
 
 _NO_BACKSLASH_ESCAPES = SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
@@ -66,20 +67,21 @@ def _anything(text: bytes, no_escapes: int = 0) -> int:
 
 
 class WireConnection(LoginConnection, ReadingConnection):
-    """PyMySQL's connection, with a record of where its byte stream is and of what its session went through."""
+    """PyMySQL's connection, with a record of the position in its byte stream and of its session's changes."""
 
     _exchange: threading.Lock | None = None  # taken = in the middle of an exchange
     _fetch: threading.Lock | None = None  # taken = a thread is reading on, see `_reading`
     _read_statement: Callable[[bytes, int], int] = staticmethod(_anything)  # until it is connected
     _effect = NOTHING  # what the statement being answered may do, from its text
     _tracked = False  # the server reports session state changes
-    _server_role: Role | None = None  # as the server said when the session was made; None: it was not asked
+    _server_role: Role | None = None  # as asked when the session was made; None: not asked
     _recipe: Any = None  # of its pool
-    _role: bytes | None = None  # what SET ROLE says to have the roles that the login gave; None: the server has none
+    # the argument of SET ROLE that restores the login's roles; None: the server has no roles
+    _role: bytes | None = None
     _slot: Usage | None = None  # of the lease; None outside a pool
     block: Block | None = None  # the transaction block that is open
     _refusal: err.OperationalError | None = None  # of a statement that was too large, see `last_word`
-    said_farewell = False  # the server's last word was that it ends this session
+    said_farewell = False  # the server's last error packet ended this session
     _owner_pid = 0
     _here: Mark = (1,)  # whether this is still that process
     _tls_contexts: SharedContexts | None = None  # of a pool's connections
@@ -91,7 +93,7 @@ class WireConnection(LoginConnection, ReadingConnection):
 
     @property
     def server_role(self) -> Role | None:
-        """What the server said of its role when the session was made; None where the pool has role="any"."""
+        """The server's role when the session was made; None where the pool has role="any"."""
         return self._server_role
 
     @property
@@ -162,7 +164,7 @@ class WireConnection(LoginConnection, ReadingConnection):
             raise
 
     def drop_socket(self) -> None:
-        """End the session without a word to the server."""
+        """End the session without COM_QUIT."""
         self._force_close()
 
     def forget_writes(self) -> None:
@@ -221,7 +223,7 @@ class WireConnection(LoginConnection, ReadingConnection):
         source = self._rfile
         number = source.buffer[source.position + 3 : source.position + 4]
         self._force_close()
-        if number == b"\0":  # the farewell of a server that ends the session; no reply has this number
+        if number == b"\0":  # the error packet of a server that ends the session; no reply has this number
             raise out_of_step(0, 1)
         raise ConnectionInterruptedError(
             "the server has sent more than the replies to the statements so far, so the next reply could not be told "
@@ -244,7 +246,7 @@ class WireConnection(LoginConnection, ReadingConnection):
     def _reply_read(
         self, status: int, warning_count: int, insert_id: int, has_next: int | None, message: bytes = b""
     ) -> None:
-        """A whole reply was read: note what it says, and when none follows, that the wire is quiet."""
+        """Note what a complete reply shows, and when none follows, that the wire is quiet."""
         if self._marks or status & TELLING or warning_count or insert_id:
             self._marks = marks_after(self._marks, self._effect, status, warning_count, insert_id, message)
         self.server_status = status
@@ -284,7 +286,7 @@ class WireConnection(LoginConnection, ReadingConnection):
 
     def set_character_set(self, charset: str, collation: str | None = None) -> None:
         if self._establishing:
-            return  # the pool's own set-up statement says it, together with all else
+            return  # the pool's own set-up sends it, together with everything else
         super().set_character_set(charset, collation)
         self._read_statement = reader_for(self.charset, self.server_version).read
         self._end_exchange()

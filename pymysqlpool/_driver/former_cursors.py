@@ -1,7 +1,7 @@
 """`db_query` and `db_modify` of pymysql-pool 0.5.0, on cursors that are PyMySQL's otherwise.
 
-Owns: the classes that a pool uses where its user has asked for PyMySQL's `Cursor` or `DictCursor`, or for none. Never:
-replaces another class, or one that a caller gives to `connection.cursor()`.
+Owns: the cursor classes of a pool whose `cursorclass` is PyMySQL's `Cursor` or `DictCursor`, or is not given. Never:
+replaces another class, or one that a caller passes to `connection.cursor()`.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ _INSTEAD: dict[Any, Any] = {None: Cursor, cursors.Cursor: Cursor, cursors.DictCu
 
 
 def cursor_class(wanted: Any) -> Any:
-    """The class of a pool's cursors, where its user has asked for `wanted`."""
+    """Return the class of a pool's cursors for the option `cursorclass=wanted`."""
     try:
         return _INSTEAD.get(wanted, wanted)
-    except TypeError:  # what has no hash is not one of these
+    except TypeError:  # an unhashable value is not one of these
         return wanted

@@ -1,11 +1,11 @@
-"""Statements of pooled connections are seen by what wraps `pymysql.connect`.
+"""Tracers that wrap `pymysql.connect` see the statements of pooled connections.
 
 OpenTelemetry's instrumentation for PyMySQL, Elastic's agent, New Relic's and Datadog's all wrap the function
 `pymysql.connect`, and trace the cursors of the connections that it returns. The pool never calls that function. So
 where it is wrapped, a wrapper is asked for the proxy that it would have returned, by a call that connects to nothing,
 and the proxy is told that the connection in it is the pool's. `cursor()` then returns what the proxy makes of a cursor.
 
-As long as nothing wraps `pymysql.connect` nothing of this is in the way of a statement: `cursor` is PyMySQL's own.
+As long as nothing wraps `pymysql.connect`, statements cost nothing more: `cursor` is PyMySQL's own.
 Never: connects, sends, or knows one of these packages by name.
 """
 

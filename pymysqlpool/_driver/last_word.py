@@ -1,8 +1,8 @@
-"""What the server had said when the connection broke under a statement that was being sent.
+"""The error packet of a server that closed the connection while a statement was being sent.
 
 A server refuses a statement larger than its `max_allowed_packet` with an error packet, and hangs up while the rest of
-it is still coming: sending fails then, before anybody reads. Waiting does not cure that, so it must not look like a
-lost connection. The packet is in the socket's buffer all the same.
+it is still coming: sending fails then, before the reply is read. A retry would fail in the same way, so it must not
+look like a lost connection. The packet is in the socket's buffer all the same.
 
 Never: blocks, closes the socket.
 
@@ -21,9 +21,9 @@ _ENOUGH = 512  # bytes; more than the packet has
 
 
 def too_large(sock: Any) -> err.OperationalError | None:
-    """The refusal of a statement that was too large, if it is the next thing to be read from `sock`."""
+    """Return the refusal of a statement that was too large, if it comes next on `sock`."""
     received = b""
-    with suppress(OSError, ValueError):  # nothing there; closed
+    with suppress(OSError, ValueError):  # nothing to read; closed
         sock.settimeout(0)
         received = sock.recv(_ENOUGH)
     number = int.from_bytes(received[5:7], "little")

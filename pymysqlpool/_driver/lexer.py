@@ -1,8 +1,8 @@
 """The text of a statement, cut as the server cuts it.
 
 Owns: the server's lexical rules (strings, quoted names, comments, words, operators), as far as they are the same under
-every sql_mode and server that may be at the other end. What would be cut differently by any of them is not cut at
-all: `tokens` returns None, and the caller believes the worst. Never: knows what a word means.
+every sql_mode and server that may be at the other end. Text that any of them would cut differently is not cut at all:
+`tokens` returns None, and the caller assumes the worst. Never: knows what a word means.
 
 Reading is linear in the length of the text (Invariant 20): every pattern consumes what it has matched for good
 (possessive quantifiers), each byte can begin one kind of token only, and the first byte that begins none ends it.

@@ -1,8 +1,8 @@
 """Arguments of statements as SQL literals, by their types, in one pass.
 
-Owns: for each plain type of Python the short way to what PyMySQL's `Connection.escape` makes of a value of it, byte
-for byte. What has no short way goes through `escape` itself: subclasses, sequences, bytes, and every type whose
-encoder is another one than PyMySQL's. Never: knows the text that the literals stand in.
+Owns: for each plain type of Python a fast function that returns what PyMySQL's `Connection.escape` returns, byte for
+byte. Everything else goes through `escape` itself: subclasses, sequences, bytes, and every type whose encoder is not
+PyMySQL's own. Never: knows the text that the literals stand in.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Literals = Mapping[type, Callable[[Any], str]]
 
 
 def literals_of(connection: Any) -> Literals | None:
-    """What makes literals of values of these exact types on `connection`, until its next statement; None where its
-    `escape` or its encoders may have been changed by its borrower."""
+    """Return the functions that make literals of values of exact types on `connection`, valid until its next statement;
+    None where its borrower may have changed its `escape` or its encoders."""
     if (
         "encoders" in connection.__dict__
         or getattr(connection.escape, "__func__", None) is not _ESCAPE

@@ -1,4 +1,4 @@
-"""LOAD DATA LOCAL: whether a statement asks for it, and what is sent.
+"""LOAD DATA LOCAL: which statements ask for it, and the content that is sent.
 
 A server may answer any statement with a request for a file (MySQL Reference Manual, "Security Considerations for LOAD
 DATA LOCAL"). It gets one only in reply to a borrower's statement that reads a local file by its own text, and only

@@ -1,11 +1,11 @@
-"""A password does not go over the network in the clear because a server asks for it.
+"""A server's request alone never makes the client send its password in clear text over the network.
 
 A server, or whatever answers in its place, may ask for the password itself: by the plugin `mysql_clear_password`, or
 the `dialog` of PAM. MySQL's own clients refuse unless they are told to (ENABLE_CLEARTEXT_PLUGIN); PyMySQL answers. Here
-it is answered where nobody can listen, over TLS or a unix socket, where the user has an `auth_plugin_map` for it, and
-where the option `allow_cleartext_password` says so.
+the password is sent over TLS or a unix socket, where the user has an `auth_plugin_map` for the plugin, and with the
+option `allow_cleartext_password`.
 
-Never: judges other plugins; those send something that the password cannot be read from.
+Never: judges other plugins; those send something that does not reveal the password.
 
 Source: MySQL 9 Reference Manual, 8.4.1.4, "Client-Side Cleartext Pluggable Authentication".
 """
@@ -25,7 +25,7 @@ _CLEAR_TEXT = frozenset({b"mysql_clear_password", b"dialog"})
 class LoginConnection(PyMySQLConnection):
     """PyMySQL's connection, which may refuse to send its password."""
 
-    _sends_clear_text = True  # a pool's connections: as its option says
+    _sends_clear_text = True  # for a pool's connections: the option's value
 
     def _process_auth(self, plugin_name: bytes, auth_packet: Any, *handler: Any) -> Any:
         if plugin_name in _CLEAR_TEXT and not (self._secure or self._sends_clear_text or any(handler)):

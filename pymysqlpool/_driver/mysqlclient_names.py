@@ -1,7 +1,7 @@
 """Methods of mysqlclient's connection that PyMySQL's lacks, for packages written against `MySQLdb`.
 
-Owns `escape_string()` and its kin. They return text where mysqlclient returns bytes, as all of PyMySQL does; what is
-given as bytes comes back as bytes. PyMySQL has the others that such packages call: `thread_id()`, `insert_id()`,
+Owns `escape_string()` and its kin. They return text where mysqlclient returns bytes, as all of PyMySQL does; for bytes
+they return bytes. PyMySQL has the others that such packages call: `thread_id()`, `insert_id()`,
 `affected_rows()`, `get_server_info()`, `get_host_info()`, `character_set_name()`, `select_db()`, `ping()`.
 
 Never: adds `fileno()`, which Celery would close; offers the calls of libmysqlclient that split a query in two
@@ -52,7 +52,7 @@ class MysqlclientNames(WireConnection):
         return str(self.escape(value))
 
     def info(self) -> str | None:
-        """What the server told of the last statement, as `"Rows matched: 3  Changed: 1  Warnings: 0"`; often None."""
+        """The text in the server's last OK packet, as `"Rows matched: 3  Changed: 1  Warnings: 0"`; often None."""
         message: bytes = self._last_result("message") or b""
         if message and self.client_flag & self.server_capabilities & CLIENT_SESSION_TRACK:
             # A length-encoded string, and what changed in the session after it.

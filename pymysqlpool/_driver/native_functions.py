@@ -2,8 +2,8 @@
 
 Owns: the lists. A native function wins over a stored function and a loadable one of the same name, unless the name is
 qualified or something stands between it and the parenthesis (MySQL 9 Reference Manual, 11.2.5, "Function Name Parsing
-and Resolution"); what is native differs by server and version, and where it is not, anybody may have made a stored
-function of that name. Never: a function that changes or locks anything of the session, or that reads what an earlier
+and Resolution"); what is native differs by server and version, and where it is not, a stored function of that name may
+exist. Never: a function that changes or locks anything of the session, or that reads what an earlier
 statement left in it and takes it away.
 
 `tests/core/test_native_functions.py` makes a stored function under each of these names and calls it, on the server

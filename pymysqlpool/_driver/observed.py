@@ -1,7 +1,7 @@
-"""The seam for traces: an observer that is told of each statement of a borrower, before and after.
+"""The hook for traces: an observer is called before and after each statement of a borrower.
 
-Without an observer `query` is PyMySQL's own, so nothing of this costs a statement anything. The pool's own statements
-(set-up, reset, ping) are not told of. Never: keeps a statement, or swallows an error.
+Without an observer `query` is PyMySQL's own, so tracing costs nothing. The pool's own statements (set-up, reset, ping)
+are not reported. Never: keeps a statement, or swallows an error.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ End = Callable[[BaseException | None], None]
 Observer = Callable[[Any, str | bytes], tuple[str | bytes, End]]
 
 _usual = WireConnection.query
-# Read before each statement that is not sent by `query`, as those on an event loop; None: tell of nothing.
+# Read before each statement that is not sent by `query`, as those on an event loop; None: no observer.
 observer: Observer | None = None
 
 
 def observe(told: Observer | None) -> None:
-    """From now on `told` is told of every statement; None: nothing is."""
+    """Call `told` for every statement from now on; None: call nothing."""
     global observer
     observer = told
     if told is None:
@@ -51,7 +51,7 @@ def observe(told: Observer | None) -> None:
         setattr(WireConnection, name, _by_method(told, name, text))
 
 
-# Methods that send a statement without `query`. PyMySQL's own; the texts are what those say.
+# PyMySQL's own methods that send a statement without `query`, and the texts that they send.
 _BY_METHOD = {"commit": "COMMIT", "rollback": "ROLLBACK", "begin": "BEGIN"}
 
 

@@ -1,7 +1,7 @@
-"""What the pool itself says to a session: several commands in one go, all their replies read, and no needless ROLLBACK.
+"""Commands of the pool itself: several in one go, all their replies read, and no needless ROLLBACK.
 
-Never: says anything of its own accord, decides what follows from a reply, sends a local file: none of these commands
-asks for one.
+Never: chooses the commands, decides what follows from a reply, or sends a local file: none of these commands asks for
+one.
 
 An error packet is one reply like any other here: all of them are read, so the wire is quiet afterwards.
 """
@@ -33,7 +33,7 @@ def outcomes(connection: Any, commands: Sequence[Command]) -> list[Any]:
     if not exchange.acquire(False):
         connection._refuse_interrupted()
     connection._exchange = None  # no single reply ends it
-    connection._effect = SAME  # what the pool says leaves nothing that a new session would not show
+    connection._effect = SAME  # the pool's own commands leave nothing that a new session would not show
     connection._result = None
     connection._serves_file = False
     core = connection._rfile if type(connection._rfile) is SocketSource else None

@@ -1,6 +1,6 @@
 """Results that PyMySQL reads by itself: where the pool's own reader is switched off (`fast_reader=False`).
 
-Owns: telling the exchange where such a result ends, and what its EOF packet says. Never: drains a result whose
+Owns: reporting to the exchange where such a result ends, and what its EOF packet says. Never: drains a result whose
 connection is given back (Invariant 10).
 """
 
@@ -39,8 +39,8 @@ class WireResult(PyMySQLResult):
             return super()._read_rowdata_packet_unbuffered()
 
     def _finish_unbuffered_query(self) -> None:
-        """Called when its cursor is closed or collected: nobody wants the rest. Nobody waits for it either: it is
-        read only if another command follows, and a connection that is given back instead is discarded."""
+        """Called when its cursor is closed or collected: the rest is not wanted. No call waits for it: it is read only
+        if another command follows, and a connection that is returned instead is discarded."""
         self.deferred = True
 
     def drain(self) -> None:
@@ -76,7 +76,7 @@ class WireResult(PyMySQLResult):
 
 
 class _AbandonedResult(WireResult):
-    """An unbuffered result whose connection was given back half-read: it reads nothing more, not even when it dies."""
+    """An unbuffered result whose connection was returned half-read: it reads nothing more, not even when collected."""
 
     def __del__(self) -> None:
         pass

@@ -2,7 +2,7 @@
 
 `ReadingConnection` is PyMySQL's connection with other ways to read: what its methods get is what PyMySQL's own would
 have given them. The login is PyMySQL's, and so are all replies where the core is switched off (`fast_reader=False`).
-Never: says when an exchange begins or ends. `exchange`, which inherits from it, does.
+Never: decides when an exchange begins or ends. `exchange`, which inherits from it, does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .unbuffered import UnbufferedResult
 
 
 class _Fresh:
-    """A mapping attribute that each handle gets a copy of when it first looks: nobody can change another's."""
+    """A mapping attribute that is copied for each handle at the first access: no handle can change another's."""
 
     def __init__(self, pristine: str) -> None:
         self._pristine = pristine
@@ -165,7 +165,8 @@ class ReadingConnection(PyMySQLConnection):
             self._lose(error)
 
     def _lose(self, error: BaseException) -> NoReturn:
-        """`error` came out of the steps of the core, so the stream is in no known place. Raise it, as PyMySQL does."""
+        """Raise `error`, which came out of the steps of the core, as PyMySQL does. The position in the stream is
+        unknown."""
         if isinstance(error, AttributeError):  # of None, where the socket was
             self._refuse_if_closed()
         elif isinstance(error, err.MySQLError) or not isinstance(error, Exception):
@@ -173,7 +174,7 @@ class ReadingConnection(PyMySQLConnection):
         elif isinstance(error, OSError):
             self._force_close()
             raise err.OperationalError(CR.CR_SERVER_LOST, f"{LOST} ({error})") from error
-        raise error  # nonsense in a packet leaves the socket open; the exchange never ends, though
+        raise error  # a malformed packet leaves the socket open, but the exchange never ends
 
     def _serve(self, asked: Any) -> Any:
         """Send, or open the file: what LOAD DATA LOCAL asks for beyond bytes."""

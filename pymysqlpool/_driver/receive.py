@@ -1,7 +1,7 @@
 """The blocking driver of the protocol core: what it asks for is received from a socket.
 
 `SocketSource` also stands in the place of the socket's file object, for what PyMySQL reads by itself: the handshake.
-No byte is lost between the two. Never: says what an error means for the connection.
+No byte is lost between the two. Never: decides what an error means for the connection.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SocketSource(Source):
         super().__init__()
         self.sock: socket.socket | None = sock
         self.segment = _SEGMENT
-        self.watch: Any = None  # what else must be closed with the socket: an event loop's view of it
+        self.watch: Any = None  # closed together with the socket: an event loop's view of it
 
     def run(self, steps: Steps, deadline: float | None = None, serve: Callable[[Any], Any] | None = None) -> Any:
         """Run `steps` of the core (see `protocol.reply`) to their end, and return what they return.
@@ -56,7 +56,7 @@ class SocketSource(Source):
             return end.value
 
     def refill(self, deadline: float | None = None) -> None:
-        """Receive once, after all has been read: as a rule a whole reply."""
+        """Receive once, when all bytes have been read: usually a whole reply."""
         sock: Any = self.sock
         if sock is None:
             raise err.OperationalError(CR.CR_SERVER_LOST, LOST)  # closed under its user's hands

@@ -1,7 +1,7 @@
-"""What makes a session one that this pool lends: the recipe.
+"""The recipe: how a session of the pool is set up.
 
-A list of steps, said by the same code to a session that is new and to one that was used (Invariant 21). The order is
-PyMySQL's, see `pymysql.connections.Connection.connect`:
+A list of steps, run by the same code on a new session and on a used one (Invariant 21). The order is PyMySQL's, see
+`pymysql.connections.Connection.connect`:
 
     1. of a used session only: ROLLBACK where a transaction may be open, COM_RESET_CONNECTION, the database, the role
     2. SET NAMES, sql_mode, and the session trackers that this package reads
@@ -10,19 +10,19 @@ PyMySQL's, see `pymysql.connections.Connection.connect`:
     5. on_connect
     6. ROLLBACK, if any of these has left a transaction open: a session is lent at a clean boundary
 
-Owns: the steps, what a server can do of them, the role that a login gives. Never: decides when a session is reset,
-or what a statement may have done to it.
+Owns: the steps, which of them a server supports, the role that a login gives. Never: decides when a session is reset,
+or what a statement may have changed in it.
 
 What COM_RESET_CONNECTION keeps, measured on MariaDB 10.11 and MySQL 9 (`tests/core/test_what_a_reset_keeps.py`):
 
-* the current database: said again, and where the pool has none it is asked, since no statement takes it away;
-* the active roles: said again, as the login gave them;
+* the current database: selected again. A pool without one asks for it, since no statement unselects a database;
+* the active roles: set again, as the login gave them;
 * what SHOW PROFILES shows on MariaDB, the texts of statements: asked for after a text that was not understood;
 * a prepared XA branch of MariaDB, whose session is of no use after a reset (a later statement can crash the
-  server). Such a session says that a transaction is open, and refuses the ROLLBACK; so nothing that may touch a
-  table is sent before the reply to that ROLLBACK is known.
+  server). Such a session reports an open transaction and refuses the ROLLBACK, so nothing that may touch a table is
+  sent before the reply to that ROLLBACK is known.
 
-Everything else that a session shows it forgets, so 2 to 5 follow.
+It clears all other visible state of a session, so steps 2 to 5 follow.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _WHICH_INSERT_ID: Command = (COMMAND.COM_QUERY, b"SELECT LAST_INSERT_ID()")
 
 
 class Recipe:
-    """How a pool's sessions are set up. Made with the first connection, which shows what the server can do.
+    """How a pool's sessions are set up. Made with the first connection, whose greeting shows the server's abilities.
 
     Attributes:
         can_reset: the server knows COM_RESET_CONNECTION.
@@ -127,7 +127,7 @@ class Recipe:
         """Steps 2 to 4 of a session that is logged in: one round trip, two for a pool's first with an init_command.
 
         Raises:
-            WrongRole: the server is not one that the pool wants.
+            WrongRole: the server does not have the pool's `role`.
             pymysql.err.MySQLError: a step was refused.
         """
         question = self._role_question()
@@ -168,7 +168,7 @@ class Recipe:
         """Ask the server of an idle session for its role again: two commands, one round trip.
 
         Raises:
-            WrongRole: it is not one that the pool wants any more.
+            WrongRole: the server no longer has the pool's `role`.
         """
         self._judge_server(connection, self._say(connection, _WHICH_SERVER))
 
@@ -180,7 +180,7 @@ class Recipe:
 
     def _learn(self, connection: WireConnection) -> list[Any]:
         """Step 2 of a pool's first session, and its role: find out what the server, or a proxy in front of it,
-        understands. What it refuses is not said again.
+        understands. Refused statements are not sent again.
 
         The error numbers differ (1193, 1064, 1105, 1227 ...), so the number is no part of the answer.
         """
@@ -219,8 +219,8 @@ class Recipe:
     def renew(self, wire: Wire, attributes: dict[str, Any], deadline: float) -> None:
         """All steps, on a session that was used; `attributes` are those of its last handle.
 
-        One round trip, and one more each for a transaction that may be open with an init_command, and for on_connect
-        what it says itself.
+        One round trip; one more for a transaction that may be open with an init_command, and those of on_connect's own
+        statements.
 
         Raises:
             pymysql.err.MySQLError: the session cannot be made as new, or is in no known state.
@@ -310,8 +310,8 @@ class Recipe:
 
 
 def _role_in(result: Any) -> bytes | None:
-    """What SET ROLE has to say, from the answer to CURRENT_ROLE(): MariaDB gives a name or NULL, MySQL gives NONE or a
-    list of quoted names."""
+    """Return the argument of SET ROLE, from the answer to CURRENT_ROLE(): MariaDB gives a name or NULL, MySQL gives
+    NONE or a list of quoted names."""
     rows = result.rows
     if not rows:
         return None

@@ -1,7 +1,7 @@
-"""What the last borrower left behind in the session, and the cheapest sufficient way to undo it.
+"""Session cleaning: what the last borrower left behind, and the cheapest sufficient way to undo it.
 
-Owns: the way from marks (`statements`, `session_state`) to a `Cleanup`, and carrying it out. Never: decides whether
-the connection is worth it (`reuse.py`), says what a new session looks like (`recipe`).
+Owns: the way from marks (`statements`, `session_state`) to a `Cleanup`, and carrying it out. Never: decides whether the
+connection is kept (`reuse.py`), or how a new session is set up (`recipe`).
 
 What each means, at the return of a connection (Invariants 8 and 9):
 
@@ -40,7 +40,7 @@ class Cleanup(Enum):
 
 
 def needed(attributes: Mapping[str, Any], recipe: Recipe, mode: ResetMode) -> Cleanup:
-    """What must be done to the session a handle with these attributes leaves behind."""
+    """Return how to clean the session that a handle with these attributes leaves behind."""
     marks: int = attributes["_marks"] & ~(WROTE | READ_ONLY)
     if bool(attributes["server_status"] & AUTOCOMMIT_STATUS) != recipe.autocommit:
         marks |= AUTOCOMMIT
@@ -66,7 +66,7 @@ def clean(wire: Wire, attributes: dict[str, Any], cleanup: Cleanup, recipe: Reci
         attributes: those of the last handle of the session, which is quiet.
 
     Raises:
-        pymysql.err.MySQLError: it did not work; the session is in no known state.
+        pymysql.err.MySQLError: it failed; the session's state is unknown.
     """
     if cleanup is Cleanup.NOTHING:
         return

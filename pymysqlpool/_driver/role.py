@@ -1,4 +1,4 @@
-"""Which role does the server play at this moment? The question, and what its answer says.
+"""The server's role at this moment: the statements that ask for it, and the reading of their results.
 
 A server that takes logins can still be the wrong one: read-only after a switchover, a Galera node without quorum (which
 answers `@@read_only` with 0), a donor. The question is one more command of a new session's set-up, so it costs no
@@ -32,13 +32,13 @@ QUESTIONS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What a server said of itself.
+    """A server's role.
 
     Attributes:
         ready: it does work at all.
         writable: it takes writes; False on a replica.
         galera: it is a node of a Galera cluster, in which every ready node takes writes.
-        said: the variables and their values that say so, for messages.
+        said: the server variables and values that show it, for messages.
     """
 
     ready: bool
@@ -54,7 +54,7 @@ class Role:
 
 
 def read(results: Iterable[Iterable[Sequence[Any]]]) -> Role:
-    """The role that the results of `QUESTIONS`, rows of name and value, tell."""
+    """Return the role, from the results of `QUESTIONS`, rows of name and value."""
     values = {str(row[0]).lower(): str(row[1]) for rows in results for row in rows}
     said = [f"{name}={values[name]}" for name in _READ_ONLY if values.get(name, "").upper() not in _OFF]
     writable = not said

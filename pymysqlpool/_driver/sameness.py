@@ -1,10 +1,10 @@
 """Which SET leaves a session as its recipe made it.
 
-SQLAlchemy says SET NAMES on each connection that it is given, others set the time zone or the isolation level; where
-that is what the pool has set anyway, nothing needs to be undone.
+SQLAlchemy sends SET NAMES on each connection, other libraries set the time zone or the isolation level; where that is
+the pool's own setting, nothing needs to be undone.
 
-Owns: the few shapes of SET that are understood to their last byte, and the values that they are compared with. Never:
-evaluates an expression; what is no literal is no such SET.
+Owns: the few forms of SET that are understood to their last byte, and the values that they are compared with. Never:
+evaluates an expression: only literals are compared.
 
 Sources: MySQL 9 Reference Manual, 15.7.6.1 "SET Syntax for Variable Assignment", 15.7.6.3 "SET NAMES"; MariaDB
 Knowledge Base, "SET", "SET NAMES", "SET TRANSACTION".
@@ -56,7 +56,7 @@ _SWITCHES: Final = {"on": "on", "1": "on", "true": "on", "off": "off", "0": "off
 
 
 class Sameness:
-    """What a pool's sessions are set to, as one of them showed it."""
+    """The settings of a pool's sessions, as one of them showed them."""
 
     __slots__ = ("_names", "_values", "is_asked_for")
 
@@ -69,7 +69,7 @@ class Sameness:
         """
         self._names = names
         self._values = None if values is None else {name: value.lower() for name, value in values.items()}
-        self.is_asked_for = False  # a statement came that knowing them could have made free
+        self.is_asked_for = False  # a statement came whose reset the known values could have saved
 
     def holds_after(self, statement: bytes) -> bool:
         """Whether `statement` sets a session to what it is set to."""
@@ -95,7 +95,7 @@ class Sameness:
 
 
 def values_in(rows: object) -> dict[str, str]:
-    """The answer to `QUESTION`; empty where it is none."""
+    """Return the answer to `QUESTION`; empty where it is not understood."""
     if not isinstance(rows, tuple):
         return {}
     return {str(row[0]).lower(): row[1] for row in rows if len(row) == 2 and isinstance(row[1], str)}

@@ -1,10 +1,10 @@
-"""What replies say of the session: its marks.
+"""The marks of a session: what the replies show about its state.
 
 Owns: the reading of a reply's status flags, insert id, warning count and session state information (session tracker)
 into the marks of `statements`, and what each command but COM_QUERY may do. The marks of a text are read in
 `statements`, what they cost at the return in `reset`. Never: reads a packet, decides.
 
-Invariant 8 begins here: what a reply shows and is not marked would reach the next borrower.
+Invariant 8 begins here: a change that a reply shows and this file does not mark would reach the next borrower.
 
 Protocol: MySQL Internals, "OK_Packet" and "Session State Information", "SERVER_STATUS_flags_enum".
 """
@@ -55,10 +55,10 @@ def marks_after(marks: int, effect: int, status: int, warning_count: int, insert
 
 
 def tells_of_state(message: bytes) -> bool:
-    """Whether the session state information in an OK packet tells of a change that a new session would not show.
+    """Return whether the session state information in an OK packet reports a difference from a new session.
 
-    After the text (length-encoded) comes the length of all entries, then each: type, length, data. What is not
-    understood to its last byte is such a change.
+    After the text (length-encoded) comes the length of all entries, then each: type, length, data. Data that is not
+    understood to its last byte counts as such a difference.
     """
     try:
         length, at = _integer(message, 0)

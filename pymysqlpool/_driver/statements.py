@@ -3,13 +3,13 @@
 Owns: the marks, and the short list of shapes of statements that are known to be harmless. Never: knows a connection,
 or how a text is cut into tokens (`lexer`).
 
-`Reader.read` answers with the marks below. `NOTHING` means: the text was understood to its last byte, and whatever it
-does to the session, the server says so in its reply (transaction and autocommit in the status flags, LAST_INSERT_ID in
-the OK packet, variables and prepared statements in the session tracker). Everything that the reply cannot show, or
-that this file does not know to be harmless, is `STATE`: the session must be reset before another borrower gets it. A
-false alarm costs a round trip, a miss would cost privacy; so unknown is always `STATE`.
+`Reader.read` returns the marks below. `NOTHING` means: the text was understood to its last byte, and the reply shows
+every effect on the session (transaction and autocommit in the status flags, LAST_INSERT_ID in the OK packet, variables
+and prepared statements in the session tracker). Everything that the reply cannot show, or that this file does not know
+to be harmless, is `STATE`: the session must be reset before another borrower gets it. A false alarm costs a round trip,
+a miss would cost privacy; so unknown is always `STATE`.
 
-What no reading of the text can see is stored code behind a harmless name: a view or a trigger that calls GET_LOCK(), a
+The text cannot show stored code behind a harmless name: a view or a trigger that calls GET_LOCK(), a
 column whose default is the next value of a sequence. `reset="always"` is for databases that have such.
 
 Sources: MySQL 9 Reference Manual, "SQL Statements" (15) and "Functions and Operators" (14); MariaDB Knowledge Base,
@@ -33,7 +33,8 @@ INSERT_ID: Final = 2  # LAST_INSERT_ID() may be set
 AUTOCOMMIT: Final = 4  # autocommit is changed, and nothing else
 DATABASE: Final = 8  # the current database may be another
 WROTE: Final = 32  # rows were changed in the open transaction; nothing to undo beyond that
-READ_ONLY: Final = 256  # a READ ONLY transaction was asked for; nothing to undo, and error 1792 is no news
+# a READ ONLY transaction was asked for; nothing to undo, and error 1792 says nothing about the server
+READ_ONLY: Final = 256
 STATE: Final = 16  # anything else: only COM_RESET_CONNECTION brings it back
 
 _UNTOLD: Final = -1  # by the skeleton; the text itself tells

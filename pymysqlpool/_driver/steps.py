@@ -1,12 +1,12 @@
-"""An exchange in steps, for what drives a connection without blocking: the parts before and after its bytes.
+"""An exchange in steps, for a driver that must not block: the parts before and after the bytes.
 
     data = begin(connection, command, sql, user)     to be sent; the exchange is under way
     steps = steps_of_reply(connection, unbuffered)   to be run over what comes, see `protocol.reply`
     note(connection, answer, unbuffered)             what the steps returned; the exchange may be over
     lose(connection, error)                          what came out of them instead
 
-The bookkeeping is that of the blocking way (`exchange`, `reading`). What would block in it is done by the caller first:
-`unread` results are read, and the status that a `needs_status` block waits for is asked for.
+The bookkeeping is that of the blocking way (`exchange`, `reading`). The caller does the blocking parts first: it reads
+`unread` results, and asks for the status that a `needs_status` block waits for.
 
 Never: sends, receives.
 """
@@ -32,13 +32,13 @@ _BATCH = 128  # rows
 
 
 def touch(connection: Any) -> None:
-    """See that a lease that was not used yet has its session."""
-    connection._sock  # noqa: B018 - to look at it is to use it
+    """Give a lease that was not used yet its session."""
+    connection._sock  # noqa: B018 - the access counts as use
 
 
 def can_step(connection: Any) -> bool:
-    """Whether its exchanges can be made so: it reads by the protocol core from a socket, and no class of its user's
-    stands in front of it."""
+    """Return whether its exchanges can be made in steps: it reads by the protocol core from a socket, and no user's
+    class wraps it."""
     if (
         type(connection).query is not WireConnection.query
         or type(connection.__dict__.get("_rfile")) is not SocketSource

@@ -1,9 +1,9 @@
-"""Stopping on the server what another session is doing there.
+"""Stopping another session's statement on the server (KILL QUERY).
 
 Behind one address there may be several servers, and the number of a session means another session on each of them. So
-KILL QUERY is said only to a session that the server which would obey it shows as the one meant: of the same user, at
-work, and at the other end of the very socket. Where an address is translated on the way that cannot be shown; the
-statement then ends by itself. Never: kills a session, or anything that it is not sure of.
+KILL QUERY is sent only where the server that executes it shows the session as the one meant: of the same user, running
+a statement, and at the other end of the same socket. Address translation on the way hides that; the statement then ends
+by itself. Never: kills a session, or a statement that it cannot identify with certainty.
 
 Sources: MySQL 9 Reference Manual, 15.7.8.4 "KILL Statement", 28.3.23 "The INFORMATION_SCHEMA PROCESSLIST Table": each
 user sees the sessions of its own.
@@ -19,7 +19,7 @@ _FAMILIES_WITH_PORTS = (socket.AF_INET, socket.AF_INET6)
 
 
 def stop_statement(victim: WireConnection, side: WireConnection) -> bool:
-    """Stop the statement of `victim`, whose socket may be shut down, by words on `side`. False: it is not to be found.
+    """Stop the statement of `victim`, whose socket may be shut down, over the session `side`. False: it was not found.
 
     Raises:
         pymysql.err.MySQLError: the server refused, or `side` was lost.

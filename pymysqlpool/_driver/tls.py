@@ -43,7 +43,8 @@ class SharedContext:
             wrapped = self.context.wrap_socket(sock, server_hostname=server_hostname, session=session)
         except ssl.SSLError:
             if session is not None:
-                self._resumes = False  # the next one is made anew; a server that cannot resume should say so politely
+                # the next connection makes a full handshake; a server that cannot resume falls back by itself
+                self._resumes = False
             raise
         self._demands_of[wrapped] = demands
         return wrapped
@@ -56,7 +57,7 @@ class SharedContext:
 
 
 class SharedContexts:
-    """The contexts of one pool, by what they were asked for."""
+    """The contexts of one pool, by the `ssl` arguments they were made from."""
 
     def __init__(self) -> None:
         self._found: dict[Hashable, tuple[Hashable, SharedContext]] = {}
@@ -69,7 +70,7 @@ class SharedContexts:
         """The context for `wanted`, which is made by `create` unless there is one of the same files as they are now.
 
         Raises:
-            OSError: a file cannot be read, or is none of its kind (`ssl.SSLError`).
+            OSError: a file cannot be read, or has wrong content (`ssl.SSLError`).
         """
         if isinstance(wanted, ssl.SSLContext):
             key: Hashable = id(wanted)  # which is kept, so no other gets the number
@@ -92,7 +93,7 @@ def _create_from(create: Callable[[Any], ssl.SSLContext], wanted: Mapping[str, A
 
 
 def demands_of(context: ssl.SSLContext) -> Hashable:
-    """All that `context` shows of what it demands of the other side."""
+    """Return everything that `context` reveals about its demands on the peer."""
     return (
         context.verify_mode,
         context.check_hostname,

@@ -94,7 +94,7 @@ class UnbufferedResult(ResultSet):
         return len(self._ready)
 
     def skip(self) -> None:
-        """Nobody wants the rows that are here, or come."""
+        """Drop the buffered rows and those still to come."""
         self.converting = []
         self._ready.clear()
 

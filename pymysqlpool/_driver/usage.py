@@ -1,7 +1,7 @@
-"""What the driver tells of a lease.
+"""What the driver records about a lease.
 
 Owns: the fields that an exchange reads and writes on the slot of its connection; the pool's `Slot` is one. Never:
-says which slots there are, or whose they are.
+decides which slots exist or who owns them.
 """
 
 from __future__ import annotations
@@ -20,5 +20,6 @@ class Usage:
         self.place: Any = None  # where it was borrowed, for `callsite.spell_out`
         self.offset = 0
         self.queries = 0  # how many statements its borrowers have sent
-        self.in_transaction = 0  # truthy when the last reply said so; for reports
-        self.heard_until = 0.0  # monotonic; until then no look at the socket can tell more than the server's last reply
+        self.in_transaction = 0  # truthy when the last reply's status flags said so; for reports
+        # monotonic; until then polling the socket shows nothing newer than the server's last reply
+        self.heard_until = 0.0

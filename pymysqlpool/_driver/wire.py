@@ -1,4 +1,4 @@
-"""One session with the server, apart from whoever holds it.
+"""One session with the server, apart from the lease that holds it.
 
 `Wire` has the attributes of a connected `WireConnection`. A new handle receives a copy of them, which makes handles
 cheap, makes each one start with the Python-side state of a new connection (converters, cursor class, attributes), and
@@ -35,7 +35,7 @@ _LAST_REPLIES = 0.005  # seconds that a return waits for the OK packet of a CALL
 
 
 class SessionFacts(NamedTuple):
-    """What a handle that was given back says of its session."""
+    """The facts that a returned handle shows about its session."""
 
     quiet: bool  # at a command boundary
     open: bool  # it has a socket
@@ -44,10 +44,10 @@ class SessionFacts(NamedTuple):
 
 
 class Wire:
-    """One established session with the server, apart from whoever holds it.
+    """One established session with the server, apart from the lease that holds it.
 
     `readable(0)` is a zero-timeout poll: true when there is something to read, without a round trip. A quiet wire has
-    nothing to read; if there is something, it is the server's farewell: an error packet, the end of the stream, a
+    nothing to read; if there is something, the server has ended the session: an error packet, the end of the stream, a
     reset. So a true answer means: dead.
     """
 
@@ -114,7 +114,7 @@ class Wire:
         self._keep(attributes)
 
     def facts(self, attributes: dict[str, Any]) -> SessionFacts:
-        """What there is to know of a handle that is dead by now, before its session is judged.
+        """Return the facts about a handle that is dead by now, before its session is judged.
 
         If it is quiet, the exchange lock is taken: no thread that still has the handle can begin an exchange.
         """
@@ -166,7 +166,8 @@ class Wire:
                 self.sock.settimeout(self._timeout)
 
     def marks_left(self, attributes: Mapping[str, Any]) -> int:
-        """The marks of a handle that is dead by now; STATE where they do not tell all that it did to the session."""
+        """The marks of a handle that is dead by now; STATE where they do not show everything that it did to the
+        session."""
         source = attributes["_rfile"]
         if (
             not self.exchange.locked()
@@ -185,10 +186,10 @@ class Wire:
         fifth of the steps. Where autocommit is off, most returns need it.
 
         Returns:
-            Whether the reply tells of nothing that the statement left: no transaction, no warnings.
+            Whether the reply shows that the statement left nothing behind: no transaction, no warnings.
 
         Raises:
-            Exception: it did not work; the session is in no known state.
+            Exception: it failed; the session's state is unknown.
         """
         if not self.exchange.acquire(False):
             raise ConnectionInterruptedError("another thread is using it")
@@ -233,7 +234,7 @@ class Wire:
             self.sock.settimeout(self._timeout)
 
     def cut(self) -> None:
-        """End a session that somebody may be using: a thread that waits for its reply is woken with an error."""
+        """End a session that another thread may be using: a thread that waits for its reply is woken with an error."""
         # Not SSLSocket's own shutdown: it drops TLS first, and a thread in mid-send would go on in the clear.
         is_socket = isinstance(self.sock, socket.socket)
         with suppress(OSError):
@@ -250,7 +251,7 @@ class Wire:
         self.forget()
 
     def forget(self) -> None:
-        """Close this process's descriptor and tell the server nothing: after a fork another process goes on with it."""
+        """Close this process's descriptor without COM_QUIT: after a fork another process still uses the session."""
         rfile = self._attributes.get("_rfile")
         with suppress(Exception):
             if rfile is not None:
@@ -278,7 +279,7 @@ def _readable(sock: Any) -> Callable[[float], Any]:
 
 
 def has_unread(attributes: Mapping[str, Any]) -> bool:
-    """Whether something came from the server that nobody asked for."""
+    """Return whether something came from the server that no command asked for."""
     source = attributes.get("_rfile")
     return type(source) is SocketSource and source.position != len(source.buffer)
 
@@ -304,6 +305,6 @@ def abandon(attributes: Mapping[str, Any], wire: Wire) -> None:
 
 
 def last_error(attributes: Mapping[str, Any]) -> err.MySQLError | None:
-    """The last error packet, for a borrower whose exception nobody saw."""
+    """The last error packet, for a return without a known exception."""
     arguments = attributes.get("_error_args")
     return err.OperationalError(*arguments) if arguments else None

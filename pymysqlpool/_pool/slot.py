@@ -122,8 +122,7 @@ class Slot(Usage):
 
     def mark_leaked(self, lease: Lease) -> None:
         """Mark the slot as leaked, when `lease`, which is being collected, owns it. Done without the lock: only the
-        owner gives a slot
-        away, and its id() is its own as long as this runs."""
+        owner gives a slot away, and its id() is its own as long as this runs."""
         if self.holder == id(lease):
             self.holder = LEAKED
             self.leaked.append(self)

@@ -1,7 +1,7 @@
 """The column definitions of a result: what PyMySQL makes of them, and how their values are converted.
 
-Owns: a memory of column definitions, found again by the very bytes they came in: those of a result repeat from query
-to query. Of each column definition a `FieldDescriptorPacket` of PyMySQL's is made, which is what its users find in
+Owns: a cache of column definitions, keyed by the received bytes: those of a result repeat from query to query. Of each
+column definition a `FieldDescriptorPacket` of PyMySQL's is made, which is what its users find in
 `result.fields`. Never: reads rows.
 
 Protocol: MySQL Internals, "Text Resultset", "Protocol::ColumnDefinition41".
@@ -109,8 +109,8 @@ class Columns:
 # By their bytes, see `Columns`, and the connection's encoding. Shared between threads, so never changed in place.
 _known: dict[tuple[bytes, str], Columns] = {}
 _known_number = 0  # of columns in it; a lost update only keeps some more
-# Hashes of such keys that came once. Names of columns may hold values (`SELECT 1 + 2`), and what never comes again is
-# not worth keeping.
+# Hashes of such keys that came once. Names of columns may hold values (`SELECT 1 + 2`), and a definition that never
+# repeats is not worth keeping.
 _seen_once: set[int] = set()
 
 

@@ -1,10 +1,10 @@
 """The packets of a reply, named after the manual: OK, ERR, EOF, LOCAL INFILE request.
 
-One parser for each, which everything uses that reads a reply. A row is read in `rows`, a column definition in
+One parser for each; all code that reads a reply uses it. A row is read in `rows`, a column definition in
 `columns`. An object made here is also what a `pymysql.connections.MySQLResult` is to its connection and its cursor:
 it has the same attributes.
 
-What PyMySQL raises about a packet that makes no sense is raised here too, by asking PyMySQL's own packet.
+For a malformed packet it raises what PyMySQL raises, by parsing it with PyMySQL's own class.
 
 Protocol: MySQL Internals, "Generic Response Packets", "LOCAL INFILE Request", "Protocol::LengthEncodedInteger".
 """
@@ -78,8 +78,8 @@ class OK(Reply):
 
 
 class ERR:
-    """A refusal by the server, as the exception that PyMySQL makes of it. Also a reply that comes to the same: a local
-    file that could not be read."""
+    """An error packet, as the exception that PyMySQL makes of it. Also a reply with the same effect: a local file that
+    could not be read."""
 
     def __init__(self, exception: Exception) -> None:
         self.exception = exception
@@ -100,7 +100,7 @@ class LocalInfileRequest:
         self.filename = payload[1:]
 
     def refuse(self) -> NoReturn:
-        """The statement that the server answers with it asks for no file."""
+        """Refuse: the server sent this in reply to a statement that asks for no file."""
         raise err.InternalError(
             CR.CR_MALFORMED_PACKET,
             f"the server asked for the content of the local file {self.filename!r} in reply to a statement that is no "
@@ -114,8 +114,8 @@ class LocalInfileRequest:
 
 
 def status_of_bare_ok(data: bytes) -> int | None:
-    """The status flags, where `data` is one OK packet, the first of a reply, that tells of nothing else: no rows, no
-    insert id, no warnings, no text. None for everything else."""
+    """Return the status flags, where `data` is one OK packet, the first of a reply, with nothing else in it: no rows,
+    no insert id, no warnings, no text. None for everything else."""
     if len(data) == 11 and data.startswith(_BARE_OK) and data.endswith(b"\0\0"):
         return data[7] | data[8] << 8
     return None

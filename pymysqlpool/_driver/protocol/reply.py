@@ -7,8 +7,9 @@
     a LocalInfileRequest    send it an iterator over the content of the file
     bytes                   to be sent to the server
 
-What receives and sends throws its errors into the generator. An exception that comes out means that the stream is in
-no known place: only the ends above are command boundaries. `has_next` of an end says whether another reply follows.
+What receives and sends throws its errors into the generator. An exception from the generator means that the position in
+the stream is unknown: only the ends above are command boundaries. `has_next` of an end says whether another reply
+follows.
 
 The numbers of packets are checked; a payload of 16 MB and more is joined. Never: receives, sends, or decides.
 
@@ -81,7 +82,7 @@ def at_hand(
     only_ok: bool = False,
     most: int = ALL,
 ) -> Any:
-    """What of the usual reply is in the source already: an OK, a result set with columns that were seen before.
+    """Read a usual reply that is in the source already: an OK, or a result set whose columns were seen before.
 
     `reply` without its steps, for the driver that has received most replies whole; see there.
 
@@ -111,7 +112,7 @@ def at_hand(
     except NotConvertedError as unfit:
         result.failure = unfit.error
         return result
-    if wanted == END:  # as `ResultSet.end`, without the call, of a packet that is an EOF
+    if wanted == END:  # as `ResultSet.end` for an EOF packet, without the call
         payload = source.end
         result.warning_count, status = read_eof(payload)
         result.server_status = status
@@ -210,7 +211,7 @@ def more_rows(source: Source, result: ResultSet, most: int) -> Steps:
         except NotConvertedError as unfit:
             result.failure = unfit.error
             return rows
-        except Exception as nonsense:  # noqa: BLE001 - that row is the one to raise it, after those before it
+        except Exception as nonsense:  # noqa: BLE001 - raised when that row is due, after the rows before it
             result.failure = nonsense
             return rows
         if rows:

@@ -1,7 +1,7 @@
 """Text rows: from bytes to Python's values.
 
-Owns: the loop over complete row packets, and the values in them. What is not a complete row in step (an EOF or ERR
-packet, one of 16 MB, the wrong number, half a packet) it leaves where it is. Never: asks for bytes.
+Owns: the loop over complete row packets, and the values in them. It leaves everything else in place: an EOF or ERR
+packet, one of 16 MB, one with the wrong number, half a packet. Never: asks for bytes.
 
 Protocol: MySQL Internals, "Text Resultset Row": a value is a length-encoded string, NULL is 0xfb.
 """
@@ -20,7 +20,7 @@ from .source import Source
 
 # What `decode_rows` says, where it is no number of bytes.
 END = -1  # a whole EOF packet follows; its payload is `Source.end`
-NO_ROW = -2  # something else follows that is no row, or none that it reads
+NO_ROW = -2  # something else follows: not a row, or a row that this file does not read
 
 _read_header = struct.Struct("<I").unpack_from  # 3 bytes of length, the packet's number
 _ONE = 1 << 24  # in such a header
@@ -28,7 +28,7 @@ _NUMBER = 0xFF << 24
 
 
 class NotConvertedError(Exception):
-    """A value that its converter does not take; `error` is what the converter raised."""
+    """A converter failed on a value; `error` is what it raised."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
