@@ -1,20 +1,21 @@
-"""The same pool, awaited: `async with pool.get_connection() as connection`.
+"""`AsyncConnectionPool`, the pool for asyncio: `async with pool.get_connection() as connection`.
 
-One pool, two faces: async and sync borrowers stand in one queue, in order of arrival. Waiting parks no thread, and
-statements run on the event loop (`_async/session`). On the loop nothing waits for a socket, connects or calls a hook of
-yours: what needs that goes to a worker thread of this pool's own, at most one per connection. Where a loop cannot watch
-sockets (Windows' Proactor loop) statements run there too.
+It is a second interface to a `ConnectionPool`: async and sync borrowers wait in one queue, in order of arrival
+(Invariant 2). Waiting blocks no thread, and statements run on the event loop (`_async/session`). The loop never blocks
+on a socket, connects, or calls a user's hook: worker threads of this pool do that, at most one per connection. If a
+loop cannot watch sockets (Windows' Proactor loop), statements run in these threads too.
 
-**Cancellation.**
+**Cancellation** of a task:
 
-* while a statement runs, its connection is discarded and its capacity is free at once. If a thread is at it
-  (`run_sync`), the connection is cut, which wakes the thread with an error, and the thread gives it back;
-* while a connection is made or asked whether it lives, the thread finishes and passes it on to the next one;
-* while the task only waits, it leaves the queue, and what it was given in that very instant is passed on (Invariant 3).
+* during a statement: the connection is discarded and its capacity is free at once. If a worker thread is using it
+  (`run_sync`), the connection is cut: the thread wakes with an error and returns it;
+* during a connect or a ping: the thread completes it, and the connection goes to the next borrower;
+* while it waits: the task leaves the queue. A connection offered at that moment goes to the next waiter (Invariant 3).
 
-Nothing of this awaits anything, so a scope that cancels again and again (anyio's do) cannot disturb it.
+None of these steps awaits, so a scope that cancels repeatedly (as anyio's do) cannot interrupt them.
 
-Never: keeps a queue or a list of connections of its own, repeats a statement, decides what is kept.
+Never: has a queue or a list of connections of its own, repeats a statement (Invariant 18), decides whether a connection
+is kept.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ __all__ = ["AsyncConnection", "AsyncConnectionPool", "AsyncCursor", "Borrowing"]
 
 
 class _ForTasks(Protocol):
-    """A target of a cluster, which knows the class that serves tasks."""
+    """A target of a cluster, which knows its class for asyncio."""
 
     def async_class(self) -> type[Any]: ...
 
@@ -83,9 +84,9 @@ class AsyncConnectionPool(PoolNames):
 
     Args:
         *args, **options: those of `ConnectionPool`; `pre_create_num` connects in the constructor and blocks.
-        pool: an existing pool, or a target of a `Cluster`, to share with its sync users, instead of all these.
-        kill_on_cancel: when a statement is cancelled, stop it on the server too: KILL QUERY, said over a side
-            connection beyond `maxsize`. Without it the server notices at the end of the statement.
+        pool: an existing pool, or a target of a `Cluster`, to share with sync callers, in place of the other arguments.
+        kill_on_cancel: when a statement is cancelled, stop it on the server too: KILL QUERY, sent over a side
+            connection beyond `maxsize`. If False, the server notices only at the end of the statement.
 
     """
 
@@ -111,8 +112,8 @@ class AsyncConnectionPool(PoolNames):
         del options  # in the clear, for tools that report the variables of frames
         self.pool = cast(ConnectionPool, pool) if pool is not None else ConnectionPool(*args, **given)
         self.kill_on_cancel = kill_on_cancel
-        # Each errand has a slot to itself, so none waits for another's end; one thread more, for a return that goes on
-        # to look after the idle connections.
+        # Each errand belongs to one slot, so none waits for another to end. One more thread is for a return that goes
+        # on to maintain the idle connections.
         self._workers = Workers(lambda: capacity(self.pool) + 1, f"pymysqlpool {self.pool.name}")
 
     @property
@@ -123,7 +124,7 @@ class AsyncConnectionPool(PoolNames):
         return self.pool.stats()
 
     async def drain(self) -> None:
-        """Renew all connections without refusing anybody: idle ones now, lent ones as they come home."""
+        """Renew all connections without refusing any borrow: idle ones now, lent ones when they are returned."""
         await in_a_thread_of_its_own(self.pool.drain, f"pymysqlpool {self.name} drain")
 
     def __repr__(self) -> str:
@@ -148,7 +149,7 @@ class AsyncConnectionPool(PoolNames):
         return Borrowing(self, retry_num, retry_interval, pre_ping, timeout)
 
     def _lend_at_once(self, pre_ping: bool | float) -> tuple[AsyncConnection | None, Connection | None]:
-        """One that is idle, where that needs no wait; or one in hand, for `_borrow` to see whether it is fit."""
+        """Lend an idle connection if that needs no wait; or return a lease that `_borrow` has to check first."""
         running_loop()
         token = token_of_task()
         lease, is_lent = lend_idle(self.pool, weakref.ref(token))
@@ -164,7 +165,7 @@ class AsyncConnectionPool(PoolNames):
         timeout: float | None,
         lease: Connection | None = None,
     ) -> AsyncConnection:
-        """What `get_connection` does where it may take a while; with the `lease` that is in hand, if there is one."""
+        """The slow path of `get_connection`: check the given `lease`, if there is one, or wait or connect."""
         pool, has_queued = self.pool, 0.0
         if lease is None:
             lease = make_lease(pool)
@@ -172,7 +173,7 @@ class AsyncConnectionPool(PoolNames):
         token = token_of_task()
         waiter.borrower = weakref.ref(token)
         if slot_of(lease) is None and not pre_ping and queue_up(pool, waiter):
-            # In fewer steps than `checkout`: nearly always one comes back within this time.
+            # A shorter path than `checkout`: a connection is nearly always returned within this time.
             waiter.since = since = monotonic()
             patience = pool.settings.timeout if timeout is None else timeout
             try:
@@ -204,7 +205,7 @@ class AsyncConnectionPool(PoolNames):
         return self._connection_class(self, lease, token)
 
     async def _for(self, waiter: AsyncWaiter, step: Work) -> Any:
-        """Do a step of borrowing in a thread; if the borrower leaves meanwhile, the thread passes on what it has."""
+        """Run a step of a borrow in a thread; if the task is cancelled meanwhile, the thread passes the lease on."""
         errand = Errand(step.call, partial(withdraw, self.pool, waiter.lease, waiter))
         try:
             return await self._workers.run(errand)
@@ -213,8 +214,8 @@ class AsyncConnectionPool(PoolNames):
             raise
 
     def _withdraw(self, lease: Connection, waiter: AsyncWaiter) -> None:
-        """The call ends without a lease."""
-        if lease.is_used:  # a hook had it, so it must be closed
+        """End a borrow without a lease: leave the queue."""
+        if lease.is_used:  # a hook used it, so it must be closed
             self._workers.submit(partial(withdraw, self.pool, lease, waiter))
         else:
             withdraw(self.pool, lease, waiter)
@@ -222,17 +223,17 @@ class AsyncConnectionPool(PoolNames):
     # -- giving back ---------------------------------------------------------------------------------------
 
     def hand_in(self, lease: Connection, give_back: Callable[[], object]) -> Bell | None:
-        """Start the return of `lease` by `give_back`: here when it is kept as it is, else in a thread.
+        """Start the return of `lease` by `give_back`: on the loop if it is kept unchanged, else in a thread.
 
-        Returns what to wait for, or None when it is done or nothing can be waited for. Not waiting is safe: it comes
-        home all the same.
+        Returns the `Bell` that rings at the end of the return, or None if the return is complete or cannot be awaited.
+        The caller need not wait: the return completes either way.
         """
         if slot_of(lease) is None:
-            give_back()  # it was taken back already
+            give_back()  # it was returned before
             return None
         try:
             if not is_between_commands(lease):
-                cut(lease)  # rows are under way, or another thread waits for them and is woken by this
+                cut(lease)  # rows are under way, or another thread waits for them and is woken by this cut
             else:
                 takes = return_takes(self.pool, lease)
                 if takes is not A_THREAD and maintenance_due(self.pool):
@@ -243,7 +244,7 @@ class AsyncConnectionPool(PoolNames):
                 if takes is A_ROLLBACK and (session := watch_of(lease)) is not None and session.is_here():
                     return self._roll_back(lease, session, give_back)
         except ReturnConnectionToPoolError:
-            pass  # another thread gives it back in this very instant
+            pass  # another thread returns it at this moment
         bell = Bell() if runs_asyncio() else None
 
         def work() -> None:
@@ -257,7 +258,7 @@ class AsyncConnectionPool(PoolNames):
         return bell
 
     def _roll_back(self, lease: Connection, session: Any, give_back: Callable[[], object]) -> Bell:
-        """End the transaction that `lease` has left open, then give it back, all on the loop."""
+        """Roll back the open transaction of `lease`, then return it, both on the loop."""
         bell, loop = Bell(), running_loop()
         answer = session.exchange(begin(lease, COMMAND.COM_QUERY, b"ROLLBACK"), steps_of_reply(lease, False, 1), None)
         answer = asyncio.ensure_future(answer)
@@ -281,7 +282,7 @@ class AsyncConnectionPool(PoolNames):
         return bell
 
     def hand_in_interrupted(self, give_back: Callable[[], object]) -> None:
-        """Discard by `give_back` a connection whose exchange was left: here, unless that asks or tells someone."""
+        """Discard by `give_back` a connection whose exchange was abandoned; in a thread if that needs I/O or a hook."""
         own = self.pool.settings
         if self.kill_on_cancel or own.on_discard is not None or own.on_checkin is not None:
             self._workers.submit(give_back)
@@ -289,11 +290,11 @@ class AsyncConnectionPool(PoolNames):
             give_back()
 
     async def run(self, errand: Errand, users: bool = False) -> Any:
-        """The errand's result, from one of the pool's worker threads; see `Workers.run`."""
+        """Run the errand in one of the pool's worker threads and return its result; see `Workers.run`."""
         return await self._workers.run(errand, users)
 
     def kill(self, lease: Connection) -> None:
-        """Stop on the server what the session of `lease` is doing. Called in a thread."""
+        """Stop on the server the statement that the session of `lease` runs. Called in a thread."""
         deadline = monotonic() + self.pool.settings.reset_timeout
         said = {"event": "cancelled statement", "pool": self.name}
         try:
@@ -316,17 +317,17 @@ class AsyncConnectionPool(PoolNames):
     # -- the pool's own life -------------------------------------------------------------------------------
 
     async def close(self, timeout: float = 10.0) -> None:
-        """End the pool, for its sync users too: see `ConnectionPool.close`. Ends the worker threads."""
+        """Close the pool, for sync callers too, and end the worker threads: see `ConnectionPool.close`."""
 
         def end() -> None:
             self.pool.close(timeout)
             self.end_threads()
 
-        # Not a thread of the executor: those who give back what is still lent may need them all.
+        # Not a thread of the executor: the returns of lent connections may need all of those.
         await in_a_thread_of_its_own(end, f"pymysqlpool {self.name} close")
 
     def end_threads(self, wait: bool = True) -> None:
-        """End the worker threads, once they are done; the next statement would start new ones."""
+        """End the worker threads once they are idle; the next errand starts new ones."""
         self._workers.end(wait)
 
     async def __aenter__(self) -> Self:
@@ -337,4 +338,4 @@ class AsyncConnectionPool(PoolNames):
 
 
 def _do_nothing() -> None:
-    """For a step that cannot be hurried."""
+    """The `hurry` of a step that cannot be interrupted."""

@@ -1,16 +1,16 @@
-"""For code that was written for aiomysql: `from pymysqlpool import aiomysql`, and nothing else is changed.
+"""aiomysql's interface on this pool: `from pymysqlpool import aiomysql`; the rest of the code stays unchanged.
 
-Names, arguments and habits are aiomysql's (0.2 and 0.3); underneath is an `AsyncConnectionPool`, so what a borrower has
-left behind is not there for the next one, waiters are served in order, and the answer to a cancelled statement reaches
+Names, arguments and behaviour are those of aiomysql 0.2 and 0.3. An `AsyncConnectionPool` is behind them, so no session
+state passes from one borrower to the next, waiters are served in order, and the reply to a cancelled statement reaches
 no other borrower.
-Libraries that import aiomysql by themselves (SQLAlchemy's `mysql+aiomysql`, tortoise-orm, databases) find this module
+Libraries that import aiomysql by themselves (SQLAlchemy's `mysql+aiomysql`, tortoise-orm, databases) get this module
 in its place after `install_as_aiomysql()`.
 
-Old habits that are kept here, and are not those of `pymysqlpool.aio`: a block of `pool.acquire()` commits nothing;
+Behaviour of aiomysql that differs from `pymysqlpool.aio`: a block of `pool.acquire()` commits nothing;
 `Connection.close()` and `Pool.close()` are plain calls; `ping()` reconnects where nothing would be lost; `acquire()`
 waits for as long as it takes. `docs/migration-from-aiomysql.md` has the differences that remain.
 
-Never: anything that aiomysql has no name for.
+Never: adds a public name that aiomysql lacks, except `install_as_aiomysql`.
 """
 
 from __future__ import annotations
@@ -75,16 +75,16 @@ __all__ = [
     "install_as_aiomysql",
 ]
 
-version = __version__ = "0.3.2"  # of the aiomysql whose names these are
+version = __version__ = "0.3.2"  # the version of aiomysql whose names these are
 
 T = TypeVar("T")
 _PATIENT = 10 * 365 * 86400.0  # seconds that `acquire()` waits, as aiomysql, which has no limit
 _OUR_NAMES = {"db": "database", "passwd": "password"}
-_WITHOUT_MEANING = ("echo", "loop", "auth_plugin", "server_public_key_path")  # here
+_WITHOUT_MEANING = ("echo", "loop", "auth_plugin", "server_public_key_path")  # accepted and ignored
 
 
 class _Awaited(Coroutine[Any, Any, T]):
-    """A coroutine that may be entered with `async with` too."""
+    """A coroutine that can also be entered with `async with`."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, T], leave: Callable[[T], Any]) -> None:
         self._coroutine = coroutine
@@ -113,18 +113,18 @@ class _Awaited(Coroutine[Any, Any, T]):
 
 
 class Connection(AsyncConnection):
-    """A connection as aiomysql's: `close()` is a plain call, and a block of it commits nothing."""
+    """A connection with aiomysql's interface: `close()` is a plain call, and its with-block commits nothing."""
 
-    _alone: AsyncConnectionPool | None = None  # made by `connect`: its pool, which ends with it
+    _alone: AsyncConnectionPool | None = None  # for a connection of `connect`: its own pool, closed with it
 
     def close(self) -> None:  # type: ignore[override]  # a plain call, as in aiomysql
-        """Give it back, or close it where it is of no pool; waits for nothing."""
+        """Return it to its pool, or close it if `connect` made it; does not wait."""
         if not self.closed:
             self.start_return(partial(self._give_back, None))
         self._end_alone()
 
     async def ensure_closed(self) -> None:
-        """`close()`, and wait until it is done."""
+        """Call `close()`, and wait until it is complete."""
         await self.give_back(None)
         self._end_alone()
 
@@ -134,22 +134,22 @@ class Connection(AsyncConnection):
             Thread(target=_end, args=(alone,), name=f"pymysqlpool {alone.name} close").start()
 
     def cursor(self, *kinds: type[Any]) -> CompatCursor:  # type: ignore[override]  # several, as in aiomysql
-        """A cursor of `kinds`: one class, or several that are to be one."""
+        """Return a cursor of the class `kinds`, or of a class that combines several `kinds`."""
         if len(kinds) > 1:
             kinds = (type("Mixed", kinds, {}),)
         self._refuse_closed()
         return CompatCursor(self, self.lease.cursor(*kinds))
 
     async def ping(self, reconnect: bool = True) -> None:
-        """Ask the server. A session that is gone is an error, also with `reconnect`: borrow another connection."""
+        """Check that the server answers. A lost session is an error, also with `reconnect`: borrow again."""
         await super().ping()
 
     async def _execute_command(self, command: int, sql: str | bytes) -> None:
-        """For tortoise-orm, which says its savepoints so."""
+        """Used by tortoise-orm for its savepoints."""
         await self.query(sql)
 
     async def _read_ok_packet(self) -> None:
-        """`_execute_command` has read it."""
+        """Does nothing: `_execute_command` has read the packet."""
 
     async def __aexit__(self, *exc_info: Any) -> None:
         await self.ensure_closed()
@@ -161,7 +161,7 @@ def _end(pool: AsyncConnectionPool) -> None:
 
 
 class Pool(AsyncConnectionPool):
-    """A pool as aiomysql's: `create_pool` makes it."""
+    """A pool with aiomysql's interface, made by `create_pool`."""
 
     _connection_class = Connection
     _is_closing = False
@@ -178,7 +178,7 @@ class Pool(AsyncConnectionPool):
         return connection
 
     def release(self, connection: Any) -> Any:
-        """Give it back; what it has not committed is rolled back. May be awaited, and need not be."""
+        """Return the connection; uncommitted changes are rolled back. Awaiting the result is optional."""
         done = asyncio.get_running_loop().create_future()
         bell = connection.start_return(partial(connection._give_back, None)) if not connection.closed else None
         if bell is None:
@@ -187,17 +187,17 @@ class Pool(AsyncConnectionPool):
         return asyncio.ensure_future(bell.wait())
 
     def close(self, timeout: float = 10.0) -> Any:
-        """Lend no more. What is lent may be given back; `wait_closed()` waits for that."""
+        """Stop lending. Lent connections can still be returned; `wait_closed()` waits for them."""
         self._is_closing = True
         return _Nothing()
 
     def terminate(self) -> None:
-        """Lend no more, and cut off what is lent."""
+        """Stop lending, and cut off the lent connections."""
         self._is_closing = True
         self._closing = asyncio.get_running_loop().create_task(AsyncConnectionPool.close(self, 0.0))
 
     async def wait_closed(self) -> None:
-        """Until all that was lent is back, and closed."""
+        """Wait until all lent connections are returned and closed."""
         if not self._is_closing:
             raise RuntimeError(".wait_closed() should be called after .close()")
         closing = getattr(self, "_closing", None)
@@ -213,7 +213,7 @@ class Pool(AsyncConnectionPool):
 
 
 class _Nothing:
-    """Awaited, it is done."""
+    """An awaitable that completes at once."""
 
     def __await__(self) -> Generator[Any, None, None]:
         return
@@ -228,10 +228,10 @@ def create_pool(
     loop: Any = None,
     **options: Any,
 ) -> Any:
-    """`pool = await create_pool(...)`, or `async with create_pool(...) as pool:`.
+    """Make a pool: `pool = await create_pool(...)`, or `async with create_pool(...) as pool:`.
 
     Args:
-        minsize: how many connections are made at once; that many are made without waiting for one to come back.
+        minsize: connections that are opened at once, without waiting for one to be returned.
         pool_recycle: seconds after which a connection is replaced; -1: never.
         **options: those of `connect`, and of `pymysqlpool.settings.Settings`.
     """
@@ -265,7 +265,7 @@ async def _leave_pool(pool: Pool) -> None:
 
 
 def connect(*arguments: Any, **options: Any) -> Any:
-    """`connection = await connect(...)`, or `async with connect(...) as connection:`: one that is of no pool."""
+    """Open a connection without a shared pool: `await connect(...)`, or `async with connect(...) as connection:`."""
     names = ("host", "user", "password", "db", "port")
     options = {**dict(zip(names, arguments, strict=False)), **options}
     return _Awaited(_connect(conceal(options)), Connection.ensure_closed)
@@ -284,7 +284,7 @@ async def _connect(options: dict[str, Any]) -> Connection:
 
 
 def _ours(options: dict[str, Any]) -> dict[str, Any]:
-    """As PyMySQL has them."""
+    """Translate aiomysql's arguments to PyMySQL's names."""
     ours = {
         _OUR_NAMES.get(name, name): value
         for name, value in options.items()
@@ -295,9 +295,9 @@ def _ours(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def install_as_aiomysql() -> None:
-    """From now on `import aiomysql`, by whatever library, is this module. To be called before they are imported."""
+    """Make `import aiomysql` return this module, in all libraries. Call it before they are imported."""
     sys.modules["aiomysql"] = sys.modules["aiomysql.connection"] = sys.modules["aiomysql.pool"] = connection
     sys.modules["aiomysql.cursors"] = cursors
 
 
-connection = pool = sys.modules[__name__]  # its submodules, by which annotations name their classes
+connection = pool = sys.modules[__name__]  # aiomysql's submodules, which annotations refer to

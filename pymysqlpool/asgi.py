@@ -1,15 +1,16 @@
-"""Any ASGI application, in one line: `application = PoolMiddleware(application, pool)`.
+"""ASGI middleware: `application = PoolMiddleware(application, pool)`.
 
-Inside, `await current_async_connection()` in a coroutine, or `request_scope.current_connection()` in a sync endpoint
-(which the framework runs in a thread), is the request's connection: the same one for both, borrowed at first use, given
-back at the end. The end of an HTTP request is the end of the application's call, background tasks included, or with
-`release_on_response_start` the head of the response. Of a websocket each task has a connection of its own, as long as
-it has work under way on it: `_web/socket_scope`.
+Inside a request, `await current_async_connection()` in a coroutine, or `request_scope.current_connection()` in a sync
+endpoint (which the framework runs in a thread), returns the request's connection: the same one for both, borrowed at
+first use and returned at the end. An HTTP request ends when the application's call ends, background tasks included, or
+with `release_on_response_start` at the head of the response. In a websocket each task has a connection of its own while
+it has work under way: see `_web/socket_scope`.
 
-Never: makes a round trip on the event loop, needs a thread of the framework's to give a connection back, answers for
-the application except 503 with Retry-After when no connection could be had and nothing has been sent: in place of the
-exception, or of the 500 that a framework has made of it. An application that answers such a request by itself, with
-anything but a 500, is left alone.
+If no connection is available, or one was lost, and the response has not started, the middleware responds 503 with
+Retry-After in place of the exception, or of the framework's 500. Any other response of the application is unchanged.
+
+Never: makes a round trip on the event loop, needs a framework's thread to return a connection, responds for the
+application in any other case.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ from .request_scope import (
 
 __all__ = ["AsyncRequestScope", "PoolMiddleware", "current_async_connection", "sync_connection"]
 
-SCOPE = "pymysqlpool.scope"  # its name in the ASGI scope
-DEADLINE = "pymysqlpool.deadline"  # there too: a monotonic instant after which no borrow waits
+SCOPE = "pymysqlpool.scope"  # key in the ASGI scope: the `AsyncRequestScope`
+DEADLINE = "pymysqlpool.deadline"  # key in the ASGI scope: a monotonic time after which no borrow waits
 _BUSY = BUSY.encode() + b"\n"
 
 
@@ -52,24 +53,24 @@ class PoolMiddleware:
 
     Args:
         app: any ASGI application.
-        pool: what `current_async_connection()` borrows from; others are given by `current_async_connection(other)`.
+        pool: the pool that `current_async_connection()` borrows from; `current_async_connection(other)` uses another.
         owns_pool: close the pool when the server ends the application's lifespan.
-        eager: with the lifespan's start, make a connection; a failure stops the server.
-        transaction: None (nothing is committed for you) or "request": committed before the head goes out if the
-            status is below 400, else rolled back. Not for websockets.
-        transaction_on_get: whether that is so for GET, HEAD, OPTIONS and TRACE too; else what they write is rolled
-            back, unless they commit it themselves.
-        commit_veto: called with status, headers and exception; true rolls back. Replaces the rule of the status.
-        deadline: seconds after its start at which an HTTP request stops waiting for connections; None: the pool's
-            `timeout` bounds each wait, and nothing their sum. A monotonic instant in scope["pymysqlpool.deadline"] goes
-            first.
-        ready_path: GET of this path is answered here: 200 or 503, and the pool's numbers, as JSON; see
-            `pymysqlpool.health`. It borrows nothing, and waits for no request.
-        retry_after: seconds, in the `Retry-After` header of a 503: no connection could be had, or one was lost.
-        release_on_response_start: keep no connection while the response is sent, except for a result half read; a
-            stream that asks for one has it until it sends its next piece.
-        server_timing: add a `Server-Timing` header to answers whose request borrowed a connection.
-        watch: which slow waits and long holds to log.
+        eager: open a connection at the lifespan's start; a failure stops the server.
+        transaction: None (nothing is committed for you) or "request": each HTTP request is a transaction, committed
+            before the head is sent if the status is below 400, else rolled back.
+        transaction_on_get: whether `transaction` commits GET, HEAD, OPTIONS and TRACE too; if False, their changes are
+            rolled back unless they commit themselves.
+        commit_veto: called with status, headers and exception; a true result rolls back. Replaces the status rule.
+        deadline: seconds after its start at which an HTTP request stops waiting for connections. None: the pool's
+            `timeout` bounds each wait, but not their sum. A monotonic time in scope["pymysqlpool.deadline"] takes
+            precedence.
+        ready_path: the middleware answers GET of this path: 200 or 503, and the pool's numbers, as JSON; see
+            `pymysqlpool.health`. The answer needs no borrow and waits for no request.
+        retry_after: seconds, in the `Retry-After` header of a 503: no connection was available, or one was lost.
+        release_on_response_start: hold no connection while the response is sent, except for a partly read result; a
+            stream that borrows holds the connection until it sends its next chunk.
+        server_timing: add a `Server-Timing` header to responses whose request borrowed a connection.
+        watch: the slow waits and long holds to log.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class PoolMiddleware:
         self._owns_threads = self.pool is not pool
         self._refusals = RefusalLog()
         self._health = HealthCheck(self.pool.pool)
-        self._asking: asyncio.Task[Health] | None = None  # the database, on behalf of all who ask at this moment
+        self._asking: asyncio.Task[Health] | None = None  # the health check under way, shared by all concurrent callers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -139,12 +140,12 @@ class PoolMiddleware:
         )
         scope[SCOPE] = request
         begun = replaced = False
-        committing = False  # still so after a COMMIT that failed: it may have been done, so 503 would be wrong
+        committing = False  # True also after a failed COMMIT: it may have taken effect, so a 503 would be wrong
 
         async def sending(message: Message) -> None:
             nonlocal begun, replaced, committing
             if replaced:
-                return  # the body of what was to be a 500
+                return  # drop the body of the 500 that was replaced
             if message["type"] == "http.response.start":
                 trouble = request.trouble if message["status"] == 500 and not committing else None
                 committing = True
@@ -171,7 +172,7 @@ class PoolMiddleware:
             await request.async_close()
 
     async def _before_head(self, request: AsyncRequestScope, message: Message) -> Message:
-        """The commit point: a COMMIT that fails now still becomes a 500."""
+        """The commit point, before the head is sent: a COMMIT that fails here still becomes a 500."""
         headers = list(message.get("headers", ()))
         words = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
         await request.async_finish(commit=commits(message["status"], words, None, self.commit_veto))

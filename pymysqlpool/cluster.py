@@ -1,20 +1,20 @@
-"""Several hosts as one: a primary that takes the writes, and replicas to read from.
+"""`Cluster`: the pools of several hosts, one primary that takes writes and replicas that serve reads.
 
     from pymysqlpool.cluster import Cluster
 
     db = Cluster(hosts=["db1", "db2:3307", {"host": "db3", "weight": 2}], user="me", password="secret", database="shop")
 
-    with db.primary.get_connection(timeout=5) as connection:  # on whichever host takes writes at this moment
+    with db.primary.get_connection(timeout=5) as connection:  # on the host that takes writes at this moment
         ...
-    with db.replica.get_connection(timeout=5) as connection:  # on one of those that are read-only
+    with db.replica.get_connection(timeout=5) as connection:  # on one of the read-only hosts
         ...
 
-One endpoint is one `ConnectionPool`. Which of them serves a borrow is decided by `_routing/topology.py` and carried
-out by `_routing/lending.py`. What the servers say of themselves decides their roles: `read_only`,
-and `wsrep_ready` where there is Galera. A new server becomes the primary only when all others have been asked.
+Each endpoint has a `ConnectionPool`. `_routing/topology.py` decides which endpoint serves a borrow, and
+`_routing/lending.py` executes the decision. The servers' own variables define their roles: `read_only`, and
+`wsrep_ready` with Galera. A new server becomes the primary only after all others have been asked.
 
-Never: parses a statement to route it, sends one twice, moves a lease to another server, uses a replica as the primary,
-waits without a bound.
+Never: parses a statement to route it, sends one twice (Invariant 18), moves a lease to another server, uses a replica
+as the primary, waits without a bound (Invariant 14).
 """
 
 from __future__ import annotations
@@ -52,28 +52,28 @@ __all__ = ["Cluster", "ClusterPool"]
 
 _getframe = sys._getframe
 _CONNECT_TIMEOUT = 10.0  # seconds; PyMySQL's default
-_OF_THE_CLUSTER = ("host", "port", "unix_socket", "role", "fail_fast")  # which it says to its pools itself
+_OF_THE_CLUSTER = ("host", "port", "unix_socket", "role", "fail_fast")  # set for its pools by the cluster itself
 
 
 class Cluster:
     """The pools of several hosts, and the decision which of them lends.
 
     Args:
-        hosts: each a host, `host:port`, or a mapping with `host` and perhaps `port`, `weight` (its share of the
-            readers with balance="weighted") and `zone`. In order of preference.
+        hosts: in order of preference; each a host, `host:port`, or a mapping with `host` and optionally `port`,
+            `weight` (its share of the readers with balance="weighted") and `zone`.
         name: shown in messages; default: the hosts.
-        balance: how readers are spread over the hosts that fit: "least-used", "order", "random", "weighted", or "zone"
-            (those in `zone` first).
-        zone: where this process runs.
+        balance: how readers are spread over the suitable hosts: "least-used", "order", "random", "weighted", or "zone"
+            (hosts in `zone` first).
+        zone: the zone of this process.
         failback_after: seconds for which a preferred Galera node must have been well before writes return to it.
         **options: those of `ConnectionPool`, for the pool of each endpoint.
 
     Attributes:
         primary: lends connections to the server that takes writes.
-        replica: lends connections to servers that are read-only; in a Galera cluster, to the other nodes.
+        replica: lends connections to read-only servers; in a Galera cluster, to the nodes that are not the primary.
 
     Raises:
-        SettingsError: a host or an option cannot be right.
+        SettingsError: a host or an option is invalid.
     """
 
     def __init__(
@@ -110,10 +110,10 @@ class Cluster:
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
-        """`Cluster.from_url("mysql://me:secret@db1,db2:3307/shop?balance=order", size=5)`.
+        """Make a cluster: `Cluster.from_url("mysql://me:secret@db1,db2:3307/shop?balance=order", size=5)`.
 
         Raises:
-            SettingsError: the URL is none, or an option behind `?` is none of `balance`, `zone`, `failback_after`.
+            SettingsError: the URL is invalid, or an option after `?` is none of `balance`, `zone`, `failback_after`.
         """
         try:
             address, wrong = parse(url), None
@@ -135,21 +135,21 @@ class Cluster:
         return cls(hosts, **{**address.arguments, **own, **options})
 
     def target(self, target: Target) -> ClusterPool:
-        """The pool for "any", "primary", "replica", "prefer-primary" or "prefer-replica"."""
+        """Return the pool for "any", "primary", "replica", "prefer-primary" or "prefer-replica"."""
         _check("target", target, get_args(Target))
         return ClusterPool(self, target)
 
     def stats(self) -> PoolStats:
-        """The numbers of all endpoints, added up."""
+        """Return the sum of all endpoints' numbers."""
         return _sum(self.name, [pool.stats() for pool in self.lending.pools])
 
     def endpoints(self) -> list[tuple[str, str, PoolStats]]:
-        """Each endpoint's name, its state in words, and the numbers of its pool."""
+        """Return each endpoint's name, its state in words, and the numbers of its pool."""
         known = self.lending.known()
         return [(name, state, pool.stats()) for (name, state), pool in zip(known, self.lending.pools, strict=True)]
 
     def drain(self, host: str | None = None) -> None:
-        """Renew all connections; with a `host`, take it out: nothing is lent from it until `undrain`."""
+        """Renew all connections; with a `host`, take that host out of service until `undrain`."""
         if host is not None:
             self.lending.take_out(self._index(host))
             return
@@ -157,7 +157,7 @@ class Cluster:
             pool.drain()
 
     def undrain(self, host: str) -> None:
-        """Use a host again, once it has been asked what it is."""
+        """Put a host back into service; it is asked for its role first."""
         self.lending.put_back(self._index(host))
 
     def _index(self, host: str) -> int:
@@ -168,10 +168,10 @@ class Cluster:
         return names.index(wanted)
 
     def close(self, timeout: float = 10.0) -> None:
-        """End all pools; waiters fail at once.
+        """Close all pools; waiting callers fail at once.
 
         Args:
-            timeout: seconds to wait for lent connections, of all endpoints together.
+            timeout: seconds to wait for lent connections, for all endpoints together.
         """
         self.lending.close()
         deadline = monotonic() + timeout
@@ -180,7 +180,7 @@ class Cluster:
 
     @property
     def is_open(self) -> bool:
-        """Whether any of its pools lends."""
+        """Whether at least one of its pools lends."""
         return not self.lending.closed and any(pool.is_open for pool in self.lending.pools)
 
     def __enter__(self) -> Self:
@@ -199,9 +199,9 @@ class Cluster:
 
 
 class ClusterPool:
-    """A cluster as a pool, for one target: every adapter that takes a `ConnectionPool` takes it.
+    """One target of a cluster as a pool. Every adapter accepts it in place of a `ConnectionPool`.
 
-    A lease never changes its server, and goes back to the pool of the endpoint that it is of.
+    A lease never changes its server, and is returned to the pool of its endpoint.
     """
 
     def __init__(self, cluster: Cluster, target: Target) -> None:
@@ -212,7 +212,7 @@ class ClusterPool:
 
     @property
     def settings(self) -> Settings:
-        """The options, which the pools of all endpoints share."""
+        """The settings that the pools of all endpoints share."""
         return self.cluster.lending.pools[0].settings
 
     def get_connection(
@@ -222,15 +222,15 @@ class ClusterPool:
         pre_ping: bool | float = False,
         timeout: float | None = None,
     ) -> Connection:
-        """Borrow a connection to a server that fits.
+        """Borrow a connection to a server that fits the target.
 
         Args:
-            retry_num, retry_interval: without a `timeout`, their product and 10 s for a connect bound the call.
-            pre_ping, timeout: as of `ConnectionPool.get_connection`.
+            retry_num, retry_interval: without a `timeout`, their product plus 10 s for a connect bounds the call.
+            pre_ping, timeout: as in `ConnectionPool.get_connection`.
 
         Raises:
-            AmbiguousPrimary: more than one server says that it takes writes.
-            PoolTimeout, PoolUnavailable, PoolClosed: as of `ConnectionPool.get_connection`.
+            AmbiguousPrimary: more than one server claims to take writes.
+            PoolTimeout, PoolUnavailable, PoolClosed: as in `ConnectionPool.get_connection`.
         """
         lending = self.cluster.lending
         pool = lending.express
@@ -239,7 +239,7 @@ class ClusterPool:
             if lease is not None:
                 if is_lent:
                     return lease
-                lease.close()  # it may not be fit, which the slow way finds out
+                lease.close()  # it may not be usable, which the slow path finds out
         lease = lending.lend(self._target, pre_ping, self._patience(retry_num, retry_interval, timeout))
         lease.note_place()
         return lease
@@ -252,7 +252,7 @@ class ClusterPool:
         pre_ping: bool | float,
         timeout: float | None,
     ) -> Steps:
-        """The steps of one borrow, for a caller that is no thread; see `Lending.steps`."""
+        """The steps of one borrow, for callers that are not threads; see `Lending.steps`."""
         patience = self._patience(retry_num, retry_interval, timeout)
         return self.cluster.lending.steps(ticket, self._target, pre_ping, patience)
 
@@ -268,7 +268,7 @@ class ClusterPool:
         return AsyncClusterPool
 
     def why_unavailable(self, timeout: float) -> str:
-        """Why no connection can be had within `timeout` seconds, or ''. One that is exhausted is not unavailable."""
+        """Return why no connection is available within `timeout` seconds, or ''. An exhausted pool is available."""
         try:
             self.get_connection(timeout=timeout).close()
         except PoolTimeout:
@@ -278,16 +278,16 @@ class ClusterPool:
         return ""
 
     def give_back(self, connection: Connection, exception: BaseException | None = None) -> None:
-        """Return `connection` after `exception`, to the pool of the endpoint that it is of.
+        """Return `connection`, after `exception`, to the pool of its endpoint.
 
         Raises:
-            ReturnConnectionToPoolError: it has been given back already, or is of no pool of this cluster.
+            ReturnConnectionToPoolError: it was returned before, or belongs to no pool of this cluster.
         """
         pools = self.cluster.lending.pools
         (next((pool for pool in pools if pool.owns(connection)), pools[0])).give_back(connection, exception)
 
     def scope(self) -> AbstractContextManager[RequestScope]:
-        """As `ConnectionPool.scope`."""
+        """See `ConnectionPool.scope`."""
         return request_scope(self)
 
     def stats(self) -> PoolStats:
@@ -299,12 +299,12 @@ class ClusterPool:
         self.cluster.drain()
 
     def close(self, timeout: float = 10.0) -> None:
-        """End the cluster, its other targets too."""
+        """Close the cluster, including its other targets."""
         self.cluster.close(timeout)
 
     @property
     def is_open(self) -> bool:
-        """Whether any of the cluster's pools lends."""
+        """Whether at least one of the cluster's pools lends."""
         return self.cluster.is_open
 
     @property

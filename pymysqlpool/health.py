@@ -1,10 +1,12 @@
-"""Can requests be served? For a load balancer that asks again and again, also when everything is busy.
+"""Readiness: whether requests can be served. For load balancers, which ask frequently, also under full load.
 
-Asking borrows nothing and waits for nobody: a connection that came home or was lent a moment ago answers at once, and
-otherwise a session beside the pool, which ends again, asks the server within a timeout of its own. So a pool that is
-exhausted but works is ready, a database that is down is not, and no request waits because of it.
+A check borrows no connection and never waits for a borrower. If a connection was returned or lent a moment ago, the
+check answers at once. Otherwise a short-lived session outside the pool asks the server, with a timeout of its own. An
+exhausted pool that works is therefore ready, a database that is down is not, and no request waits for a check.
 
-Whether the process lives at all (liveness) is no question for the database: answer that without asking here.
+Liveness (whether the process runs) does not depend on the database: answer it without this check.
+
+Never: borrows a connection, shows the database's address over HTTP.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from .stats import PoolStats
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """An answer, and the pool's numbers beside it."""
+    """The result of a check, with the pool's numbers."""
 
     ready: bool
     reason: str
@@ -35,11 +37,11 @@ class Health:
 
     @property
     def status(self) -> int:
-        """For HTTP: 200 or 503."""
+        """The HTTP status: 200 or 503."""
         return 200 if self.ready else 503
 
     def as_json(self) -> bytes:
-        """Without the pool's name, which tells where the database is."""
+        """The result as a JSON object, without the pool's name, which would show where the database is."""
         now = self.numbers
         shown = {"in_use": now.in_use, "idle": now.idle, "waiting": now.waiting, "maxsize": now.maxsize}
         return json.dumps({"ready": self.ready, "reason": self.reason, **shown}).encode()
@@ -47,7 +49,7 @@ class Health:
 
 @runtime_checkable
 class _ManyHosts(Protocol):
-    """A target of a cluster, which has no one server that could be asked."""
+    """A target of a cluster: it checks its hosts itself, as it has no single server to ask."""
 
     @property
     def is_closed(self) -> bool: ...
@@ -58,28 +60,28 @@ class _ManyHosts(Protocol):
 
 
 class HealthCheck:
-    """The health of one pool. Any number of threads may ask; one at a time asks the server.
+    """The health check of one pool. Thread-safe; one thread at a time asks the server.
 
     Args:
-        pool: whose.
+        pool: the pool to check.
         timeout: seconds for the server's answer.
-        recent: seconds for which a connection that was lent or given back, or an answer of the server, is proof.
+        recent: seconds for which a checkout, a return or an answer of the server counts as proof.
     """
 
     def __init__(self, pool: ConnectionPool | _ManyHosts, *, timeout: float = 1.0, recent: float = 5.0) -> None:
         self.pool = pool
         self.timeout = timeout
         self.recent = recent
-        self._lock = new_lock()  # held by the one who asks the server
-        self._asked_at = float("-inf")  # monotonic; when the server last answered, or did not
-        self._failure = ""  # why it was not ready then
+        self._lock = new_lock()  # held by the thread that asks the server
+        self._asked_at = float("-inf")  # monotonic time of the server's last answer or failure
+        self._failure = ""  # the reason of that failure; '': it answered
 
     def __call__(self) -> Health:
-        """The answer; within `timeout` seconds or little more, never after a wait for somebody's connection."""
+        """Check the pool, within `timeout` seconds or little more. Never waits for a lent connection."""
         return self.look() or self.ask()
 
     def look(self) -> Health | None:
-        """The answer if it is known without asking the server. Makes no round trip."""
+        """Return the result if it is known without asking the server, else None. Makes no round trip."""
         pool, now = self.pool, monotonic()
         numbers = pool.stats()
         if isinstance(pool, _ManyHosts):
@@ -98,7 +100,7 @@ class HealthCheck:
         return None
 
     def ask(self) -> Health:
-        """Ask the server, over a session beside the pool's. Those who ask meanwhile get the same answer."""
+        """Ask the server, over a session outside the pool. Concurrent callers get the same result."""
         before = monotonic()
         with self._lock:
             if self._asked_at < before:
@@ -108,13 +110,13 @@ class HealthCheck:
         return Health(not failure, failure or "the server answers", self.pool.stats())
 
     def _connect(self) -> str:
-        """Why it cannot be had, or ''."""
+        """Open a session; return the reason if that fails, or ''."""
         if isinstance(self.pool, _ManyHosts):
             return self.pool.why_unavailable(self.timeout)
         try:
             session_beside(self.pool, monotonic() + self.timeout).close(quiet=True)
         except (err.MySQLError, OSError) as error:
             if number_of(error) == ER.CON_COUNT_ERROR and self.pool.connection_num:
-                return ""  # the server lives and is full, with the pool's own connections among others
+                return ""  # the server works; all its connections are in use, the pool's own among them
             return f"no session could be opened ({number_of(error) or type(error).__name__})"
         return ""

@@ -1,6 +1,6 @@
-"""The pools of this process, and their numbers as plain data: what every exporter starts from.
+"""The pools of this process and their numbers as plain data, for exporters.
 
-Never: sends or keeps numbers, or shows a secret (`label` has neither a user nor a path).
+Never: sends or stores numbers, shows a secret (`label` holds neither a user nor a path; Invariant 16).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ __all__ = ["BOUNDS", "Histogram", "PoolStats", "pools", "snapshot"]
 
 
 def pools() -> list[ConnectionPool]:
-    """The pools of this process that are not closed, by label."""
+    """Return the open pools of this process, by label."""
     return sorted((pool for pool in open_pools if not pool.is_closed), key=lambda pool: (pool.label, id(pool)))
 
 
 def snapshot(pool: ConnectionPool) -> dict[str, Any]:
-    """The numbers of `pool` as data that JSON can hold, with its label in place of its name."""
+    """Return the numbers of `pool` as JSON-compatible data, with the label in place of the name."""
     now = pool.stats()
     numbers: dict[str, Any] = {"label": pool.label}
     for field in fields(now):

@@ -1,4 +1,4 @@
-"""OpenTelemetry: a span for each statement of a pooled connection, and the metrics of the pools.
+"""OpenTelemetry: a span for each statement on a pooled connection, and metrics of the pools.
 
     from pymysqlpool import otel
 
@@ -6,14 +6,15 @@
 
 Follows the semantic conventions for database client spans
 (https://opentelemetry.io/docs/specs/semconv/database/mysql/): `db.system.name`, `db.namespace`, `db.operation.name`,
-`db.query.summary`, `server.address`, `server.port`, `error.type`, `db.response.status_code`, and `db.query.text` by
-choice. A borrow that had to wait or connect is a span too, `pool.get_connection`. The metrics are
+`db.query.summary`, `server.address`, `server.port`, `error.type`, `db.response.status_code`, and `db.query.text`
+(configurable). A borrow that waits or connects is a span too, `pool.get_connection`. The metrics are
 `db.client.operation.duration` and the nine of `db.client.connection.*`
 (https://opentelemetry.io/docs/specs/semconv/database/database-metrics/). Needs `opentelemetry-api` only
 (`pip install pymysqlpool-web[otel]`); without an SDK nothing is recorded.
 
-Costs a statement nothing until `instrument` is called, and after `uninstrument`. Never: records a value of a
-statement, unless told to.
+Adds no cost to a statement before `instrument` and after `uninstrument`.
+
+Never: records the values of a statement, unless query_text="full".
 """
 
 from __future__ import annotations
@@ -53,16 +54,16 @@ def instrument(
     query_text: QueryText = "sanitized",
     comment: bool = False,
 ) -> None:
-    """From now on each statement of a pooled connection, sync or awaited, is a span, and the pools have metrics.
+    """Record a span for each statement on a pooled connection, sync or async, and the metrics of the pools.
 
     Args:
-        tracer_provider: where spans go; default: OpenTelemetry's global one.
-        meter_provider: where metrics go; default: OpenTelemetry's global one. Histograms of the connections are
+        tracer_provider: the provider for spans; default: OpenTelemetry's global one.
+        meter_provider: the provider for metrics; default: OpenTelemetry's global one. The histograms of connections are
             recorded when a reader collects.
-        query_text: what `db.query.text` holds: "sanitized", the statement with `?` for each literal; "full", with its
-            values, which may be secret; "none", no such attribute.
+        query_text: the value of `db.query.text`: "sanitized", the statement with `?` for each literal; "full", the
+            statement with its values, which may be secret; "none", no such attribute.
         comment: append the span's `traceparent` to each statement as an SQL comment, for the server's own logs
-            (sqlcommenter). It makes the text of every statement a new one.
+            (sqlcommenter). Every statement text then differs from all others.
     """
     if query_text not in ("none", "sanitized", "full"):
         raise ValueError(f"query_text={query_text!r} must be 'none', 'sanitized' or 'full'")
@@ -111,7 +112,7 @@ def instrument(
 
 
 def uninstrument() -> None:
-    """Record nothing any more."""
+    """Stop recording."""
     statements.observe(None)
     borrows.observe(None)
     for exported in _exported.values():
@@ -119,7 +120,7 @@ def uninstrument() -> None:
 
 
 def _metrics_of(meter_provider: Any) -> ConnectionMetrics:
-    """Those of `meter_provider`, switched on; the same ones after another `instrument`."""
+    """Return the metrics of `meter_provider`, switched on; repeated calls return the same ones."""
     exported = _exported.get(meter_provider)
     if exported is None:
         exported = _exported[meter_provider] = ConnectionMetrics(meter_provider)
@@ -128,7 +129,7 @@ def _metrics_of(meter_provider: Any) -> ConnectionMetrics:
 
 
 def _where(connection: Any) -> dict[str, Any]:
-    """What server and database a statement goes to."""
+    """Return the attributes for the server and the database of a statement."""
     attributes: dict[str, Any] = {
         "db.system.name": "mariadb" if "mariadb" in connection.server_version.lower() else "mysql"
     }
@@ -144,7 +145,7 @@ def _where(connection: Any) -> dict[str, Any]:
 
 
 def _fail(span: trace.Span, error: BaseException) -> dict[str, str]:
-    """Note `error` on `span`; returns what metrics say of it."""
+    """Record `error` on `span`, and return the attributes of the error for metrics."""
     number = None if isinstance(error, PoolError) else number_of(error)  # that one is no server's
     said = {"error.type": str(number) if number is not None else type(error).__qualname__}
     if number is not None:

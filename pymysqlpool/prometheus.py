@@ -1,13 +1,13 @@
-"""Prometheus: a collector for `prometheus_client`, right with one process and with several.
+"""Prometheus: a collector for `prometheus_client`, for one process or several.
 
     from prometheus_client import REGISTRY
     from pymysqlpool.prometheus import PoolCollector
 
     REGISTRY.register(PoolCollector())
 
-Under gunicorn or uWSGI with several workers a scrape is answered by one of them. There the collector shows the numbers
-of all: each worker writes its own into a folder once a second, `PROMETHEUS_MULTIPROC_DIR` if that is set, and the one
-that answers adds them up. What a worker has counted still counts when it is gone.
+With several workers of gunicorn or uWSGI, one worker answers a scrape. The collector then reports the numbers of all
+workers: each worker writes its numbers into a shared folder once a second (`PROMETHEUS_MULTIPROC_DIR` if that is set),
+and the answering worker adds them up. Counts of a worker that has ended are kept.
 
 Needs `prometheus-client` (`pip install pymysqlpool-web[prometheus]`). Names follow OpenTelemetry's
 `db.client.connection.*`, as its Prometheus exporters spell them. Labels hold neither users nor paths.
@@ -52,11 +52,11 @@ _STATE = "db_client_connection_state"
 
 
 class PoolCollector:
-    """What Prometheus scrapes of the pools of this process, or of all processes that share a folder.
+    """The metrics of the pools of this process, or of all processes that share a folder.
 
     Args:
-        folder: which the processes share; default: PYMYSQLPOOL_BOARD in the environment, else the folder `pymysqlpool`
-            in PROMETHEUS_MULTIPROC_DIR. With none of them the collector shows the process that answers.
+        folder: the shared folder; default: PYMYSQLPOOL_BOARD in the environment, else the folder `pymysqlpool` in
+            PROMETHEUS_MULTIPROC_DIR. Without any of these the collector shows the answering process only.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
@@ -65,11 +65,11 @@ class PoolCollector:
             shared.publish()
 
     def describe(self) -> list[Metric]:
-        """Nothing, so that registering asks no pool."""
+        """Return nothing, so that registering the collector reads no pool."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics at this moment."""
+        """Return the metrics at this moment."""
         totals = _added_up(all_processes(self._folder))
         for name, (metric, says, state) in _GAUGES.items():
             if state == "used":
@@ -102,7 +102,7 @@ class PoolCollector:
 
 
 def metrics_page(folder: str | os.PathLike[str] | None = None) -> Answer:
-    """Content type and body of a page for Prometheus to scrape, with the pools' metrics only.
+    """Return content type and body of a page that Prometheus can scrape, with the pools' metrics only.
 
     Args:
         folder: as for `PoolCollector`.
@@ -113,19 +113,19 @@ def metrics_page(folder: str | os.PathLike[str] | None = None) -> Answer:
 
 
 def wsgi_app(folder: str | os.PathLike[str] | None = None) -> Any:
-    """`metrics_page` as a WSGI application, to be mounted at /metrics."""
+    """Return `metrics_page` as a WSGI application; mount it at /metrics."""
     PoolCollector(folder)  # publishes from now on
     return serve_wsgi(lambda: metrics_page(folder))
 
 
 def asgi_app(folder: str | os.PathLike[str] | None = None) -> Any:
-    """`metrics_page` as an ASGI application, to be mounted at /metrics."""
+    """Return `metrics_page` as an ASGI application; mount it at /metrics."""
     PoolCollector(folder)  # publishes from now on
     return serve_asgi(lambda: metrics_page(folder))
 
 
 def _added_up(processes: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """By label. Of a process that has ended only what it counted."""
+    """Return the sums over `processes` by label. A process that has ended contributes its counts, not its gauges."""
     totals: dict[str, dict[str, Any]] = {}
     for process in processes:
         alive = process["alive"]
@@ -154,7 +154,7 @@ def _nothing() -> dict[str, Any]:
 
 
 def _buckets(counts: list[int]) -> list[tuple[str, float]]:
-    """Prometheus' buckets: how many took at most so long."""
+    """Return Prometheus' cumulative buckets."""
     buckets = []
     so_far = 0
     for bound, number in zip([*map(str, BOUNDS), "+Inf"], counts, strict=True):

@@ -1,10 +1,10 @@
-"""What the log says of requests that were answered 503 for want of a connection: at most a line a second.
+"""A rate-limited log of requests that were answered 503 for lack of a connection: at most one line per second.
 
-An overloaded application refuses thousands of requests a second, and a line for each would be a load of its own. The
-first is written at once; of those that follow within a second the next line gives the number. What happened is counted
-in full by the pool: `rejected`, `timeouts` and `connect_errors` of `pool.stats()`.
+An overloaded application refuses thousands of requests per second, and one line for each would add to the load. The
+first refusal is logged at once; the next line gives the number of refusals in between. The pool counts every refusal:
+`rejected`, `timeouts` and `connect_errors` of `pool.stats()`.
 
-Never: delays a line, mixes up a pool that is busy with a server that is out of reach, counts for the metrics.
+Never: delays a line, confuses a busy pool with an unreachable server, updates the metrics.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from .errors import PoolUnavailable
 
 __all__ = ["BUSY", "RefusalLog", "one_line"]
 
-BUSY = "The database is busy or out of reach at the moment. Please try again soon."  # what a visitor reads
+BUSY = "The database is busy or out of reach at the moment. Please try again soon."  # the text that a visitor reads
 INTERVAL = 1.0  # seconds between two lines about the same pool
 
 
 class RefusalLog:
-    """Lines about the refused requests of one application."""
+    """The log lines about the refused requests of one application."""
 
     def __init__(self) -> None:
         self._lock = new_lock()  # guards the dict; never held while logging
-        self._said: dict[tuple[str, bool], tuple[float, int]] = {}  # when last, monotonic, and how many since
+        self._said: dict[tuple[str, bool], tuple[float, int]] = {}  # monotonic: the last line; refusals since
 
     def note(
         self,
@@ -37,8 +37,8 @@ class RefusalLog:
         log: logging.Logger = logger,
         level: int = logging.WARNING,
     ) -> None:
-        """`request` has been answered 503 because of `error`: a line in `log`, or one more for the next line."""
-        request = one_line(request)  # `log` may be another than this package's
+        """Log in `log` that `request` was answered 503 because of `error`, or count it for the next line."""
+        request = one_line(request)  # `log` may be another package's logger
         about = getattr(error, "pool", ""), isinstance(error, PoolUnavailable)
         now = monotonic()
         with self._lock:

@@ -1,14 +1,14 @@
-"""One lease per pool and request: borrowed at first use, given back once, judged by what happened.
+"""`RequestScope`: one lease per pool and request, borrowed at first use and returned once, with the request's outcome.
 
 The framework-neutral part of every adapter: Flask keeps a `RequestScope` beside its `g`; the WSGI and ASGI
-middlewares, scripts and threads carry it in a `ContextVar`. The variable holds a mutable object which is there before
-the work begins, so a child task or a thread that copied the context borrows into the same scope, and whoever opened
-it gives everything back. (asgiref's Local would not do: since 3.12 it is invisible in worker threads.)
+middlewares, scripts and threads carry it in a `ContextVar`. The variable holds a mutable object that exists before the
+work begins. A child task or a thread that copied the context therefore borrows into the same scope, and the owner of
+the scope returns everything. (asgiref's Local does not work here: since 3.12 it is invisible in worker threads.)
 
-Nothing is committed for you: what is left open is rolled back by the pool when the connection comes home. With
-`transaction="request"` the scope begins a transaction at the first borrow and `finish` commits it or rolls it back.
+Nothing is committed for you: the pool rolls back uncommitted changes when the connection is returned. With
+`transaction="request"` the scope begins a transaction at the first borrow, and `finish` commits it or rolls it back.
 
-Never: borrows when nobody asks, gives back twice, raises out of `close`, knows of any framework.
+Never: borrows before a connection is requested, returns one twice, raises an Exception from `close`, knows a framework.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TransactionMode = Literal["request"] | None
 Headers = Sequence[tuple[str, str]]
 CommitVeto = Callable[[int, Headers, BaseException | None], bool]
 
-# Of a request that only asks (RFC 9110): what `transaction_on_get=False` leaves out.
+# The safe methods of RFC 9110, which `transaction_on_get=False` excludes from commits.
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 _current: ContextVar[RequestScope | None] = ContextVar("pymysqlpool_request_scope", default=None)
@@ -48,17 +48,17 @@ _LATE_WRITE = "%s has written to pool(%s) after its commit point, the head of th
 
 
 class NoRequestScopeError(PoolError, RuntimeError):
-    """There is no request here to borrow for, or it has ended."""
+    """The code runs outside any request scope, or the scope has ended."""
 
 
 class _Place:
-    """The scope's one lease of one pool."""
+    """The scope's lease of one pool."""
 
     __slots__ = ("asked", "connection", "lock", "use")
 
     def __init__(self) -> None:
         self.lock = new_lock()  # held while borrowing: threads of one request wait for the same lease
-        self.asked = 0.0  # monotonic, when the lease was last asked for; kept where it is looked after; guarded by lock
+        self.asked = 0.0  # monotonic: the last request for the lease; kept only with `revalidate`; guarded by lock
         self.connection: Connection | None = None  # guarded by lock
         self.use: Use | None = None  # guarded by lock
 
@@ -67,12 +67,12 @@ class RequestScope:
     """The connections of one request.
 
     Args:
-        pool: what `connection()` means without an argument.
+        pool: the pool that `connection()` borrows from by default.
         transaction: None (nothing is committed for you) or "request".
-        watch: what to log about waits and holds.
+        watch: the slow waits and long holds to log.
         label: names the request in log lines; may be set later.
-        deadline: a monotonic instant: no borrow waits beyond it; None: the pool's `timeout` alone bounds each.
-        revalidate: for scopes of hours: seconds since it was asked for after which a lease is pinged; None: never.
+        deadline: monotonic time beyond which no borrow waits; None: only the pool's `timeout` bounds each borrow.
+        revalidate: for scopes that last hours: seconds without use after which a lease is pinged; None: never.
     """
 
     label = OneLine()
@@ -91,23 +91,23 @@ class RequestScope:
         self.transaction = transaction
         self.deadline = deadline
         self.uses: list[Use] = []  # every lease so far, in order
-        self.refused: GetConnectionFromPoolError | None = None  # the last borrow, where it failed; until `close`
+        self.refused: GetConnectionFromPoolError | None = None  # the last borrow's error; cleared by `close`
         self._revalidate_after = revalidate
         self._pool = pool
         self._watch = watch or Watch()
         self._lock = new_lock()  # guards the three below; never held while borrowing or returning
         self._places: dict[Lender, _Place] = {}
         self._closed = False
-        self._finished = False  # the commit point is behind us
+        self._finished = False  # the commit point has passed
 
     @property
     def closed(self) -> bool:
         return self._closed
 
     def connection(self, pool: Lender | None = None) -> Connection:
-        """This request's connection from `pool`: the same one each time, borrowed at the first.
+        """Return this request's connection from `pool`: borrowed at the first call, the same one afterwards.
 
-        One that you have closed yourself is replaced by a new one.
+        A connection that you have closed yourself is replaced by a new one.
 
         Raises:
             NoRequestScopeError: the request has ended.
@@ -152,7 +152,7 @@ class RequestScope:
         spot = _borrower.describe_place(_borrower.place()) if self._watch else ""
         place.use = Use(pool.name, spot, now - started, now, connection)
         place.connection = connection
-        if self._closed:  # it ended while we waited, and `close` has not seen this one
+        if self._closed:  # the scope ended during the borrow, and `close` has not seen this lease
             self._give_back(pool, place, None)
             raise NoRequestScopeError("the request ended while this thread waited for a connection")
         self.uses.append(place.use)
@@ -164,15 +164,15 @@ class RequestScope:
                 raise
 
     def _patience(self, pool: Lender, now: float) -> float | None:
-        """Seconds that a borrow may take; None: what the pool says."""
+        """The time limit of a borrow in seconds; None: the pool's `timeout`."""
         if self.deadline is None:
             return None
         left = max(0.0, self.deadline - now)
         return left if pool.settings.timeout is None else min(left, pool.settings.timeout)
 
     def _part_with_a_lost_one(self, pool: Lender, place: _Place) -> None:
-        """End a lease whose session is gone, so that another one is borrowed; nobody goes on without knowing what went
-        with it.
+        """End a lease whose session is gone, so that another one is borrowed. An error reports what was lost with the
+        session.
 
         Raises:
             pymysql.err.OperationalError: 2006: a transaction or session state is lost. In a transaction block, again
@@ -194,7 +194,7 @@ class RequestScope:
             )
 
     def _revalidate(self, pool: Lender, place: _Place, after: float) -> None:
-        """See that a lease which nobody has asked for in a while still has its session; else end it."""
+        """Ping a lease that was not requested for `revalidate` seconds; end it if its session is gone."""
         now = monotonic()
         idle, place.asked = now - place.asked, now
         connection = place.connection
@@ -207,7 +207,7 @@ class RequestScope:
                 return  # it is lost
 
     def hand_back(self, pool: Lender) -> None:
-        """Give back now what is borrowed from `pool`, and forget it; the next use borrows again."""
+        """Return the lease of `pool` now; the next use borrows again."""
         with self._lock:
             place = self._places.get(pool)
         if place is not None:
@@ -217,12 +217,12 @@ class RequestScope:
                 self._give_back(pool, place, None)
 
     def finish(self, *, commit: bool) -> None:
-        """The commit point of `transaction="request"`: before the head of the response goes out. Else nothing.
+        """The commit point of `transaction="request"`, before the head of the response is sent; else does nothing.
 
-        What is said afterwards, by a body that is still being made, is not part of the transaction.
+        Statements that a streamed body runs afterwards are not part of the transaction.
 
         Raises:
-            pymysql.err.Error: the commit failed; nothing was kept of it. The answer must not claim success.
+            pymysql.err.Error: the commit failed. The response must not claim success.
         """
         with self._lock:
             if self._finished or self.transaction != "request":
@@ -249,8 +249,8 @@ class RequestScope:
 
     @property
     def trouble(self) -> err.MySQLError | None:
-        """Why an answer of 500, if that is what the request ends in, should be a 503: a connection that could not be
-        had, or was lost."""
+        """Return the error for which a response of 500 should become a 503: no connection was available, or one was
+        lost."""
         if self.refused is not None:
             return self.refused
         for pool, place in list(self._places.items()):
@@ -260,13 +260,13 @@ class RequestScope:
         return None
 
     def close(self, exception: BaseException | None = None) -> None:
-        """Give everything back, after `exception` if one is known. May be called again; never raises an Exception."""
+        """Return all leases, with `exception` as the outcome if there is one. Idempotent; never raises an Exception."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
             places = list(self._places.items())
-        self.refused = None  # its traceback holds whatever the borrower had at hand
+        self.refused = None  # its traceback would keep the borrower's local variables alive
         with ExitStack() as all_of_them:  # a KeyboardInterrupt in one return must not lose the others
             for pool, place in places:
                 all_of_them.callback(self._give_back, pool, place, exception)
@@ -282,7 +282,7 @@ class RequestScope:
         try:
             pool.give_back(connection, exception)
         except ReturnConnectionToPoolError:
-            pass  # the user has closed it: what we wanted
+            pass  # the user has closed it already
         except Exception:  # noqa: BLE001 - nothing that ends a request may raise
             said["event"] = "return failed"
             logger.warning("A connection of pool(%s) could not be given back", pool.name, exc_info=True, extra=said)
@@ -290,27 +290,27 @@ class RequestScope:
 
 
 def server_timing(scope: RequestScope) -> str:
-    """The value of a `Server-Timing` header for the request of `scope`, or ''."""
+    """Return the value of a `Server-Timing` header for the request of `scope`, or ''."""
     return _server_timing(scope.uses)
 
 
 def commits(status: int, headers: Headers, exception: BaseException | None, veto: CommitVeto | None = None) -> bool:
-    """Whether a request that ends so is committed: below 400 and without an exception, or as `veto` says."""
+    """Return whether the request is committed: its status is below 400 and there is no exception, or `veto` decides."""
     if veto is not None:
         return not veto(status, headers, exception)
     return exception is None and status < 400
 
 
 def current_scope() -> RequestScope | None:
-    """The scope that this code runs in, None outside of any."""
+    """Return the scope that this code runs in, or None outside any scope."""
     return _current.get()
 
 
 def current_connection(pool: Lender | None = None) -> Connection:
-    """The connection of the request or `with request_scope(...)` block that this code runs in.
+    """Return the connection of the request or `with request_scope(...)` block that this code runs in.
 
     Raises:
-        NoRequestScopeError: it runs in none.
+        NoRequestScopeError: the code runs outside any of these.
     """
     scope = _current.get()
     if scope is None:
@@ -333,7 +333,7 @@ def entered(scope: RequestScope) -> Iterator[RequestScope]:
 
 @contextmanager
 def request_scope(pool: Lender | None = None, *, transaction: TransactionMode = None) -> Iterator[RequestScope]:
-    """A scope for what is no request: a script, a thread, a job. Its connections go back when the block ends.
+    """A scope for work outside a request: a script, a thread, a job. Its connections are returned at the block's end.
 
     A block inside another one borrows connections of its own.
     """

@@ -1,15 +1,14 @@
-"""SQLAlchemy's engines on this pool: its bound, its queue, its judgement of connections.
+"""SQLAlchemy engines on this pool: it limits, queues, checks and resets the engine's connections.
 
     engine = create_engine("mysql+pymysql://me:secret@db/shop", poolclass=LeasePool, pool_size=5)   # a pool of its own
     engine = pymysqlpool.sqlalchemy.create_engine(pool)                                             # yours, shared
 
-SQLAlchemy keeps a record for each physical connection: the `connect` event and the dialect's SET NAMES happen once for
-it. Each checkout puts a new lease into the record of its connection. Where a session had to be reset, because its last
-borrower changed more than a transaction, it is a new connection to SQLAlchemy: a new record, and the events again.
+SQLAlchemy has one record per physical connection, for which the `connect` event and the dialect's SET NAMES run once.
+Each checkout puts a new lease into the record of its connection. If the last borrower changed more than a transaction,
+the session was reset; SQLAlchemy then sees a new connection: a new record, and the events again.
 
-Owns: which record belongs to a lease, the arguments that an engine's URL gives. Never: keeps a connection, waits.
-Extra `sqlalchemy`; for
-asyncio see `pymysqlpool.sqlalchemy_aio`.
+Owns: which record belongs to a lease, and the arguments from an engine's URL. Never: keeps a connection, waits.
+Needs the extra `sqlalchemy`; for asyncio see `pymysqlpool.sqlalchemy_aio`.
 """
 
 from __future__ import annotations
@@ -37,35 +36,35 @@ _RECORD = "sqlalchemy_record"
 
 
 def create_engine(pool: ConnectionPool | Callable[[], ConnectionPool], **options: Any) -> Engine:
-    """An engine that borrows from `pool`, which stays yours: others may use it, and `dispose()` renews its connections.
+    """Return an engine that borrows from `pool`. Other code may use the pool too; `dispose()` renews its connections.
 
     Args:
         pool: the pool, or a function that returns it, called when the engine first connects.
-        **options: those of `sqlalchemy.create_engine()`; those about size and lifetime are without effect.
+        **options: those of `sqlalchemy.create_engine()`; options for size and lifetime have no effect.
     """
     return sqlalchemy.create_engine(url_of(pool), poolclass=LeasePool, connection_pool=pool, **options)
 
 
 def url_of(pool: Any, driver: str = "mysql+pymysql") -> URL:
-    """What the engine shows of itself, to people and to instrumentations."""
+    """Return the URL that the engine shows to users and instrumentations."""
     host, _, port = pool.endpoint.rpartition(":") if isinstance(pool, ConnectionPool) else ("", "", "")
     return URL.create(driver, host=host or None, port=int(port) if port.isdecimal() else None)
 
 
 class _Told:
-    """What an engine would connect with, told instead of connecting."""
+    """The arguments with which an engine would connect, captured instead of connecting."""
 
     def __init__(self, *args: Any, **arguments: Any) -> None:
         self.arguments = arguments
 
 
 class _Record(_ConnectionRecord):
-    """SQLAlchemy's record of one physical connection, with the lease that it is borrowed by now."""
+    """SQLAlchemy's record of one physical connection, with its current lease."""
 
     lease: Any = None
 
     def adopt(self, connection: Any) -> None:
-        """The lease of this checkout."""
+        """Take over the lease of this checkout."""
         self.lease = self.dbapi_connection = connection
 
 
@@ -73,19 +72,19 @@ class LeasePool(Pool):
     """`poolclass` for `sqlalchemy.create_engine()`.
 
     Args:
-        creator: given by SQLAlchemy.
-        connection_pool: a pool to borrow from, or a function that returns it. None: one is made at the first connect,
-            with the arguments of the engine's URL, `connect_args` and `do_connect` events, and with those that follow.
-        pool_size, max_overflow, recycle: as for `QueuePool`, but for `max_overflow=-1`, which has no counterpart;
-            without effect with `connection_pool`.
-        timeout, pre_ping: as for `QueuePool`.
-        use_lifo: without effect: the last connection returned is the first one lent.
+        creator: passed by SQLAlchemy.
+        connection_pool: a pool to borrow from, or a function that returns it. None: the first connect makes a pool with
+            the arguments of the engine's URL, `connect_args` and `do_connect` events, and with the options below.
+        pool_size, max_overflow, recycle: as for `QueuePool` (`recycle` in seconds), except that `max_overflow=-1` is
+            not supported; no effect with `connection_pool`.
+        timeout, pre_ping: as for `QueuePool` (`timeout` in seconds).
+        use_lifo: no effect: the last connection returned is always lent first.
         pool_options: further options of `ConnectionPool`.
         **options: those of every SQLAlchemy pool.
 
     Raises:
-        sqlalchemy.exc.ArgumentError: the options contradict each other, or `creator=` was given to the engine.
-        sqlalchemy.exc.TimeoutError: from `connect()`: no connection became free in time.
+        sqlalchemy.exc.ArgumentError: the options contradict each other, or the engine has `creator=`.
+        sqlalchemy.exc.TimeoutError: raised by `connect()`: no connection became free in time.
     """
 
     def __init__(
@@ -127,7 +126,7 @@ class LeasePool(Pool):
 
     @property
     def connection_pool(self) -> ConnectionPool:
-        """The pool that lends; made by the first call, where the engine has one of its own."""
+        """The pool that lends. The first call makes it, if the engine has a pool of its own."""
         made = self._made
         if made is None:
             with self._making:
@@ -143,16 +142,16 @@ class LeasePool(Pool):
             self._learn_names(pool)
             return pool
         dialect: Any = self._dialect
-        dialect.connect = _Told  # what the engine's creator ends with, after the `do_connect` events
+        dialect.connect = _Told  # the last call of the engine's creator, after the `do_connect` events
         arguments = self._arguments()
-        if dialect._has_events:  # they may say something else each time, as a token
+        if dialect._has_events:  # they may give other arguments each time, for example a token
             for name in ("host", "port", "user", "password"):
                 if name in arguments:
                     arguments[name] = partial(self._argument, name)
         return ConnectionPool(on_connect=self._set_up, **{**arguments, **self._own_options})
 
     def _learn_names(self, pool: ConnectionPool) -> None:
-        """Once: have the pool find out that the dialect's SET NAMES changes nothing, which it does at a return."""
+        """Once: let a return show the pool that the dialect's SET NAMES changes nothing."""
         lease = pool.get_connection(timeout=self._timeout)
         try:
             lease.cursor().execute(f"SET NAMES {lease.charset}")
@@ -179,13 +178,13 @@ class LeasePool(Pool):
     # -- records -------------------------------------------------------------------------------------------
 
     def _set_up(self, connection: Any) -> None:
-        """`on_connect` of the engine's own pool: a session that is new, or was reset."""
+        """The `on_connect` hook of the engine's own pool, for a new or reset session."""
         record = self._asked.__dict__.pop("record", None) or _Record(self, connect=False)
         self._tell_of(record, connection)
         setattr(connection, _RECORD, record)
 
     def _tell_of(self, record: _Record, connection: Any) -> None:
-        """The events of a new connection, as SQLAlchemy's record sends them."""
+        """Send the events of a new connection, as SQLAlchemy's record does."""
         record.adopt(connection)
         record.starttime = time.time()
         record.fresh = True
@@ -217,11 +216,11 @@ class LeasePool(Pool):
             record.adopt(lease)
             return record
         if not lease.client_flag & CLIENT.FOUND_ROWS:
-            # The ORM counts the rows that an UPDATE matched, and the server tells of those that it changed.
+            # The ORM needs the number of rows that an UPDATE matched, and the server reports those that it changed.
             self._dialect.supports_sane_rowcount = self._dialect.supports_sane_multi_rowcount = False  # type: ignore[union-attr]
         record = _Record(self, connect=False)
         self._tell_of(record, lease)
-        if lease.is_as_new:  # a reset takes nothing away that the events have set
+        if lease.is_as_new:  # a reset removes nothing that the events have set
             notes[_RECORD, id(self._dialect)] = record
         return record
 
@@ -241,7 +240,7 @@ class LeasePool(Pool):
                 lease.session_info.pop((_RECORD, id(self._dialect)), None)
 
     def _lease_for(self, record: Any) -> Any:
-        """SQLAlchemy's record connects by itself where a `checkout` event refused the connection that it had."""
+        """Return a lease for a record that connects by itself, after a `checkout` event refused its connection."""
         lease = self._borrow()
         record.lease = lease
         if self._shares:
@@ -266,27 +265,27 @@ class LeasePool(Pool):
                 super()._close_connection(connection, terminate=terminate)
             return
         if connection.open:
-            connection.invalidate()  # else its own judgement says more: what was lost, and who else may be
+            connection.invalidate()  # a closed connection keeps the pool's own, more exact verdict
         connection.close()
 
     def _invalidate(self, connection: Any, exception: BaseException | None = None, _checkin: bool = True) -> None:
-        """One connection was lost. Which others are, too, the pool finds out itself."""
+        """Discard one lost connection. The pool checks by itself which others are lost too."""
         if _checkin and getattr(connection, "is_valid", False):
             connection.invalidate(exception)
 
     # -- the rest of SQLAlchemy's interface ----------------------------------------------------------------
 
     def dispose(self) -> None:
-        """Renew the connections: idle ones now, lent ones as they come home."""
+        """Renew the connections: idle ones now, lent ones when they are returned."""
         if self._made is not None:
             self._made.drain()
 
     def recreate(self) -> LeasePool:
-        """Another pool for SQLAlchemy, with the same connections behind it."""
+        """Return another SQLAlchemy pool over the same connections."""
         return self
 
     def status(self) -> str:
-        """A description of the pool behind it."""
+        """Return a description of the pool behind it."""
         return repr(self.connection_pool)
 
 

@@ -1,10 +1,10 @@
 """SQLAlchemy's asyncio engine on this pool: `create_async_engine(pool)`.
 
-SQLAlchemy speaks to its dialect for aiomysql, and that to `pymysqlpool.aiomysql`; aiomysql itself is not needed. What
-`pymysqlpool.sqlalchemy` says of records and events holds here: others may use the pool, awaited or not, so nothing that
-a `connect` event has set stays in a session when it is given back.
+SQLAlchemy uses its aiomysql dialect, which uses `pymysqlpool.aiomysql`; aiomysql itself is not needed. Records and
+events work as in `pymysqlpool.sqlalchemy`. Other code may use the pool too, sync or async, so state that a `connect`
+event has set does not stay in a session after its return.
 
-Owns: the awaited borrow and return of an engine. Never: keeps a connection. Extras `sqlalchemy` and `async`.
+Owns: the async borrow and return of an engine. Never: keeps a connection. Needs the extras `sqlalchemy` and `async`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = ["AsyncLeasePool", "create_async_engine"]
 
 
 def create_async_engine(pool: ConnectionPool | AsyncConnectionPool, **options: Any) -> AsyncEngine:
-    """An asyncio engine that borrows from `pool`, which stays yours: others may use it.
+    """Return an asyncio engine that borrows from `pool`. Other code may use the pool too.
 
     Args:
-        pool: one pool is both: a `ConnectionPool`, or an `AsyncConnectionPool`, whose `kill_on_cancel` is not used.
-        **options: those of `sqlalchemy.ext.asyncio.create_async_engine()`; those about size and lifetime are without
+        pool: a `ConnectionPool`, or an `AsyncConnectionPool`, whose `kill_on_cancel` is not used.
+        **options: those of `sqlalchemy.ext.asyncio.create_async_engine()`; options for size and lifetime have no
             effect.
     """
     sync = pool.pool if isinstance(pool, AsyncConnectionPool) else pool
@@ -46,7 +46,7 @@ def create_async_engine(pool: ConnectionPool | AsyncConnectionPool, **options: A
 
 
 class AsyncLeasePool(LeasePool):
-    """`poolclass` of `create_async_engine`: a `LeasePool` with `connection_pool`, awaited."""
+    """The `poolclass` of `create_async_engine`: a `LeasePool` with a given `connection_pool`, for asyncio."""
 
     def __init__(self, creator: Any, connection_pool: ConnectionPool, **options: Any) -> None:
         super().__init__(creator, connection_pool, **options)
@@ -79,13 +79,13 @@ class AsyncLeasePool(LeasePool):
             await cursor.execute(f"SET NAMES {connection.lease.charset}")
 
     def dispose(self) -> None:
-        """Renew the connections: idle ones now, lent ones as they come home; end the engine's threads."""
+        """Renew the connections (idle ones now, lent ones when they are returned), and end the engine's threads."""
         super().dispose()
         self._awaited.end_threads(wait=False)
 
 
 class _Lease(AsyncAdapt_aiomysql_connection):
-    """SQLAlchemy's adapted connection, with what `LeasePool` asks of a lease."""
+    """SQLAlchemy's adapted connection, with the attributes that `LeasePool` needs of a lease."""
 
     __slots__ = ()
 
@@ -132,5 +132,5 @@ class _Lease(AsyncAdapt_aiomysql_connection):
         connection: Any = self.driver_connection
         if in_greenlet():
             await_only(connection.ensure_closed())
-        else:  # the garbage collector, which can wait for nothing
+        else:  # called by the garbage collector, which cannot wait
             connection.close()

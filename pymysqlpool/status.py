@@ -1,13 +1,13 @@
-"""The status page: the numbers of all pools, what holds connections since when and from where, what was closed and why.
+"""The status page: the numbers of all pools, the lent connections with age and call site, and the closed ones.
 
     from pymysqlpool import status
 
     application = DispatcherMiddleware(application, {"/pools": status.wsgi_app()})  # behind your own login
 
-HTML without JavaScript, for a person. It shows all processes of the application that share a folder (`folder=`, or
-PYMYSQLPOOL_BOARD in the environment); without one, the process that answers. It holds file names and lines of your
-code and names of threads, but no user, no password and no text of a statement or of a server's error. It is served
-nowhere until you mount it; let only people see it who may.
+The page is HTML without JavaScript. It shows all processes of the application that share a folder (`folder=`, or
+PYMYSQLPOOL_BOARD in the environment); without a folder, the answering process. It holds file names and lines of your
+code and names of threads, but no user, no password and no text of a statement or of a server's error (Invariant 16).
+The page is not served until you mount it; restrict the access to operators.
 
 Flask: `pymysqlpool_flask.observe.blueprint`. Django: `pymysqlpool_django.views.status_page`, for staff.
 """
@@ -28,8 +28,8 @@ Folder = str | os.PathLike[str] | None
 
 
 def publish(folder: Folder = None) -> bool:
-    """From now on a daemon thread writes this process's numbers into `folder` once a second, for the pages and the
-    command line of others; False where there is no folder. The applications below and `PoolCollector` do it too.
+    """Start a daemon thread that writes this process's numbers into `folder` once a second, for the pages and the
+    command line of other processes. Return False without a folder. The applications below and `PoolCollector` call it.
 
     Args:
         folder: default: PYMYSQLPOOL_BOARD in the environment, else `pymysqlpool` in PROMETHEUS_MULTIPROC_DIR.
@@ -41,12 +41,12 @@ def publish(folder: Folder = None) -> bool:
 
 
 def page(folder: Folder = None) -> Answer:
-    """Content type and body of the page at this moment; send it with `HEADERS`."""
+    """Return content type and body of the page at this moment; send it with `HEADERS`."""
     return "text/html; charset=utf-8", render(all_processes(folder)).encode()
 
 
 def text(folder: Folder = None) -> str:
-    """The numbers of the processes that run, as lines for a terminal.
+    """Return the numbers of the running processes as lines for a terminal.
 
     Raises:
         LookupError: there is no folder, so no other process can be seen.
@@ -58,7 +58,7 @@ def text(folder: Folder = None) -> str:
 
 
 def ask_for_drain(folder: Folder = None, label: str | None = None) -> Drain:
-    """Have all processes renew the connections of the pool `label`, or of all their pools, without refusing anybody.
+    """Ask all processes to renew the connections of the pool `label`, or of all pools, without refusing any borrow.
 
     Raises:
         LookupError: there is no folder.
@@ -70,25 +70,25 @@ def ask_for_drain(folder: Folder = None, label: str | None = None) -> Drain:
 
 
 class Drain:
-    """A drain that was asked for."""
+    """A requested drain."""
 
     def __init__(self, its: Any, asked_at: float) -> None:
         self._board = its
         self._asked_at = asked_at
 
     def progress(self) -> tuple[int, int]:
-        """How many processes have seen it, and how many there are."""
+        """Return the number of processes that have seen the request, and the number of all processes."""
         running = [process for process in self._board.read() if process["alive"]]
         return sum(process["drained_at"] >= self._asked_at for process in running), len(running)
 
 
 def wsgi_app(folder: Folder = None) -> Any:
-    """The page as a WSGI application."""
+    """Return the page as a WSGI application."""
     publish(folder)
     return serve_wsgi(lambda: page(folder))
 
 
 def asgi_app(folder: Folder = None) -> Any:
-    """The page as an ASGI application."""
+    """Return the page as an ASGI application."""
     publish(folder)
     return serve_asgi(lambda: page(folder))

@@ -1,12 +1,12 @@
-"""All of it or nothing: `with transaction(connection):`, nested by savepoints.
+"""Transaction blocks: `with transaction(connection):`, nested by savepoints.
 
-The outermost block is a transaction: COMMIT at a good end, ROLLBACK at an exception. A block inside is a savepoint:
-its exception undoes the block and nothing else. When the server ends the transaction inside the block (DDL commits, a
-deadlock rolls back), the block refuses all further statements and ends in ROLLBACK: see `_driver/block.py`. A savepoint
-set right after BEGIN is the proof, asked for with COMMIT, that the transaction is still the one that the block began,
-for the ways to end it that no reply shows.
+The outermost block is a transaction: COMMIT at its normal end, ROLLBACK at an exception. An inner block is a savepoint:
+an exception undoes that block only. If the server ends the transaction inside the block (DDL commits, a deadlock rolls
+back), the block refuses all further statements and ends in ROLLBACK: see `_driver/block.py`. Some ends of a transaction
+show in no reply. For these, a savepoint is set right after BEGIN and released together with COMMIT: the release fails
+unless the transaction is still the one that the block began.
 
-While a block is open, the with-blocks of its connection, and `execute_query()`, neither commit nor give it back.
+While a block is open, the with-blocks of its connection and `execute_query()` neither commit nor return it.
 
 Never: borrows or returns a connection, repeats a statement (Invariant 18), changes autocommit.
 """
@@ -34,12 +34,12 @@ Steps = Generator[tuple[str, ...], None, Any]
 
 @contextmanager
 def transaction(connection: Connection) -> Iterator[Connection]:
-    """Run the block as one unit: committed at its end, rolled back at an exception. Blocks may be nested.
+    """Run the block as one transaction: committed at its end, rolled back at an exception. Blocks may be nested.
 
     Raises:
-        TransactionError: there are uncommitted changes already, which BEGIN would commit.
-        TransactionLostError: by the next statement, or at the end of the block, when something inside ended the
-            transaction.
+        TransactionError: there are uncommitted changes, which BEGIN would commit.
+        TransactionLostError: something inside the block ended the transaction; raised by the next statement, or at the
+            end of the block.
     """
     opened = carry_out(connection, enter(connection))
     try:
@@ -51,15 +51,15 @@ def transaction(connection: Connection) -> Iterator[Connection]:
 
 
 def begin(connection: Connection) -> None:
-    """Open the outermost block; `commit` or `rollback` ends it."""
+    """Open the outermost block. `commit` or `rollback` ends it."""
     carry_out(connection, begin_steps(connection))
 
 
 def commit(connection: Connection) -> None:
-    """End the outermost block well.
+    """End the outermost block and commit it.
 
     Raises:
-        TransactionLostError: something inside ended the transaction. What came after that was rolled back.
+        TransactionLostError: something inside ended the transaction; the statements after that were rolled back.
     """
     carry_out(connection, commit_steps(connection))
 
@@ -68,16 +68,16 @@ def rollback(connection: Connection) -> None:
     """End the outermost block and undo it.
 
     Raises:
-        TransactionLostError: part of it had been committed by the server already.
+        TransactionLostError: the server had committed part of it before.
     """
     carry_out(connection, rollback_steps(connection))
 
 
-# -- the steps: each yields what is to be said next, in one round trip if possible; for threads and tasks ------
+# -- the steps, for threads and tasks: each yields the statements to send next, in one round trip if possible --
 
 
 def enter(connection: Connection) -> Steps:
-    """A block begins. Returns what `leave` or `undo` is to be given."""
+    """Begin a block. Returns the value that `leave` or `undo` needs."""
     block = connection.block
     if block is None:
         yield from begin_steps(connection)
@@ -89,7 +89,7 @@ def enter(connection: Connection) -> Steps:
 
 
 def leave(connection: Connection, opened: tuple[Block | None, int]) -> Steps:
-    """The block has ended well."""
+    """End a block without an error."""
     block, depth = opened
     if block is None:
         yield from commit_steps(connection)
@@ -99,7 +99,7 @@ def leave(connection: Connection, opened: tuple[Block | None, int]) -> Steps:
 
 
 def undo(connection: Connection, opened: tuple[Block | None, int], error: BaseException) -> Steps:
-    """The block has ended by `error`, which matters more than any from here."""
+    """End a block after `error`, which takes precedence over errors of the roll-back."""
     block, depth = opened
     try:
         if block is None:
@@ -157,7 +157,7 @@ def rollback_steps(connection: Connection) -> Steps:
 
 
 def carry_out(connection: Connection, steps: Steps) -> Any:
-    """Say what `steps` yield, and return what they return."""
+    """Execute the statements that `steps` yield, and return the result of `steps`."""
     try:
         statements = next(steps)
         while True:
@@ -176,7 +176,7 @@ def _savepoint(depth: int) -> str:
 
 
 def _say(connection: Connection, *statements: str) -> None:
-    """Say all `statements`, in one round trip where the server is known to take it; then raise the first error."""
+    """Execute all `statements`, in one round trip if the server is known to support it; then raise the first error."""
     failure: err.MySQLError | None = None
     if len(statements) > 1 and connection.can_pipeline:
         try:
@@ -193,7 +193,7 @@ def _say(connection: Connection, *statements: str) -> None:
 
 
 def raise_first(failure: err.MySQLError | None) -> None:
-    """Raise what the first error of some statements means, if there was one."""
+    """Raise the exception for the first error among the replies, if there is one."""
     if number_of(failure) == ER.SP_DOES_NOT_EXIST:
         raise TransactionLostError(
             "something inside the transaction block ended its transaction: DDL and LOCK TABLES commit by themselves, "

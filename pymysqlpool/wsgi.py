@@ -1,15 +1,17 @@
-"""Any WSGI application, in one line: `application = PoolMiddleware(application, pool)`.
+"""WSGI middleware: `application = PoolMiddleware(application, pool)`.
 
-Inside, `environ["pymysqlpool.scope"].connection()`, or `current_connection(pool)` from `request_scope` anywhere below,
-is the request's connection: borrowed at first use, given back when the work is done. That is before the body is sent
-when the body is a list, a tuple or a `wsgi.file_wrapper` (handed on untouched), and when the body is exhausted, fails
-or is closed when it is made on the way out. One that nobody exhausts or closes is left to the collector, and the pool
-takes its connection back.
+Inside a request, `environ["pymysqlpool.scope"].connection()`, or `current_connection(pool)` from `request_scope`,
+returns the request's connection: borrowed at first use, returned when the work is done. If the body is a list, a tuple
+or a `wsgi.file_wrapper` (passed on unchanged), the work is done before the body is sent; if the body is generated, when
+it is exhausted, fails or is closed. If the server neither exhausts nor closes a body, the garbage collector frees it
+and the pool reclaims the connection (Invariant 11).
 
-PEP 3333 to the letter: `close()` is forwarded, `write` works, no chunk is read ahead, no header changed unless asked.
-Never: looks into a body, answers for the application except 503 with Retry-After when no connection could be had, or
-one was lost, and nothing has been sent: in place of the exception, or of the 500 that a framework has made of it. An
-application that answers such a request by itself, with anything but a 500, is left alone.
+Follows PEP 3333: `close()` is forwarded, `write` works, no chunk is read ahead, no header is changed unless configured.
+
+If no connection is available, or one was lost, and the response has not started, the middleware responds 503 with
+Retry-After in place of the exception, or of the framework's 500. Any other response of the application is unchanged.
+
+Never: inspects a body, responds for the application in any other case.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ from .request_scope import (
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-SCOPE = "pymysqlpool.scope"  # its name in environ
-DEADLINE = "pymysqlpool.deadline"  # there too: a monotonic instant after which no borrow waits
+SCOPE = "pymysqlpool.scope"  # key in environ: the `RequestScope`
+DEADLINE = "pymysqlpool.deadline"  # key in environ: a monotonic time after which no borrow waits
 _BUSY = BUSY.encode() + b"\n"
 
 
@@ -51,20 +53,20 @@ class PoolMiddleware:
 
     Args:
         application: any WSGI application.
-        pool: what `scope.connection()` borrows from; others are given by `scope.connection(other)`.
-        transaction: None (nothing is committed for you) or "request": committed before the head goes out if the
-            status is below 400, else rolled back.
-        transaction_on_get: whether that is so for GET, HEAD, OPTIONS and TRACE too; else what they write is rolled
-            back, unless they commit it themselves.
-        commit_veto: called with status, headers and exception; true rolls back. Replaces the rule of the status.
+        pool: the pool that `scope.connection()` borrows from; `scope.connection(other)` uses another.
+        transaction: None (nothing is committed for you) or "request": each request is a transaction, committed before
+            the head is sent if the status is below 400, else rolled back.
+        transaction_on_get: whether `transaction` commits GET, HEAD, OPTIONS and TRACE too; if False, their changes are
+            rolled back unless they commit themselves.
+        commit_veto: called with status, headers and exception; a true result rolls back. Replaces the status rule.
         retry_after: seconds, in the `Retry-After` header of a 503.
-        server_timing: add a `Server-Timing` header to answers whose request borrowed a connection.
-        watch: which slow waits and long holds to log.
-        deadline: seconds after its start at which a request stops waiting for connections; None: the pool's `timeout`
-            bounds each wait, and nothing their sum. A monotonic instant in environ["pymysqlpool.deadline"] goes first.
+        server_timing: add a `Server-Timing` header to responses whose request borrowed a connection.
+        watch: the slow waits and long holds to log.
+        deadline: seconds after its start at which a request stops waiting for connections. None: the pool's `timeout`
+            bounds each wait, but not their sum. A monotonic time in environ["pymysqlpool.deadline"] takes precedence.
 
     Raises:
-        TypeError: `pool` is no pool, or one that is to be awaited; `application` cannot be called.
+        TypeError: `pool` is not a pool or is an async pool, or `application` is not callable.
     """
 
     def __init__(
@@ -102,7 +104,7 @@ class PoolMiddleware:
         if around is not None and not around.closed and around is environ.get(SCOPE):
             return self.application(environ, start_response)  # installed twice: one lease
         method = environ.get("REQUEST_METHOD")
-        socket = is_websocket(environ)  # it has no end that a transaction or a deadline could be about
+        socket = is_websocket(environ)  # a websocket has neither a transaction nor a deadline of its own
         scope = environ[SCOPE] = RequestScope(
             self.pool,
             transaction=None
@@ -118,7 +120,7 @@ class PoolMiddleware:
 
 
 class _Exchange:
-    """One request and its answer; as an iterable, the body."""
+    """One request and its response; as an iterable, the body."""
 
     def __init__(
         self, middleware: PoolMiddleware, scope: RequestScope, start_response: StartResponse, heads_only: bool
@@ -127,10 +129,10 @@ class _Exchange:
         self._scope = scope
         self._server_starts = start_response
         self._busy = b"" if heads_only else _BUSY
-        self._replaced = False  # by a 503, and what the application makes as its body is dropped
+        self._replaced = False  # a 503 replaced the response, and the application's body is dropped
         self._head: tuple[int, list[tuple[str, str]], BaseException | None] | None = None
-        self._sent = False  # a byte went out, and the head before it
-        self._committing = False  # still so after a COMMIT that failed: it may have been done, so 503 would be wrong
+        self._sent = False  # the head and at least one byte of the body were sent
+        self._committing = False  # True also after a failed COMMIT: it may have taken effect, so a 503 would be wrong
         self._body: Iterable[bytes] = ()
         self._chunks: Iterator[bytes] | None = None
 
@@ -157,7 +159,7 @@ class _Exchange:
         return self
 
     def _start(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
-        """The application's `start_response`."""
+        """The `start_response` that is passed to the application."""
         error = exc_info[0][1] if exc_info and exc_info[0] else None
         self._head = int(status[:3]), headers, error
         trouble = self._scope.trouble if self._head[0] == 500 and not self._sent else None
@@ -178,14 +180,14 @@ class _Exchange:
         return write
 
     def _commit_point(self) -> None:
-        """The head is known and about to go out: a COMMIT that fails now still becomes a 500."""
+        """The commit point, before the head is sent: a COMMIT that fails here still becomes a 500."""
         if self._head is not None:
             self._committing = True
             self._scope.finish(commit=commits(*self._head, self._middleware.commit_veto))
             self._committing = False
 
     def _refuse(self, error: BaseException, *exc_info: Any) -> None:
-        """The head of a 503, in place of one that has not been sent; where it has, the server raises `exc_info`."""
+        """Start a 503 in place of a head that was not sent; if it was sent, the server raises `exc_info`."""
         self._middleware.refusals.note(self._scope.label, error)
         headers = [
             ("Content-Type", "text/plain; charset=utf-8"),

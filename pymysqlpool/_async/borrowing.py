@@ -1,6 +1,6 @@
-"""`pool.get_connection()`: to be awaited, or entered with `async with`.
+"""`Borrowing`: what `pool.get_connection()` returns, to be awaited or entered with `async with`.
 
-Never: borrows before that.
+Never: borrows before it is awaited or entered.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _HOW_TO_BORROW = (
 
 
 class Borrowing:
-    """What `get_connection` returns: to be awaited, or entered with `async with`."""
+    """A checkout that has not started: await it, or enter it with `async with`."""
 
     __slots__ = ("_arguments", "_connection", "_pool")
 
@@ -37,14 +37,14 @@ class Borrowing:
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
-            raise AttributeError(name)  # what others ask any object for
+            raise AttributeError(name)  # libraries probe any object for such names
         raise AttributeError(f"{name!r}: there is no connection yet. {_HOW_TO_BORROW}")
 
     def __enter__(self) -> NoReturn:
         raise TypeError(f"a plain `with` cannot wait for a connection. {_HOW_TO_BORROW}")
 
     def __exit__(self, *exc_info: object) -> None:
-        """Never reached; without it the interpreter's own message would come first."""
+        """Never reached. Without it, the interpreter would raise its own error before `__enter__` is called."""
 
     async def __aenter__(self) -> AsyncConnection:
         connection: AsyncConnection = await self

@@ -1,7 +1,7 @@
-"""When waits end: one timer of the loop for all tasks that wait for a connection.
+"""The timeouts of waiting tasks: one timer per event loop for all tasks that wait for a connection.
 
-Nearly all of them wait for the same time and are woken long before it is over, so their ends come in order, and a queue
-serves where a timer each would cost as much as the rest of the wait.
+Nearly all tasks wait with the same timeout and are woken long before it expires. Their deadlines therefore arrive in
+order, and a queue replaces one timer per task, which would cost as much as the rest of the wait.
 
 Never: ends a wait early.
 """
@@ -16,7 +16,7 @@ Sleeper = asyncio.Future[None]
 
 
 class Clock:
-    """Of one loop."""
+    """The deadlines of the tasks that wait on one event loop."""
 
     __slots__ = ("_ends", "_is_running")
 
@@ -25,7 +25,7 @@ class Clock:
         self._is_running = False
 
     def wake_after(self, loop: asyncio.AbstractEventLoop, seconds: float, sleeper: Sleeper) -> None:
-        """Give `sleeper` its result in so many `seconds`, unless it has one by then."""
+        """Give `sleeper` its result after `seconds`, unless it has one by then."""
         when = loop.time() + seconds
         ends = self._ends
         if ends and when < ends[-1][0]:

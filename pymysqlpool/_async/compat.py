@@ -1,6 +1,6 @@
-"""A cursor as aiomysql's, for `pymysqlpool.aiomysql`.
+"""A cursor with the names of aiomysql's cursor, for `pymysqlpool.aiomysql`.
 
-Never: has a name that aiomysql's has not, but for what it inherits.
+Never: adds a name that aiomysql's cursor lacks, except for inherited ones.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from .cursor import AsyncCursor
 
 
 class CompatCursor(AsyncCursor):
-    """`connection.cursor()`, to be awaited, entered, or used as it is."""
+    """What `connection.cursor()` returns: await it, enter it with `async with`, or use it directly."""
 
     @property
     def _result(self) -> Any:
-        """Of the last statement: tortoise-orm takes the names of its columns from it."""
+        """The result of the last statement; tortoise-orm reads the column names from it."""
         return _cursors.result_of(self._cursor)
 
     @property

@@ -1,14 +1,14 @@
-"""What an async borrower holds: a lent connection, awaited.
+"""`AsyncConnection`: a borrowed connection whose methods are awaited.
 
-Its statements run on the event loop (`session`), where the loop and the connection allow that; else in a worker thread,
-as does what only the sync connection can do (`run_sync`). Either way tasks that use it at the same time take turns.
+Statements run on the event loop (`session`) where the loop and the connection allow it, and otherwise in a worker
+thread, as do calls that only the sync connection offers (`run_sync`). Tasks that use it concurrently take turns.
 
-A task that is cancelled in the middle of a statement leaves a connection of which nobody knows what comes next: it is
-given back at once, and discarded. If a thread is at it, the connection is cut, which wakes the thread with an error,
-and the thread gives it back: as long as a thread uses the connection no other borrower can have it. Where the whole
-reply had come already, the connection is as good as before.
+A task that is cancelled in the middle of a statement leaves the protocol stream in an unknown state, so the connection
+is returned at once and discarded (Invariant 6). If a worker thread is using it, the connection is cut: the thread wakes
+with an error and returns it, so no other borrower gets a connection that a thread still uses. If the whole reply had
+already arrived, the connection stays usable.
 
-Never: repeats a statement, decides what is kept.
+Never: repeats a statement (Invariant 18), decides whether a connection is kept.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from .worker import Bell, Errand
 
 
 class Home(Protocol):
-    """What an `AsyncConnection` asks of the pool that it is of: see `aio.AsyncConnectionPool`."""
+    """What an `AsyncConnection` needs from its pool; `aio.AsyncConnectionPool` implements it."""
 
     pool: Any
     kill_on_cancel: bool
@@ -56,27 +56,27 @@ class Home(Protocol):
 
 
 class AsyncConnection(Speaking, FieldsNames):
-    """A lent connection, awaited. `close()` gives it back.
+    """A borrowed connection whose methods are awaited. `close()` returns it to the pool.
 
-    As a context manager it commits at the end of a good block, rolls back at an exception, and gives itself back
-    either way. Tasks that use it at the same time are served one after the other. When a task is cancelled while its
-    statement runs, the connection can do nothing more; borrow another.
+    As a context manager it commits at the end of the block, rolls back at an exception, and returns itself to the pool
+    either way. Concurrent tasks are served one after the other. If a task is cancelled while its statement runs, the
+    connection is no longer usable; borrow another.
     """
 
     lease: Connection
-    floats = False  # it may have no lease, which `_prepare` then borrows: see `_web.socket_scope`
-    has_owner = False  # a scope gives it back; its with-blocks commit or roll back, and leave it lent
+    floats = False  # True: it may have no lease, and `_prepare` borrows one; see `_web.socket_scope`
+    has_owner = False  # True: a scope returns it; its with-blocks commit or roll back, but do not return it
     _errand: Errand | None = None  # what a thread is doing at this moment
     _was_cut = False
-    given_back: _borrower.Place | None = None  # where
+    given_back: _borrower.Place | None = None  # call site of the return; None: not returned
     _lost_changes = False
     _depth = 0  # with-blocks of this connection that are open, transactions included
 
     def __init__(self, pool: Home, lease: Connection, token: _borrower.Token | None = None) -> None:
         self._pool = pool
         self.lease = lease
-        self.token = token  # of the task that borrowed, kept alive; None: whichever thread uses the lease
-        # The task that borrowed; none under trio, where threads borrow and the end of the request gives back.
+        self.token = token  # the borrowing task's, kept alive; None: the thread that uses the lease borrows
+        # The borrowing task; None under trio, where threads borrow and the request's end returns the connection.
         self._task = asyncio.current_task() if asyncio._get_running_loop() is not None else None
         self._turn = Turn()
 
@@ -86,12 +86,12 @@ class AsyncConnection(Speaking, FieldsNames):
 
     @property
     def sent(self) -> int:
-        """How many statements were sent over this connection since it was made, whoever borrowed it."""
+        """The number of statements sent over this connection since it was opened, by all its borrowers."""
         return self.lease.sent
 
     @property
     def closed(self) -> bool:
-        """Whether it can do nothing more: given back, or cut."""
+        """Whether the connection is no longer usable: it was returned or cut."""
         return self._was_cut or self.given_back is not None or self.lease.is_returned
 
     def __repr__(self) -> str:
@@ -100,7 +100,7 @@ class AsyncConnection(Speaking, FieldsNames):
     # -- statements ----------------------------------------------------------------------------------------
 
     def cursor(self, cursor: type[Any] | None = None) -> AsyncCursor:
-        """A cursor, of PyMySQL's class `cursor`; to be entered with `async with`, or used as it is."""
+        """Return a cursor of PyMySQL's class `cursor`; enter it with `async with`, or use it directly."""
         self._refuse_closed()
         return AsyncCursor(self, self.lease.cursor(cursor))
 
@@ -114,18 +114,18 @@ class AsyncConnection(Speaking, FieldsNames):
         await self._end_transaction("ROLLBACK", lambda: self.lease.rollback())
 
     async def _end_transaction(self, sql: str, call: Callable[[], Any]) -> None:
-        """Where no statement has left anything behind there is nothing to end, and nothing is said."""
+        """End the transaction. Sends nothing if no statement has changed anything since the last end."""
         async with self._turn:
             session = await self.enter()
             if self.lease.marks or not is_between_commands(self.lease):
                 await (self._in_turn(call) if session is None else self.say(session, sql))
 
     async def ping(self, reconnect: bool = False) -> None:
-        """Ask the server; raises when it does not answer.
+        """Check that the server answers; raises if it does not.
 
         Args:
-            reconnect: as in aiomysql, whose default differs; another session would not be the one that was lent, so
-                there is none: borrow another connection instead.
+            reconnect: accepted for aiomysql's callers (the default differs). The connection never reconnects, because a
+                new session is not the one that was borrowed: borrow another connection instead.
         """
         async with self._turn:
             session = await self.enter()
@@ -140,7 +140,7 @@ class AsyncConnection(Speaking, FieldsNames):
             await (self._in_turn(call) if session is None else self.say(session, sql))
 
     async def run_sync(self, function: Callable[..., Any], *args: Any) -> Any:
-        """`function(connection, *args)` in a worker thread, with the sync `Connection`, for what is missing here."""
+        """Run `function(connection, *args)` in a worker thread, with the sync `Connection`."""
         async with self._turn:
             if self.floats:
                 await self._prepare()
@@ -149,7 +149,7 @@ class AsyncConnection(Speaking, FieldsNames):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Self]:
-        """All of the block or nothing; nested by savepoints. See `pymysqlpool.transaction`."""
+        """Run the block as one transaction; nested blocks are savepoints. See `pymysqlpool.transaction`."""
         opened = await self.carry_out(_transaction.enter)
         self._depth += 1
         try:
@@ -160,7 +160,7 @@ class AsyncConnection(Speaking, FieldsNames):
                     await self.carry_out(_transaction.undo, opened, error)
                 except asyncio.CancelledError:
                     if not self._was_cut:
-                        self._left()  # nobody has rolled back, and nobody may commit
+                        self._left()  # the transaction was not rolled back, and must not be committed
                     raise
             raise
         else:
@@ -169,7 +169,7 @@ class AsyncConnection(Speaking, FieldsNames):
             self._depth -= 1
 
     async def carry_out(self, steps_of: Callable[..., _transaction.Steps], *args: Any) -> Any:
-        """Say what the steps of `pymysqlpool.transaction` yield."""
+        """Execute the statements that the steps of `pymysqlpool.transaction` yield."""
         async with self._turn:
             session = await self.enter()
             steps = steps_of(self.lease, *args)
@@ -197,7 +197,7 @@ class AsyncConnection(Speaking, FieldsNames):
         _transaction.raise_first(failure)
 
     def _left(self) -> None:
-        """The task has gone in the middle of a reply."""
+        """The task was cancelled in the middle of a reply: return the connection for discard."""
         self._was_cut = True
         self._lost_changes = bool(self.lease.marks & WROTE)
         expire(self.lease)
@@ -206,7 +206,7 @@ class AsyncConnection(Speaking, FieldsNames):
     # -- in a thread ---------------------------------------------------------------------------------------
 
     async def do(self, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """One exchange, in a worker thread, after those that came before."""
+        """Run `call` in a worker thread, after the exchanges that were requested earlier."""
         async with self._turn:
             if self.floats:
                 await self._prepare()
@@ -227,13 +227,13 @@ class AsyncConnection(Speaking, FieldsNames):
             self._errand = None
 
     def _cut(self) -> None:
-        """A thread that waits for the server is woken with an error; what was not committed is rolled back."""
-        with suppress(ReturnConnectionToPoolError):  # another thread gives it back in this very instant
+        """Wake the thread that waits for the server with an error. The server rolls back uncommitted changes."""
+        with suppress(ReturnConnectionToPoolError):  # another thread returns it at this moment
             self._lost_changes = bool(self.lease.marks & WROTE)
             cut(self.lease)
 
     def _hand_in_cut(self) -> None:
-        """Nobody waits any more for what was interrupted: this is the last one here."""
+        """Return the cut connection. Called by the last user of it, after the interrupted call has ended."""
         if self._pool.kill_on_cancel and not is_between_commands(self.lease):
             self._pool.kill(self.lease)
         self._give_back(err.OperationalError(CR.CR_SERVER_LOST, "cut off, because its task was cancelled"))
@@ -241,22 +241,22 @@ class AsyncConnection(Speaking, FieldsNames):
     # -- giving back ---------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Give the connection back. A statement of another task that is under way is cut off.
+        """Return the connection to the pool. A statement of another task that is under way is cut off.
 
         Raises:
-            ReturnConnectionToPoolError: it has been given back already.
+            ReturnConnectionToPoolError: the connection was returned before.
         """
         self._refuse_closed()
         await self.give_back(None)
 
     async def give_back(self, exception: BaseException | None) -> None:
-        """Return it after `exception`; again is nothing. All is under way before this first waits."""
+        """Return it after `exception`; a second call does nothing. The return is under way before the first await."""
         bell = self.start_return(partial(self._give_back, exception))
         if bell is not None:
             await bell.wait()
 
     def start_return(self, give_back: Callable[[], object]) -> Bell | None:
-        """See `AsyncConnectionPool.hand_in`; for the time being, or for good, a thread may have that in hand."""
+        """Start the return; a worker thread may complete it. See `AsyncConnectionPool.hand_in`."""
         if self._was_cut or self.given_back is not None:
             return None
         self.given_back = _borrower.place()
@@ -272,10 +272,10 @@ class AsyncConnection(Speaking, FieldsNames):
         try:  # noqa: SIM105 - `suppress` costs more than the rest
             self._pool.pool.give_back(self.lease, exception)
         except ReturnConnectionToPoolError:
-            pass  # a thread was faster
+            pass  # another thread has returned it first
 
     def enter_block(self) -> Self:
-        """A with-block of it begins, which `__aexit__` ends."""
+        """Begin a with-block, which `__aexit__` ends."""
         self._refuse_closed()
         self._depth += 1
         return self
@@ -310,10 +310,10 @@ class AsyncConnection(Speaking, FieldsNames):
         if can_go_on(self.lease):
             await self.commit()
         else:
-            await self.do(lambda: self.lease.commit_at_the_end())  # which says why it cannot
+            await self.do(lambda: self.lease.commit_at_the_end())  # raises the error that explains why it cannot
 
     async def leave(self) -> None:
-        """Its outermost with-block has ended, and its owner gives it back: see `_web.socket_scope`."""
+        """Called when the outermost with-block has ended and an owner returns the connection: `_web.socket_scope`."""
 
     def _end(self) -> str:
         if self._was_cut:
@@ -321,10 +321,10 @@ class AsyncConnection(Speaking, FieldsNames):
         return f"has returned to the pool({self._pool.name}) at {_borrower.describe_place(self.given_back)}"
 
     def note(self, query: Any) -> None:
-        """A cursor is about to send `query`: see `_web.socket_scope`."""
+        """Called before a cursor sends `query`; see `_web.socket_scope`."""
 
     def can_read_here(self) -> bool:
-        """Whether all results have been read, so that a cursor hands out rows without waiting for any."""
+        """Whether all results have been read, so that a cursor can return rows without awaiting."""
         self._refuse_closed()
         return is_between_commands(self.lease)
 

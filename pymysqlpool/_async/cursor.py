@@ -1,10 +1,10 @@
-"""PyMySQL's cursor, awaited.
+"""`AsyncCursor`: PyMySQL's cursor with awaited methods.
 
-What PyMySQL's own class does before and after a statement is done by its own methods (`_driver/cursors`); the statement
-itself by the connection, on the loop. Cursors that have ways of their own (a subclass with its own `execute`, the
-wrapper of a tracing package) work in a thread, as they are.
+PyMySQL's own methods do the work before and after a statement (`_driver/cursors`); the connection runs the statement on
+the event loop. Cursors with behaviour of their own (a subclass with its own `execute`, the wrapper of a tracing
+package) run unchanged in a worker thread. Rows that are in memory are returned without awaiting.
 
-Rows that are in memory are handed out without waiting for anything.
+Never: reads the rest of a result when a block ends in an exception (Invariant 10).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .._driver import steps as _steps
 from .session import Session
 from .turn import Turn
 
-_AT_ONCE = 128  # rows that are handed out before other tasks have their turn
+_AT_ONCE = 128  # rows returned before other tasks get a turn
 
 
 class Speaker(Protocol):
-    """What a cursor asks of its `AsyncConnection`."""
+    """What a cursor needs from its `AsyncConnection`."""
 
     lease: Any
     _turn: Turn
@@ -42,7 +42,7 @@ class Speaker(Protocol):
 
 
 class AsyncCursor:
-    """A cursor of PyMySQL's classes, awaited. Rows that are in memory are handed out without waiting."""
+    """A cursor of one of PyMySQL's classes, with awaited methods. Rows in memory are returned without awaiting."""
 
     def __init__(self, connection: Any, cursor: Any) -> None:
         self.connection = connection
@@ -53,7 +53,7 @@ class AsyncCursor:
     # -- statements ----------------------------------------------------------------------------------------
 
     async def execute(self, query: Any, args: Any = None) -> int:
-        """Run a statement; returns the number of affected, or read, rows."""
+        """Run a statement and return the number of affected rows, or of rows read."""
         connection: Speaker = self.connection
         connection.note(query)
         turn = connection._turn
@@ -70,7 +70,7 @@ class AsyncCursor:
             turn.leave()
 
     async def executemany(self, query: Any, args: Any) -> int | None:
-        """Run a statement for each of `args`; INSERT and REPLACE of values in few large statements, as PyMySQL."""
+        """Run a statement for each item of `args`. INSERT and REPLACE become few large statements, as in PyMySQL."""
         connection: Speaker = self.connection
         connection.note(query)
         if not args:
@@ -113,7 +113,7 @@ class AsyncCursor:
         cursor = self._cursor
         session: Session | None = await self.connection.enter()
         if cursor.connection is not None:
-            cursor.connection = self.connection.lease  # which may be another one by now
+            cursor.connection = self.connection.lease  # the connection may have another lease by now
         return session if self._steps else None
 
     async def _in_a_thread(self, call: Callable[..., Any], *args: Any) -> Any:
@@ -151,7 +151,7 @@ class AsyncCursor:
     # -- results -------------------------------------------------------------------------------------------
 
     async def nextset(self) -> bool | None:
-        """Go to the next result of the statement; None when there is none."""
+        """Go to the next result of the statement; return None if there is none."""
         connection: Speaker = self.connection
         if connection.can_read_here():
             return self._cursor.nextset()  # type: ignore[no-any-return]
@@ -190,7 +190,7 @@ class AsyncCursor:
             return call(*args)
         result = _cursors.result_of(self._cursor)
         if not self._unbuffered:
-            return call(*args)  # what is still to come is another result
+            return call(*args)  # the replies still to come belong to another result
         if self._steps and wanted is not None and getattr(result, "at_hand", 0) >= wanted:
             return call(*args)
         async with connection._turn:
@@ -206,13 +206,13 @@ class AsyncCursor:
         return self.connection.session()  # type: ignore[no-any-return]
 
     async def scroll(self, value: int, mode: str = "relative") -> None:
-        """Move in the rows of the result: by `value`, or with mode "absolute" to it. An unbuffered result only goes
+        """Move the position by `value` rows, or with mode "absolute" to row `value`. An unbuffered result only moves
         forward."""
         ahead = value if mode == "relative" else value - self._cursor.rownumber
         await self._fetched(max(ahead, 1), self._cursor.scroll, value, mode)
 
     async def close(self) -> None:
-        """Close it; the rest of an unbuffered result is read only if another statement follows."""
+        """Close the cursor. The rest of an unbuffered result is read only if another statement follows."""
         connection: Speaker = self.connection
         if connection.closed or self._cursor.connection is None:
             return
@@ -250,7 +250,7 @@ class AsyncCursor:
 
     @property
     def rownumber(self) -> int:
-        """Which row comes next, from 0."""
+        """The index of the next row, from 0."""
         return self._cursor.rownumber  # type: ignore[no-any-return]
 
     @property
@@ -268,7 +268,7 @@ class AsyncCursor:
 
     @property
     def max_stmt_length(self) -> int:
-        """How long, in bytes, a statement of `executemany` becomes."""
+        """The maximum length of a statement that `executemany` builds, in bytes."""
         return self._cursor.max_stmt_length  # type: ignore[no-any-return]
 
     @max_stmt_length.setter
@@ -299,4 +299,4 @@ class AsyncCursor:
         self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if exception is None or self.connection.is_quiet:
-            await self.close()  # after an exception nobody waits for rows that nobody wants (Invariant 10)
+            await self.close()  # after an exception the unread rows are not drained (Invariant 10)

@@ -1,6 +1,7 @@
-"""Ending the work of a lease that another thread, or nobody any more, is at.
+"""Interrupting a lease that another thread may be using.
 
-Never: closes a socket, gives a lease back.
+Owns the order of the two steps (expire, then shut down) that keeps an interrupted connection out of the idle list.
+Never: closes a socket, returns a lease.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from ..reuse import Reason
 
 
 def expire(lease: Connection) -> bool:
-    """Have `lease` discarded when it comes home; False when it is on its way already."""
+    """Mark `lease` so that its return discards it; False if its return has already begun."""
     slot = slot_of(lease)
     if slot is None:
         return False
@@ -19,9 +20,9 @@ def expire(lease: Connection) -> bool:
 
 
 def cut(lease: Connection) -> None:
-    """Wake the thread that uses `lease` with an error. Nothing, once somebody has begun to give it back."""
+    """Wake the thread that uses `lease` with an error. Does nothing once a return of the lease has begun."""
     slot = slot_of(lease)
-    # In this order: whoever begins to give it back after the question finds it expired, and so does not keep what is
-    # being cut. Should it have been lent anew in this very instant, that one is replaced when it comes home.
+    # The order matters: a return that begins after the check finds the lease expired, and so does not keep a connection
+    # that is being cut. If it was lent again at this moment, the new lease is replaced at its return.
     if expire(lease) and slot is not None and "_live" in lease.__dict__ and slot.holder == id(lease):
         slot.wire.cut()

@@ -1,4 +1,4 @@
-"""Decoding in turns: all sessions of a loop together have `_SLICE` seconds at a time, then the loop runs other tasks.
+"""Fair decoding: all sessions of a loop together decode for at most `_SLICE` seconds, then the loop runs other tasks.
 
 Never: decodes by itself.
 """
@@ -16,19 +16,19 @@ _SLICE = 0.002  # seconds
 
 class Decoder(Protocol):
     def decode(self) -> None:
-        """Do a share of the work."""
+        """Decode for one share of the slice."""
 
 
 class Turns:
-    """Of one loop: the sessions that have something to decode, one after the other."""
+    """The sessions of one loop that have replies to decode, served in order."""
 
     def __init__(self) -> None:
         self.queue: deque[Decoder] = deque()
         self._is_scheduled = False
-        self._until = 0.0  # monotonic: the end of the slice that is under way; 0: none is
+        self._until = 0.0  # monotonic: the end of the current slice; 0: no slice is running
 
     def is_over(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether the tasks that decode for themselves have had their slice, in this iteration of the loop."""
+        """Whether the tasks that decode by themselves have used up the slice of this loop iteration."""
         if not self._until:
             self._until = monotonic() + _SLICE
             loop.call_soon(self._end_slice)

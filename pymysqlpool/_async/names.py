@@ -1,6 +1,6 @@
-"""What users of aiomysql and asyncmy call on a connection, beside what is ours.
+"""The methods of a connection that users of aiomysql and asyncmy expect, in addition to our own.
 
-The names, arguments and results are those of aiomysql, which took them from PyMySQL. Never: keeps anything.
+Names, arguments and results are those of aiomysql, which took them from PyMySQL. Never: keeps any state.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class FieldsNames:
-    """The rest of the names that are usual on an async MySQL connection."""
+    """The other usual methods of an async MySQL connection."""
 
     lease: Any
 
@@ -17,36 +17,36 @@ class FieldsNames:
         raise NotImplementedError
 
     async def query(self, sql: str | bytes, unbuffered: bool = False) -> int:
-        """Run a statement without a cursor; returns the number of affected rows."""
+        """Run a statement without a cursor and return the number of affected rows."""
         return await self.run_sync(lambda lease: lease.query(sql, unbuffered))  # type: ignore[no-any-return]
 
     async def next_result(self, unbuffered: bool = False) -> int:
-        """Go to the next result of `query`; returns the number of affected rows."""
+        """Go to the next result of `query` and return the number of affected rows."""
         return await self.run_sync(lambda lease: lease.next_result(unbuffered))  # type: ignore[no-any-return]
 
     async def autocommit(self, value: bool) -> None:
-        """Switch autocommit of this session on or off, until it is given back."""
+        """Switch autocommit of this session on or off, until the connection is returned."""
         await self.run_sync(lambda lease: lease.autocommit(value))
 
     def get_autocommit(self) -> bool:
         return bool(self.lease.get_autocommit())
 
     async def select_db(self, db: str) -> None:
-        """Change the current database, until it is given back."""
+        """Change the current database, until the connection is returned."""
         await self.run_sync(lambda lease: lease.select_db(db))
 
     async def set_charset(self, charset: str) -> None:
-        """Change the session's character set, until it is given back."""
+        """Change the session's character set, until the connection is returned."""
         await self.run_sync(lambda lease: lease.set_character_set(charset))
 
     set_character_set = set_charset
 
     async def show_warnings(self) -> Any:
-        """The warnings of the last statement: rows of level, code, message."""
+        """Return the warnings of the last statement: rows of level, code, message."""
         return await self.run_sync(lambda lease: lease.show_warnings())
 
     async def ensure_closed(self) -> None:
-        """Give it back, unless that is done."""
+        """Return the connection to the pool, unless it was returned before."""
         await self.give_back(None)
 
     async def give_back(self, exception: BaseException | None) -> None:
@@ -66,7 +66,7 @@ class FieldsNames:
         return self.lease.escape_string(s)  # type: ignore[no-any-return]
 
     def thread_id(self) -> int:
-        """The server's number of this session, as CONNECTION_ID()."""
+        """Return the session's id on the server, as CONNECTION_ID() shows it."""
         return self.lease.thread_id()  # type: ignore[no-any-return]
 
     def insert_id(self) -> int:
@@ -88,7 +88,7 @@ class FieldsNames:
         return self.lease.get_server_info()  # type: ignore[no-any-return]
 
     def get_transaction_status(self) -> bool:
-        """Whether a transaction is open."""
+        """Return whether a transaction is open."""
         return bool(self.lease.server_status & 1)  # SERVER_STATUS_IN_TRANS
 
     @property

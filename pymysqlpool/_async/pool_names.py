@@ -1,6 +1,6 @@
-"""What users of aiomysql and asyncmy ask of a pool, beside what is ours.
+"""The methods of a pool that users of aiomysql and asyncmy expect, in addition to our own.
 
-Never: keeps anything.
+Never: keeps any state.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class PoolNames:
-    """The rest of the names that are usual on an async MySQL pool."""
+    """The other usual methods of an async MySQL pool."""
 
     pool: Any
 
@@ -24,11 +24,11 @@ class PoolNames:
         raise NotImplementedError
 
     def acquire(self) -> Any:
-        """`get_connection()`, by another name."""
+        """Borrow a connection: `get_connection()` under aiomysql's name."""
         return self.get_connection()
 
     async def release(self, connection: Any) -> None:
-        """Give back what was had by `acquire()`; what it has not committed is rolled back."""
+        """Return a connection that `acquire()` lent; its uncommitted changes are rolled back."""
         await connection.give_back(None)
 
     def resize(self, size: int, maxsize: int) -> None:
@@ -36,15 +36,15 @@ class PoolNames:
         self.pool.resize(size, maxsize)
 
     async def clear(self) -> None:
-        """Close what is idle, and what is lent as it comes home: `drain()`, by another name."""
+        """Close idle connections now and lent ones when they are returned: `drain()` under aiomysql's name."""
         await self.drain()
 
     def terminate(self) -> None:
-        """Close the pool, and cut off what is lent. `wait_closed()` waits for the end of it."""
+        """Close the pool and cut off the connections that are lent. `wait_closed()` waits until that is done."""
         self._closing = asyncio.get_running_loop().create_task(self.close(0.0))
 
     async def wait_closed(self) -> None:
-        """Until the pool is closed, after `terminate()`; else this closes it."""
+        """Wait until the pool is closed after `terminate()`; without a `terminate()`, close it."""
         closing: asyncio.Task[None] | None = getattr(self, "_closing", None)
         await (self.close() if closing is None else asyncio.shield(closing))
 
@@ -62,10 +62,10 @@ class PoolNames:
 
     @property
     def size(self) -> int:
-        """How many connections there are."""
+        """The number of open connections."""
         return int(self.pool.stats().total)
 
     @property
     def freesize(self) -> int:
-        """How many of them are idle."""
+        """The number of idle connections."""
         return int(self.pool.stats().idle)

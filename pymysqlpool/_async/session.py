@@ -1,19 +1,19 @@
-"""The bytes of one connection, driven by the event loop that runs here.
+"""`Session`: the I/O of one connection on the running event loop.
 
-A `Session` receives when the socket has something to read, feeds the protocol core (`_driver/protocol`) and wakes the
-task that waits for the reply. It stays with its socket on its loop, whichever lease is using it, and ends with it:
+A `Session` receives when the socket is readable, feeds the protocol core (`_driver/protocol`) and wakes the task that
+waits for the reply. It belongs to one socket and one loop, outlives leases, and ends with the socket:
 
-* It watches a duplicate of the socket's descriptor. So a socket that another thread closes leaves nothing in the loop's
-  selector that a new one with the same number would run into; the loop ends the watch a moment later.
-* It sends and receives with MSG_DONTWAIT, so the socket stays as the blocking way needs it: a thread that uses the same
-  connection between two exchanges finds it as it was. (TLS has no such flag: there the socket is switched over for the
-  time of an exchange.)
-* What comes while no exchange of this loop is under way is left in the socket: it is for a thread, or the server's
-  farewell. The watch is then given up until the next exchange.
+* It watches a duplicate of the socket's descriptor. A socket that another thread closes therefore leaves no entry in
+  the loop's selector that a new socket with the same number could meet; the loop removes the watch a moment later.
+* It sends and receives with MSG_DONTWAIT, so the socket stays in blocking mode: a thread that uses the same connection
+  between two exchanges finds it unchanged. (TLS has no such flag: a TLS socket is non-blocking for the duration of an
+  exchange.)
+* Bytes that arrive while no exchange of this loop is under way stay in the socket: they are for a thread, or they are
+  the server's close. The watch is removed until the next exchange.
 
-Decoding takes turns: all sessions of a loop together have a slice of time, then the loop runs other tasks.
+All sessions of a loop share one time slice for decoding (`decoding.py`).
 
-Never: decides what a reply means, gives a connection back, closes a socket.
+Never: interprets a reply, returns a connection, closes a socket.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWant
 
 
 class Session:
-    """Speaks over one socket on one loop."""
+    """Sends and receives over one socket on one loop."""
 
     __slots__ = (
         "_blocking_timeout",
@@ -66,7 +66,7 @@ class Session:
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: Any, source: Any) -> None:
-        """Raises NotImplementedError where the loop cannot watch descriptors, as Windows' Proactor loop."""
+        """Raises NotImplementedError if the loop cannot watch descriptors, as Windows' Proactor loop cannot."""
         self._descriptor = -1
         self._loop = loop
         self._thread = get_ident()
@@ -74,17 +74,17 @@ class Session:
         self._socket = sock
         self._source = source
         self._is_tls = isinstance(sock, ssl.SSLSocket)
-        self._steps: Any = None  # of the exchange that is under way
-        self._future: Any = None  # its end
-        self._waits = False  # for bytes
-        self._decodes = False  # has a turn coming
-        self._parts: list[bytes] = []  # received, and not enough yet
+        self._steps: Any = None  # the protocol generator of the current exchange; None: no exchange
+        self._future: Any = None  # resolved at the end of the exchange
+        self._waits = False  # the exchange waits for bytes
+        self._decodes = False  # queued for a decoding turn
+        self._parts: list[bytes] = []  # received, but too few bytes for the next step
         self._missing = 0
         self._segment = _SEGMENT
         self._timer: asyncio.TimerHandle | None = None
         self._timeout = 0.0
-        self._heard = 0.0  # monotonic; kept where there is a timeout
-        self._blocking_timeout: float | None = None  # of a TLS socket between two exchanges
+        self._heard = 0.0  # monotonic: the last receipt of bytes; kept only with a timeout
+        self._blocking_timeout: float | None = None  # seconds: a TLS socket's timeout between two exchanges
         self._turns = turns_of(loop)
         self._descriptor = os.dup(sock.fileno())
         self._is_watched = False
@@ -94,20 +94,20 @@ class Session:
         return self._loop is loop and self._descriptor >= 0
 
     def is_here(self) -> bool:
-        """Whether it speaks on the loop that runs in this thread."""
+        """Whether its loop is the one that runs in this thread."""
         return self.is_for(asyncio.get_running_loop()) if asyncio._get_running_loop() is not None else False
 
     def has_had_its_share(self) -> bool:
-        """Whether other tasks should have their turn now."""
+        """Whether the loop should run other tasks now."""
         return self._turns.is_over(self._loop)
 
     @property
     def is_done(self) -> bool:
-        """Whether the reply was read to its end, also when nothing waits for it any more."""
+        """Whether the reply was read to its end, even if no task waits for it any more."""
         return self._steps is None
 
     def answers(self) -> list[Any]:
-        """What the last exchange came to, if it was read to its end: one item."""
+        """The result of the last exchange as a list of one item; empty if the reply was not read to its end."""
         future = self._future
         if future is None or not future.done() or future.cancelled() or future.exception() is not None:
             return []
@@ -116,10 +116,10 @@ class Session:
     # -- an exchange ---------------------------------------------------------------------------------------
 
     def exchange(self, data: bytes, steps: Any, timeout: float | None) -> Any:
-        """Send `data` and run `steps` over what comes; to be awaited. What comes out of the steps is its result.
+        """Send `data`, run `steps` over the reply, and return an awaitable of the steps' result.
 
         Args:
-            timeout: seconds without a byte from the server, after which it ends in an error.
+            timeout: seconds without a byte from the server after which the exchange fails.
         """
         self._future = None
         if self._is_tls:
@@ -134,7 +134,7 @@ class Session:
         return self._begin(steps, timeout)
 
     def read_on(self, steps: Any, timeout: float | None) -> Any:
-        """Run `steps` over what is here already, and what comes; to be awaited."""
+        """Run `steps` over the bytes received so far and those to come; returns an awaitable."""
         if self._is_tls:
             self._switch_over()
         future = self._begin(steps, timeout)
@@ -156,7 +156,7 @@ class Session:
         return future
 
     def _send(self, data: Any) -> int:
-        """As much as goes now."""
+        """Send as many bytes as the socket takes now."""
         try:
             sent: int = self._socket.send(data) if self._is_tls else self._socket.send(data, DONTWAIT)
             return sent
@@ -176,7 +176,7 @@ class Session:
         return await self._begin(steps, timeout)
 
     def abandon(self) -> None:
-        """Nothing waits for the rest of the exchange: its connection is of no use any more."""
+        """Give up the exchange; its connection must be discarded."""
         self._end()
         self._unwatch()
 
@@ -206,7 +206,7 @@ class Session:
                 self._segment *= 2
             if self._missing > 0:
                 if self._is_tls:
-                    self._loop.call_soon(self._readable)  # some of it may have come in the same record
+                    self._loop.call_soon(self._readable)  # the same TLS record may have held more bytes
                 return
             data = b"".join(self._parts)
             self._parts.clear()
@@ -225,7 +225,7 @@ class Session:
         self._turns.add(self, self._loop)
 
     def decode(self) -> None:
-        """Go on with the steps, until they need what is not here, or have done their share."""
+        """Run the steps until they need bytes that have not arrived, or have used up their share."""
         self._decodes = False
         steps = self._steps
         if steps is None:
@@ -256,15 +256,15 @@ class Session:
         self._missing = asked - len(rest)
         self._waits = True
         if self._is_tls:
-            self._readable()  # what TLS has decrypted already shows in no descriptor
+            self._readable()  # bytes that TLS has already decrypted do not make the descriptor readable
 
     def fail(self, error: Exception) -> None:
-        """End the exchange that is under way, if there is one, in `error`."""
+        """End the current exchange, if there is one, with `error`."""
         if self._steps is not None:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        """Of the socket: for the steps, which may make another error of it."""
+        """Throw a socket error into the steps, which may translate it."""
         try:
             self._steps.throw(error)
         except BaseException as raised:  # noqa: BLE001 - for the task that waits
@@ -310,7 +310,7 @@ class Session:
         self._let_threads_wait()
 
     def _let_threads_wait(self) -> None:
-        """uvloop sets a descriptor that it watches to non-blocking, and with it the socket, which is the same file."""
+        """Set the socket to blocking again: uvloop makes a watched descriptor, and so the socket, non-blocking."""
         if not isinstance(self._loop, asyncio.SelectorEventLoop) and self._socket.gettimeout() is None:
             os.set_blocking(self._descriptor, True)
 
@@ -320,13 +320,13 @@ class Session:
             self._loop.remove_reader(self._descriptor)
 
     def close(self) -> None:
-        """The socket is closed, or another loop's session takes it over. Called in any thread."""
-        # In a forked child the loop's selector is the parent's too: it is none of ours.
+        """End the session: the socket is closed, or a session of another loop takes it over. Any thread may call it."""
+        # In a forked child the loop's selector is shared with the parent, so it is left alone (Invariant 13).
         if self._pid == os.getpid() and not self._loop.is_closed():
             if get_ident() == self._thread:
                 self._leave()
                 return
-            with suppress(RuntimeError):  # closed in this very instant
+            with suppress(RuntimeError):  # the loop was closed at this moment
                 self._loop.call_soon_threadsafe(self._leave)
                 return
         self._close_descriptor()

@@ -1,10 +1,10 @@
-"""How a connection speaks on the event loop: one exchange after the other, each by its `Session`.
+"""The exchanges of a connection on the event loop: one after the other, each by its `Session`.
 
-Called in turn. What must come before a statement comes first: the rest of the last one's results is read, and a
-transaction block that is in doubt learns its status. Every await here may be the last one of its task: see
-`_not_answered`.
+Callers hold the connection's turn. Before a statement is sent, the rest of the previous results is read, and a
+transaction block whose state is in doubt asks the server. A task may be cancelled at every await here:
+`_not_answered` handles that.
 
-Never: gives a connection back, but for saying that its exchange was left.
+Never: returns a connection; it only reports that an exchange was abandoned.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from .._util import callsite as _borrower
 from .session import DONTWAIT, ROWS, Session
 from .tokens import token_of_task
 
-_cannot: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # watch descriptors
+_cannot: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # loops that cannot watch descriptors
 
 
 def session_of(connection: Any, loop: asyncio.AbstractEventLoop) -> Session | None:
-    """The session that drives `connection` on `loop`; None where that has to be done in a thread: another kind of
-    loop, of socket, or of connection."""
+    """Return the session that drives `connection` on `loop`; None if the kind of loop, socket or connection requires a
+    worker thread."""
     _steps.touch(connection)
     known: Session | None = _steps.watch_of(connection)
     if known is not None and known.is_for(loop):
@@ -49,7 +49,7 @@ def session_of(connection: Any, loop: asyncio.AbstractEventLoop) -> Session | No
 
 
 class Speaking:
-    """The part of an `AsyncConnection` that speaks."""
+    """The part of an `AsyncConnection` that exchanges commands and replies."""
 
     lease: Connection
     token: _borrower.Token | None
@@ -59,26 +59,26 @@ class Speaking:
     _task: asyncio.Task[Any] | None
 
     async def _prepare(self) -> None:
-        """Where it `floats`: see that there is a lease."""
+        """If the connection `floats`, make sure that it has a lease."""
 
     def _refuse_closed(self) -> None:
         raise NotImplementedError
 
     def _left(self) -> None:
-        """The task has gone in the middle of a reply."""
+        """The task was cancelled in the middle of a reply."""
         raise NotImplementedError
 
     def session(self) -> Session | None:
-        """What drives the connection on this loop; None: a thread must."""
+        """The session that drives the connection on this loop; None: a worker thread must."""
         return session_of(self.lease, asyncio.get_running_loop())
 
     @property
     def is_quiet(self) -> bool:
-        """Whether no statement is under way, and no result is left to read."""
+        """Whether no statement is under way and no result is left to read (Invariant 6)."""
         return is_between_commands(self.lease)
 
     def at_once(self) -> Session | None:
-        """In turn: what drives the next exchange, where nothing has to be done before it; else None, see `enter`."""
+        """Return the session for the next exchange; None if work must precede it: see `enter`. Needs the turn."""
         if self.floats or self._was_cut or self.given_back is not None:
             return None
         lease = self.lease
@@ -88,7 +88,7 @@ class Speaking:
         return known if known is not None and known.is_for(asyncio.get_running_loop()) else None
 
     async def enter(self) -> Session | None:
-        """Called in turn, before each exchange: what drives it; None: a thread must."""
+        """Prepare an exchange and return its session; None: a worker thread must do it. Needs the turn."""
         if self.floats:
             await self._prepare()
         self._refuse_closed()
@@ -103,7 +103,7 @@ class Speaking:
         return session
 
     async def say(self, session: Session, sql: str | bytes, unbuffered: bool = False) -> int:
-        """Send a statement and read its first result; returns the affected rows."""
+        """Send a statement, read its first result, and return the number of affected rows."""
         if _observed.observer is None:
             return await self._ask(session, COMMAND.COM_QUERY, sql, unbuffered)
         sql, end = _observed.observer(self.lease, sql)
@@ -126,7 +126,7 @@ class Speaking:
         return _steps.note(lease, answer, unbuffered)
 
     def _user(self) -> Any:
-        """The current task, as in `Slot.user`; None: whichever thread uses the lease."""
+        """The current task, as in `Slot.user`; None: the thread that uses the lease."""
         token = self.token
         if token is None:
             return None
@@ -146,7 +146,7 @@ class Speaking:
         return _steps.note(lease, answer, unbuffered)
 
     async def fetch(self, session: Session, result: Any) -> bool:
-        """Read some rows of an unbuffered `result`; False at their end."""
+        """Read some rows of an unbuffered `result`; return False at the end."""
         if result.failure is not None:
             return bool(result.take([]))
         while session.has_had_its_share():
@@ -166,7 +166,7 @@ class Speaking:
         lease = self.lease
         result = _steps.unread(lease)
         if result is None:
-            return  # quiet, or interrupted, which is refused
+            return  # quiet; or interrupted, and then the next statement is refused
         if result.unbuffered_active:
             result.skip()
             try:
@@ -180,13 +180,13 @@ class Speaking:
         _steps.all_read(lease)
 
     def _not_answered(self, session: Session, error: BaseException, note: Callable[[Any], object]) -> NoReturn:
-        """`error` came in place of a reply."""
+        """Handle `error`, which ended the exchange before its reply was delivered, and raise it."""
         if isinstance(error, Exception):
             if self.given_back is None:
                 _steps.lose(self.lease, error)
             raise error
         answers = session.answers()
-        if answers:  # the reply had come, when the task was cancelled
+        if answers:  # the reply had arrived when the task was cancelled
             with suppress(Exception):
                 note(answers[0])
         else:

@@ -1,4 +1,4 @@
-"""Tasks as borrowers: what stands for a task in the pool's reports.
+"""Tasks as borrowers: the token that identifies a task in the pool's reports.
 
 Never: keeps a task alive.
 """
@@ -16,8 +16,8 @@ _tokens: weakref.WeakKeyDictionary[asyncio.Task[Any], _borrower.Token] = weakref
 
 
 def token_of_task() -> _borrower.Token:
-    """The current task as a borrower. The loop's thread would not do: it borrows for many, and lives too long. Alive
-    as long as the task, or an `AsyncConnection` that it borrowed."""
+    """Return the current task's token. The loop's thread cannot be the borrower: it borrows for many tasks and outlives
+    them. The token lives as long as the task, or as an `AsyncConnection` that the task borrowed."""
     task = asyncio.current_task()
     if task is None:
         return _borrower.Token("task 'none'")
@@ -28,7 +28,7 @@ def token_of_task() -> _borrower.Token:
 
 
 def on_behalf_of(task: weakref.ref[_borrower.Token], call: Callable[[], Any]) -> Any:
-    """`call`, in a thread that stands for `task` in the pool's reports meanwhile."""
+    """Run `call` in this thread, which the pool's reports show as `task` meanwhile."""
     thread, _borrower.local.reference = _borrower.local.reference, task
     try:
         return call()

@@ -1,8 +1,8 @@
 """Tasks that use one connection take turns, in order of arrival.
 
-As `asyncio.Lock`, for the loop it is used on; where nobody waits, taking a turn and leaving it are plain calls.
+Like an `asyncio.Lock` for one loop; while no task waits, taking and leaving a turn are plain calls.
 
-Never: leaves a turn with a task that was cancelled while it waited.
+Never: leaves a turn with a task that was cancelled while it waited for it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class Turn:
         return self._is_taken
 
     def take(self) -> bool:
-        """Take it, if it is free; else `wait` for it."""
+        """Take the turn if it is free and return True; if False, the caller has to `wait`."""
         if self._is_taken:
             return False
         self._is_taken = True
         return True
 
     async def wait(self) -> None:
-        """Until it is this task's."""
+        """Wait until the turn is this task's."""
         mine = asyncio.get_running_loop().create_future()
         if self._queue is None:
             self._queue = deque()
@@ -39,14 +39,14 @@ class Turn:
             await mine
         except BaseException:
             if mine.done() and not mine.cancelled():
-                self.leave()  # it was given in this very instant
+                self.leave()  # the turn arrived at the moment of the cancellation: pass it on
             else:
                 with suppress(ValueError):  # passed over meanwhile
                     self._queue.remove(mine)
             raise
 
     def leave(self) -> None:
-        """The next one's turn."""
+        """Pass the turn to the next waiting task, or free it."""
         while self._queue:
             following = self._queue.popleft()
             if not following.done():

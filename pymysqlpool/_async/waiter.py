@@ -1,4 +1,4 @@
-"""A task's place in the pool's queue.
+"""A task's place in the pool's queue: sleeping on the event loop, and waking from any thread.
 
 Never: decides anything; see `_pool/waiter`.
 """
@@ -19,15 +19,15 @@ class AsyncWaiter(Waiter):
     __slots__ = ("_is_woken", "_loop", "_sleeper", "_thread", "left")
 
     def __init__(self, lease: Connection, loop: asyncio.AbstractEventLoop) -> None:
-        Waiter.__init__(self, lease)  # at every wait: `super()` costs as much as the rest
+        Waiter.__init__(self, lease)  # runs at every wait, and `super()` would cost as much as the rest
         self._loop = loop
         self._thread = get_ident()
         self._is_woken = False
         self._sleeper: asyncio.Future[None] | None = None  # touched in the loop's thread only
-        self.left = False  # its task is gone, and the thread that still works for it withdraws it
+        self.left = False  # its task was cancelled; the thread that still works for it withdraws it
 
     async def wait(self, timeout: float) -> bool:
-        """Until woken, or for `timeout` seconds; True when woken."""
+        """Wait until woken, at most `timeout` seconds; return True if woken."""
         if not self._is_woken:
             sleeper = self._sleeper = self._loop.create_future()
             clock_of(self._loop).wake_after(self._loop, timeout if timeout > 0.0 else 0.0, sleeper)
@@ -41,12 +41,12 @@ class AsyncWaiter(Waiter):
     def wake(self) -> None:
         self._is_woken = True
         if get_ident() == self._thread:
-            self._end_sleep()  # the loop is awake: it runs us
+            self._end_sleep()  # the loop is awake: it runs this code
             return
         try:  # noqa: SIM105 - `suppress` costs more
             self._loop.call_soon_threadsafe(self._end_sleep)
         except RuntimeError:
-            pass  # the loop is closed: nobody listens any more
+            pass  # the loop is closed, so no task waits
 
     def _end_sleep(self) -> None:
         sleeper = self._sleeper

@@ -1,10 +1,10 @@
-"""Between an event loop and its worker threads: who wakes whom, and who cleans up when a task leaves early.
+"""Worker threads of an event loop: calls in threads, wake-ups of tasks, and clean-up after a cancelled task.
 
-A cancelled task does not end the thread that works for it. So a call in a thread is an `Errand`, and whoever is last,
-the thread or the task that waits for it, cleans up after it. `Bell` is how a thread wakes a task; `Workers` are the
+Cancelling a task does not end the thread that works for it. A call in a thread is therefore an `Errand`: the last of
+the two, the thread or the waiting task, cleans up after it. A thread wakes a task with a `Bell`; `Workers` are the
 threads of one pool in one process.
 
-Never: knows of connections, blocks the loop for longer than starting a thread takes.
+Never: knows about connections, blocks the loop for longer than starting a thread takes.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ T = TypeVar("T")
 
 
 def runs_asyncio() -> bool:
-    """Whether the calling thread is one in which an asyncio event loop runs at this moment."""
+    """Return whether an asyncio event loop runs in the calling thread."""
     return asyncio._get_running_loop() is not None
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
-    """The event loop that this code runs on.
+    """Return the asyncio event loop that runs in this thread.
 
     Raises:
-        RuntimeError: it runs on none, or on another kind's, as trio's.
+        RuntimeError: no asyncio loop runs here, for example under trio.
     """
     loop = asyncio._get_running_loop()
     if loop is None:
@@ -47,7 +47,7 @@ def running_loop() -> asyncio.AbstractEventLoop:
 
 
 class Bell:
-    """Any thread rings it, one task waits for it."""
+    """A wake-up for one waiting task, which any thread can ring."""
 
     __slots__ = ("_loop", "_rung", "_sleeper", "_thread")
 
@@ -59,9 +59,9 @@ class Bell:
 
     def ring(self) -> None:
         self._rung = True
-        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+        with suppress(RuntimeError):  # the loop is closed, so no task waits
             if get_ident() == self._thread:
-                self._wake()  # the loop is awake: it runs us
+                self._wake()  # the loop is awake: it runs this code
             else:
                 self._loop.call_soon_threadsafe(self._wake)
 
@@ -70,7 +70,7 @@ class Bell:
             self._sleeper.set_result(None)
 
     async def wait(self, timeout: float | None = None) -> bool:
-        """Until it rings, or for `timeout` seconds; now and then it ends early. True when it rang."""
+        """Wait until it rings, at most `timeout` seconds; may end early. Return True if it rang."""
         if not self._rung:
             self._sleeper = self._loop.create_future()
             alarm = self._loop.call_later(timeout, self._wake) if timeout is not None else None
@@ -85,7 +85,7 @@ class Bell:
 
 
 async def in_a_thread_of_its_own(call: Callable[[], T], name: str) -> T:
-    """Wait for `call`, which needs no worker to be free. When cancelled, it goes on without us."""
+    """Run `call` in a new thread, without a free worker, and wait for it. After a cancellation the call continues."""
     bell = Bell()
     results: list[T] = []
     errors: list[BaseException] = []
@@ -112,14 +112,14 @@ class _Stage(Enum):
     QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
-    REVOKED = "revoked"  # left before it began: it never will
-    LEFT = "left"  # left while it ran
+    REVOKED = "revoked"  # abandoned before it began; it will not run
+    LEFT = "left"  # abandoned while it ran
 
 
 class Errand:
-    """A call in a worker thread. Whoever is last, the thread or the task that waits for it, cleans up.
+    """A call in a worker thread that its waiting task may abandon.
 
-    QUEUED -> RUNNING -> DONE, or QUEUED -> REVOKED, or RUNNING -> LEFT -> DONE: then the thread calls `if_left`.
+    QUEUED -> RUNNING -> DONE; QUEUED -> REVOKED; or RUNNING -> LEFT -> DONE, and then the thread calls `if_left`.
     """
 
     __slots__ = ("_call", "_if_left", "_lock", "_stage")
@@ -145,22 +145,22 @@ class Errand:
                 self._if_left()
 
     def leave(self, hurry: Callable[[], object] = lambda: None) -> bool:
-        """Nobody wants the result any more. True when the thread is at it and will clean up; it is told to `hurry`."""
+        """Abandon the call. Return True if it is running: then `hurry` was called, and the thread will clean up."""
         with self._lock:
             if self._stage is _Stage.QUEUED:
                 self._stage = _Stage.REVOKED
             elif self._stage is _Stage.RUNNING:
                 self._stage = _Stage.LEFT
-                hurry()  # before the thread can give the connection to somebody else
+                hurry()  # before the thread can pass the connection to another borrower
             return self._stage is _Stage.LEFT
 
 
 class Workers:
-    """The threads that run one pool's errands. Started when needed, anew in a forked child.
+    """The threads that run one pool's errands; started on demand, and again in a forked child (Invariant 13).
 
     Args:
-        most: how many there may be at this moment.
-        name: what the threads are called.
+        most: returns the maximum number of threads at this moment.
+        name: prefix of the threads' names.
     """
 
     def __init__(self, most: Callable[[], int], name: str) -> None:
@@ -172,11 +172,11 @@ class Workers:
         self._executor: ThreadPoolExecutor | None = None
 
     async def run(self, errand: Errand, users: bool = False) -> Any:
-        """The errand's result, from a thread.
+        """Run the errand in a thread and return its result.
 
         Args:
-            users: it calls a function of the user's, for which asgiref is the bridge: inside it `async_to_sync` comes
-                back to this loop.
+            users: the errand calls a function of the user's. With asgiref installed it runs through asgiref, so that
+                `async_to_sync` inside it returns to this loop.
         """
         loop = running_loop()
         executor = self._lock.step(self._start_locked)
@@ -185,7 +185,7 @@ class Workers:
         return await loop.run_in_executor(executor, copy_context().run, errand.run)
 
     def submit(self, work: Callable[[], object]) -> None:
-        """Do `work` in a thread, and wait for nothing."""
+        """Run `work` in a thread, without waiting."""
         if not self._lock.put_off(self.submit, work):
             self._lock.step(self._submit_locked, work)
 
@@ -196,14 +196,14 @@ class Workers:
         most = self._most()
         if self._executor is None or self._pid != os.getpid() or self._number < most:
             if self._executor is not None and self._pid == os.getpid():
-                self._executor.shutdown(wait=False)  # what it has begun it does to the end
+                self._executor.shutdown(wait=False)  # calls that have begun are completed
             self._pid = os.getpid()
             self._number = most
             self._executor = ThreadPoolExecutor(most, self._name)
         return self._executor
 
     def end(self, wait: bool) -> None:
-        """End the threads, once they are done; the next errand would start new ones."""
+        """End the threads once they are idle; the next errand starts new ones."""
         if self._lock.put_off(self.end, wait):
             return
         executor = self._lock.step(self._take_locked)
@@ -217,7 +217,7 @@ class Workers:
 
 @cache
 def _sync_to_async() -> Any:
-    """asgiref's, where it is installed."""
+    """Return asgiref's `sync_to_async`, or None if asgiref is not installed."""
     try:
         from asgiref.sync import sync_to_async
     except ImportError:

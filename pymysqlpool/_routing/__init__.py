@@ -1,1 +1,1 @@
-"""Which of several hosts? The decision, and how a borrow follows it. Reaches pools by their public methods only."""
+"""Routing over several hosts: the decision which host serves, and its execution. Uses public methods of pools only."""

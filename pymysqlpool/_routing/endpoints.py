@@ -1,4 +1,4 @@
-"""What a cluster knows of one host, what it can decide, and how readers are spread over hosts.
+"""The record of one host, the possible decisions of a cluster, and the order in which readers are spread over hosts.
 
 Plain data and pure functions; `topology.py` changes and uses them.
 
@@ -34,22 +34,22 @@ class State(Enum):
 
 @dataclass(slots=True)
 class Endpoint:
-    """What is known of one host.
+    """The known state of one host.
 
     Attributes:
         name: host and port, for messages.
-        weight: its share where the balance is "weighted"; more than 0.
-        zone: where it stands; those in the cluster's own zone come first where the balance is "zone".
+        weight: its share with balance="weighted"; greater than 0.
+        zone: its location; with balance="zone", hosts in the cluster's own zone come first.
         state: see the table above.
-        writable: whether it takes writes; meaningful while it is UP.
+        writable: whether it takes writes; valid only while the state is UP.
         galera: whether it is a node of a Galera cluster.
-        lag: seconds that it is behind its primary; None: not known.
-        ask_at: monotonic; when it may be asked again.
+        lag: replication lag behind its primary, in seconds; None: unknown.
+        ask_at: monotonic time from which it may be asked again.
         asked: whether a caller is asking it now.
-        told_at: monotonic; the last answer or failure.
-        well_since: monotonic; since when it has been UP.
-        problem: what was last wrong with it, for messages.
-        delay: seconds that it was last put off; 0 while it is well.
+        told_at: monotonic time of the last answer or failure.
+        well_since: monotonic time since which it has been UP.
+        problem: the last problem, for messages.
+        delay: the current backoff in seconds; 0 while the host is well.
     """
 
     name: str
@@ -69,28 +69,28 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Lend from one of these endpoints, by preference in this order."""
+    """Decision: lend from one of these endpoints, in this order of preference."""
 
     endpoints: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Connect to this endpoint and say what came of it, then decide again. The caller is the only one that asks it."""
+    """Decision: connect to this endpoint, report the result, then decide again. No other caller asks it meanwhile."""
 
     endpoint: int
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """No endpoint fits now. Decide again at news, or at `until` (monotonic)."""
+    """Decision: no endpoint fits now. Decide again after news, or at `until` (monotonic)."""
 
     until: float
 
 
 @dataclass(frozen=True, slots=True)
 class Ambiguous:
-    """These endpoints all say that they are the primary."""
+    """Decision: fail, because all these endpoints claim to be the primary."""
 
     endpoints: tuple[int, ...]
 
@@ -106,7 +106,7 @@ def spread(
     in_use: Callable[[int], int],
     random: Callable[[], float],
 ) -> tuple[int, ...]:
-    """The `fitting` endpoints in the order in which a borrow tries them."""
+    """Return the `fitting` endpoints in the order in which a borrow tries them."""
 
     def usage(index: int) -> float:
         return in_use(index) / endpoints[index].weight
@@ -117,6 +117,6 @@ def spread(
         return tuple(sorted(fitting, key=usage))
     if balance == "zone":
         return tuple(sorted(fitting, key=lambda index: (endpoints[index].zone != zone, usage(index))))
-    # A number for each that is the larger, the larger its share: the order of the keys of a weighted sample.
+    # A random key per endpoint that tends to be larger for a larger share: the order of a weighted sample.
     keys = {i: (random() or 1e-9) ** (1 / (endpoints[i].weight if balance == "weighted" else 1.0)) for i in fitting}
     return tuple(sorted(fitting, key=lambda index: -keys[index]))

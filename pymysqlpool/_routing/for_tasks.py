@@ -1,7 +1,7 @@
-"""A cluster's target, awaited: the same decisions, carried out by tasks.
+"""A target of a cluster for asyncio: the decisions of `topology`, executed by tasks.
 
-Each endpoint has an `AsyncConnectionPool` of its own over the pool that its sync users share; a lent connection is of
-that one, and goes back there. Waiting parks no thread; asking an endpoint what it is takes one for that long.
+Each endpoint has an `AsyncConnectionPool` over the pool that sync callers share. A connection belongs to the pool of
+its endpoint and is returned there. Waiting blocks no thread; asking an endpoint for its role occupies one meanwhile.
 
 Never: decides which endpoint serves.
 """
@@ -22,7 +22,7 @@ from .queue import Ticket
 
 
 class AsyncTicket(Ticket):
-    """A task's place."""
+    """A task's place in the queue of a target."""
 
     __slots__ = ("_bell", "_loop")
 
@@ -32,11 +32,11 @@ class AsyncTicket(Ticket):
         self._bell = asyncio.Event()
 
     def call(self) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+        with suppress(RuntimeError):  # the loop is closed, so no task waits
             self._loop.call_soon_threadsafe(self._bell.set)
 
     async def sleep(self, timeout: float) -> bool:
-        """Until called, or for `timeout` seconds; True when called."""
+        """Wait until called, at most `timeout` seconds; return True if called."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._bell.wait()
@@ -46,7 +46,7 @@ class AsyncTicket(Ticket):
 
 
 class AsyncClusterPool(AsyncConnectionPool):
-    """What `AsyncConnectionPool(pool=cluster.primary)` makes."""
+    """The class of `AsyncConnectionPool(pool=cluster.primary)`."""
 
     def __init__(self, *, pool: Any, kill_on_cancel: bool = False) -> None:
         super().__init__(pool=pool, kill_on_cancel=kill_on_cancel)
@@ -98,4 +98,4 @@ class AsyncClusterPool(AsyncConnectionPool):
 
 
 def _do_nothing() -> None:
-    """For an answer that came after its borrower had left."""
+    """Clean-up for an answer that arrives after its borrower has given up: none is needed."""

@@ -1,4 +1,4 @@
-"""The hosts of a cluster, as they were written: checked by name and value before anything connects."""
+"""The configured hosts of a cluster: parsed and checked before anything connects. Never: corrects a value."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def concealed(hosts: Any) -> Any:
 
 
 def places_of(hosts: Sequence[Host]) -> list[Place]:
-    """Host, port and books of each endpoint, in the order given.
+    """Return host, port and `Endpoint` record of each host, in the given order.
 
     Raises:
-        SettingsError: one cannot be a host, or stands there twice.
+        SettingsError: an entry is no host, or a host is listed twice.
     """
     if isinstance(hosts, Secret) or (not isinstance(hosts, str) and any(map(_is_url, hosts))):
         raise SettingsError(
@@ -49,10 +49,10 @@ def _is_url(host: Host) -> bool:
 
 
 def place(host: Host) -> Place:
-    """The host, the port and the books of an endpoint.
+    """Return the host, the port and the `Endpoint` record of one entry.
 
     Raises:
-        SettingsError: it cannot be one.
+        SettingsError: the entry is no host.
     """
     if isinstance(host, str):
         try:

@@ -1,7 +1,7 @@
-"""How a borrow follows the decision: ask an endpoint what it is, borrow from one, or wait for the turn.
+"""The execution of a cluster's decision: ask an endpoint for its role, borrow from one, or wait for the turn.
 
-Owns: the pools of a cluster, its lock, the queues, and what is told to the topology. Reaches the pools over their
-public methods. Never: decides which endpoint serves, sends a statement of the user's.
+Owns: the pools of a cluster, its lock, the queues, and the reports to the topology. Uses public methods of the pools
+only. Never: decides which endpoint serves, sends a statement of the user's.
 
 Invariants that live here: 2 (order of arrival, over all endpoints), 4 (nothing slow under the lock), 14 (one deadline),
 18 (never replay).
@@ -29,15 +29,15 @@ from .endpoints import Ambiguous, Ask, Endpoint, State, Target, Use
 from .queue import Queue, Ticket
 from .topology import Topology
 
-_SLICE = 0.25  # seconds that a caller waits at one endpoint before it looks whether another fits better
-_ASKING = 2.0  # seconds for an endpoint's answer to what it is
+_SLICE = 0.25  # seconds that a caller waits at one endpoint before it checks whether another fits better
+_ASKING = 2.0  # seconds for an endpoint's answer about its role
 _ASKING_BESIDE = 0.25  # the same, where another endpoint is up
 
 
 @dataclass(frozen=True, slots=True)
 class Borrow:
-    """A step of a borrow: borrow from this endpoint's pool, within so many seconds. Answered by the lease, or by the
-    error raised at the step."""
+    """A step of a borrow: borrow from this endpoint's pool within a number of seconds. The caller sends the lease as
+    the result, or throws the error into the generator."""
 
     endpoint: int
     pre_ping: bool | float
@@ -48,7 +48,7 @@ Steps = Generator[float | Work | Borrow, Any, Connection]
 
 
 class Lending:
-    """The endpoints of one cluster, and who is served by which."""
+    """The endpoints of one cluster, and the borrows from them."""
 
     def __init__(self, name: str, new_topology: Callable[[], Topology], pools: Sequence[ConnectionPool]) -> None:
         self.name = name
@@ -70,7 +70,7 @@ class Lending:
         self._here = mark_process()
 
     def lend(self, target: Target, pre_ping: bool | float, timeout: float) -> Connection:
-        """A connection to an endpoint that fits `target`, within `timeout` seconds."""
+        """Borrow a connection to an endpoint that fits `target`, within `timeout` seconds."""
         ticket = Ticket()
         steps = self.steps(ticket, target, pre_ping, timeout)
         try:
@@ -93,8 +93,8 @@ class Lending:
             steps.close()
 
     def steps(self, ticket: Ticket, target: Target, pre_ping: bool | float, timeout: float) -> Steps:
-        """The same, for threads and tasks: a float is a sleep of so many seconds, unless `ticket` is called; `Work`
-        runs where blocking is allowed."""
+        """The steps of a borrow, for threads and tasks: a float is a sleep of that many seconds, which ends early when
+        `ticket` is called; `Work` runs where blocking is allowed."""
         if not self._here[0]:
             self._enter_process()
         started = monotonic()
@@ -154,7 +154,7 @@ class Lending:
     def _borrow(
         self, decision: Use, target: Target, pre_ping: bool | float, deadline: float, problem: BaseException | None
     ) -> Generator[Borrow | Work, Any, tuple[Connection | None, BaseException | None]]:
-        """Borrow from the first of the endpoints that lends at once, else wait a little at the best one."""
+        """Borrow from the first of the endpoints that lends at once; else wait for up to `_SLICE` at the best one."""
         for place, index in enumerate(decision.endpoints):
             pool = self.pools[index]
             alone = len(decision.endpoints) == 1
@@ -164,7 +164,7 @@ class Lending:
             try:
                 lease: Connection = yield Borrow(index, pre_ping, max(0.001, min(left, _SLICE)))
             except PoolTimeout as error:
-                return None, error  # all of it is lent; look whether another fits by now
+                return None, error  # all its connections are lent; check whether another endpoint fits by now
             except PoolUnavailable as error:
                 self._tell_failed(index, error)
                 problem = error
@@ -175,7 +175,7 @@ class Lending:
         return None, problem
 
     def _fits(self, index: int, lease: Connection, target: Target) -> bool:
-        """Whether the session of `lease` says of its server what the topology knows."""
+        """Whether the role that the session of `lease` reports is the one that the topology knows."""
         role = lease.server_role
         if role is None:
             return True
@@ -190,7 +190,7 @@ class Lending:
     # -- news ----------------------------------------------------------------------------------------------
 
     def _ask(self, index: int, deadline: float) -> BaseException | None:
-        """Ask an endpoint what it is; what went wrong, if anything did."""
+        """Ask an endpoint for its role; return the error, or None."""
         pool = self.pools[index]
         is_alone = not any(endpoint.state is State.UP for endpoint in self._topology.endpoints)
         longest = _ASKING if is_alone else _ASKING_BESIDE
@@ -201,7 +201,7 @@ class Lending:
         except (PoolTimeout, PoolClosed) as error:
             with self._lock:
                 self._topology.not_asked(index)
-            return error  # all of it is lent: no news
+            return error  # all its connections are lent: no news about the server
         except (err.MySQLError, OSError) as error:
             self._tell_failed(index, error)
             return error
@@ -226,7 +226,7 @@ class Lending:
                 extra={"event": "endpoint up", "cluster": self.name, "endpoint": endpoint.name, "role": role.said},
             )
             if was != role.writable:
-                self.pools[index].drain()  # its sessions were made when it was something else
+                self.pools[index].drain()  # its sessions were opened while it had another role
         for ticket in waiting:
             ticket.call()
 
@@ -255,7 +255,7 @@ class Lending:
         return bool(pool.size) or pool.connection_num < pool.stats().maxsize
 
     def _room(self, decision: Use) -> int:
-        """How many more connections its endpoints can lend at this moment."""
+        """The number of connections that the target's endpoints can still lend at this moment."""
         return sum(self.pools[index].stats().maxsize - self._in_use(index) for index in decision.endpoints)
 
     # -- errors --------------------------------------------------------------------------------------------
@@ -281,7 +281,7 @@ class Lending:
             waited=waited,
         )
 
-    # -- an operator's wishes, and looks -------------------------------------------------------------------
+    # -- operator's requests, and state --------------------------------------------------------------------
 
     def take_out(self, index: int) -> None:
         with self._lock:
@@ -294,12 +294,12 @@ class Lending:
             self._topology.undrain(index, monotonic())
 
     def known(self) -> list[tuple[str, str]]:
-        """Each endpoint's name, and its state in words."""
+        """Return each endpoint's name, and its state in words."""
         with self._lock:
             return [(endpoint.name, described(endpoint)) for endpoint in self._topology.endpoints]
 
     def close(self) -> None:
-        """Lend nothing more, and wake those that wait."""
+        """Lend nothing more, and wake all waiting callers (Invariant 12)."""
         self.closed = True
         with self._lock:
             self.express = None

@@ -1,14 +1,13 @@
-"""Who is served next: callers of one target of a cluster, in order of arrival.
+"""The queue of one target of a cluster: callers are served in order of arrival.
 
-A caller first takes a ticket. It may enter an endpoint's pool when fewer callers are inside than connections can be
-had there; the others sleep here, not at an endpoint, so that a host that goes down takes no queue with it. A caller
-that must choose again, since its endpoint went down, still has its ticket and goes before those that came later
-(Invariant 2).
+A caller first takes a ticket. It may enter an endpoint's pool while fewer callers are inside than connections are
+available there. The others wait here, not at an endpoint, so a host that goes down takes no queue with it. A caller
+whose endpoint went down keeps its ticket and is served before later arrivals (Invariant 2).
 
-The queue holds tickets weakly: a caller that was struck at the worst moment, and never left, is out of the queue when
-its ticket is gone.
+The queue refers to tickets weakly: a caller that an asynchronous exception interrupted before it could leave is removed
+when its ticket is collected (Invariant 11).
 
-Guarded by the cluster's lock. Never: connects, or knows what an endpoint is.
+Guarded by the cluster's lock. Never: connects, knows about endpoints.
 """
 
 from __future__ import annotations
@@ -18,19 +17,19 @@ from weakref import WeakValueDictionary
 
 
 class Ticket:
-    """One caller's place."""
+    """One caller's place in the queue."""
 
     __slots__ = ("__weakref__", "_called", "number")
 
     def __init__(self) -> None:
-        self.number = 0  # in order of arrival; 0: it is in no queue yet
+        self.number = 0  # in order of arrival; 0: not queued yet
         self._called = threading.Semaphore(0)
 
     def call(self) -> None:
         self._called.release()
 
     def wait(self, timeout: float) -> bool:
-        """Until called, or for `timeout` seconds; True when called."""
+        """Wait until called, at most `timeout` seconds; return True if called."""
         return self._called.acquire(timeout=max(0.0, timeout))
 
 
@@ -53,10 +52,10 @@ class Queue:
         self._waiting[ticket.number] = ticket
 
     def may_enter(self, ticket: Ticket, room: int) -> bool:
-        """Whether it is the caller's turn to go into a pool; if so, it is inside from now on.
+        """Return whether it is the caller's turn to enter a pool; if True, the caller counts as inside from now on.
 
         Args:
-            room: how many callers can be served at this moment; one may always try.
+            room: the number of callers that can be served at this moment; one caller may always try.
         """
         if ticket.number in self._inside:
             return True
@@ -68,7 +67,7 @@ class Queue:
         return True
 
     def leave(self, ticket: Ticket) -> Ticket | None:
-        """The caller is served, or gives up. Returns the next one, which is to be called."""
+        """Remove a caller that was served or has given up; return the next ticket, which the caller must call."""
         self._inside.pop(ticket.number, None)
         self._waiting.pop(ticket.number, None)
         return self.first()

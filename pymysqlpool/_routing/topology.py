@@ -1,15 +1,14 @@
-"""Which endpoint serves the next borrow? The books of a cluster, and the decision.
+"""`Topology`: the state of a cluster's endpoints, and the decision which of them serves the next borrow.
 
-Pure: no I/O, no lock, no clock and no randomness of its own. The cluster calls every method with its lock held, tells
-it the time, and does what `decide` answers: lend from an endpoint, ask one what it is, wait, or fail.
+Pure: no I/O, no lock, no clock and no randomness of its own. The cluster calls every method with its lock held, passes
+the time, and executes the decision of `decide`: lend from an endpoint, ask one for its role, wait, or fail.
 
-**One primary.** Outside Galera exactly one server may take writes. A server becomes the primary only when every other
-endpoint has been asked since the last one was lost, and no other says that it is one too; two claims are an error
-(`Ambiguous`), never a choice. In a Galera cluster every ready node takes writes: the first in the given order is the
-primary, and stays so until it is lost, or until a node before it has been well for `failback_after` seconds.
+**One primary.** Outside Galera exactly one server may take writes. A server becomes the primary only after every other
+endpoint has been asked since the last primary was lost, and none of them claims to be primary too. Two claims are an
+error (`Ambiguous`), never a choice. In a Galera cluster every ready node takes writes: the first in the given order is
+the primary, until it is lost, or until a node before it has been well for `failback_after` seconds.
 
-Never: believes an answer older than the last change, uses a replica as the primary, sends two callers to ask one
-endpoint.
+Never: trusts an answer older than the last change, uses a replica as the primary, lets two callers ask one endpoint.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ class Topology:
     """The endpoints of one cluster.
 
     Args:
-        endpoints: in order of preference.
-        balance: how readers are spread.
-        zone: the caller's own.
+        endpoints: the hosts, in order of preference.
+        balance: how readers are spread over the hosts.
+        zone: the zone of this process.
         max_lag: seconds; a replica that is known to be further behind is not used. None: no bound.
-        failback_after: seconds for which a preferred Galera node must have been well before it is the primary again.
+        failback_after: seconds for which a preferred Galera node must have been well before it becomes primary again.
         random: returns a number from 0 to 1.
     """
 
@@ -52,7 +51,7 @@ class Topology:
         self._max_lag = max_lag
         self._failback_after = failback_after
         self._random = random
-        self._since = 0.0  # monotonic; answers from before do not count in the election of a primary
+        self._since = 0.0  # monotonic; older answers do not count in the election of a primary
 
     # -- news ----------------------------------------------------------------------------------------------
 
@@ -67,7 +66,7 @@ class Topology:
         lag: float | None = None,
         said: str = "",
     ) -> None:
-        """The endpoint was asked and said what it is."""
+        """Note that the endpoint answered, with its role."""
         endpoint = self.endpoints[index]
         endpoint.asked = False
         endpoint.told_at = now
@@ -88,7 +87,7 @@ class Topology:
             self._doubt_primary(now)
 
     def failed(self, index: int, now: float, problem: str) -> None:
-        """The endpoint was asked and could not be reached, or not in time."""
+        """Note that the endpoint was asked and could not be reached in time."""
         endpoint = self.endpoints[index]
         endpoint.asked = False
         endpoint.told_at = now
@@ -96,7 +95,7 @@ class Topology:
             self._put_off(index, now, problem)
 
     def suspect(self, index: int, now: float, problem: str) -> None:
-        """A connection to it broke, or a statement found it in the wrong role: ask it before it is used again."""
+        """Note that a connection to it broke, or that its role was wrong: it is asked before it is used again."""
         endpoint = self.endpoints[index]
         if endpoint.state is State.UP:
             endpoint.state = State.SUSPECT
@@ -106,15 +105,15 @@ class Topology:
                 self._lose_primary(now)
 
     def asking(self, index: int) -> None:
-        """A caller begins to ask it."""
+        """Note that a caller begins to ask the endpoint."""
         self.endpoints[index].asked = True
 
     def not_asked(self, index: int) -> None:
-        """The caller that was to ask it gave up for reasons of its own: no news."""
+        """Note that the asking caller gave up for its own reasons, which is no news (Invariant 22)."""
         self.endpoints[index].asked = False
 
     def drain(self, index: int, now: float) -> None:
-        """An operator takes the endpoint out."""
+        """Take the endpoint out of service, at an operator's request."""
         self.endpoints[index].state = State.DRAINING
         if index == self.primary:
             self._lose_primary(now)
@@ -139,17 +138,17 @@ class Topology:
         self._since = now
 
     def _doubt_primary(self, now: float) -> None:
-        """Another says that it takes writes. What is known of the present one may be from before a switchover."""
+        """Suspect the present primary, since another endpoint claims to take writes: perhaps a switchover."""
         assert self.primary is not None
         self.suspect(self.primary, now, "another endpoint says that it is the primary")
 
     # -- the decision --------------------------------------------------------------------------------------
 
     def decide(self, target: Target, now: float, in_use: Callable[[int], int]) -> Decision:
-        """What a borrow that wants `target` does now.
+        """Decide what a borrow for `target` does now.
 
         Args:
-            in_use: how many connections of an endpoint are lent.
+            in_use: returns the number of lent connections of an endpoint.
         """
         if target == "primary":
             return self._primary(now)
@@ -158,7 +157,7 @@ class Topology:
             return decision if isinstance(decision, Use | Ask) else self._readers(in_use, self._up(), decision)
         asks = self._due(now)
         if isinstance(asks, Ask):
-            return asks  # one reader finds out, so that the others are spread over all that are there
+            return asks  # one reader asks, so that the others are spread over all endpoints that are up
         fitting = self._up()
         if target != "any":
             replicas = [index for index in fitting if self._is_replica(index)]
@@ -169,7 +168,7 @@ class Topology:
         return [index for index, endpoint in enumerate(self.endpoints) if endpoint.state is State.UP]
 
     def _is_replica(self, index: int) -> bool:
-        """In Galera, where all nodes are alike: every node but the one that takes the writes, if there is another."""
+        """Whether it serves reads. In Galera: every node but the primary."""
         endpoint = self.endpoints[index]
         if endpoint.galera:
             return index != self._preferred_node(self._up())
@@ -195,7 +194,7 @@ class Topology:
         return Use((self.primary,))
 
     def _due_before(self, primary: int | None, now: float) -> Ask | None:
-        """A node that is preferred to the present one, and perhaps there again: else nothing would ever ask it."""
+        """Return a preferred Galera node that is due to be asked; without this, no borrow would ever ask it again."""
         for index, endpoint in enumerate(self.endpoints[:primary]):
             if endpoint.state in _UNKNOWN and not endpoint.asked and now >= endpoint.ask_at:
                 return Ask(index)
@@ -221,20 +220,20 @@ class Topology:
         return self.primary if self.primary in up else up[0]
 
     def _is_unheard(self, endpoint: Endpoint, now: float) -> bool:
-        """Whether it may be another primary, for all that was heard since the last one was lost."""
+        """Whether it may be another primary: no recent news since the last primary was lost rules that out."""
         if endpoint.state is State.DRAINING or endpoint.told_at >= self._since:
             return False
         return endpoint.asked or endpoint.state is not State.DOWN or endpoint.ask_at <= now
 
     def _ask_the_unheard(self) -> Ask | None:
-        """An endpoint that is up, and whose answer is from before the last primary was lost, is asked again."""
+        """Return an endpoint to ask again: one that is up, and whose answer is older than the last primary's loss."""
         for index, endpoint in enumerate(self.endpoints):
             if endpoint.state is State.UP and endpoint.told_at < self._since and not endpoint.asked:
                 return Ask(index)
         return None
 
     def _ask_again(self, now: float) -> Decision:
-        """No endpoint takes writes: one of them will be promoted. Ask those that are up, each with a delay."""
+        """Ask the endpoints that are up again, each with a delay: none takes writes, and one will be promoted."""
         until = self._next_ask()
         for index in self._up():
             endpoint = self.endpoints[index]
@@ -247,7 +246,7 @@ class Topology:
         return Wait(until)
 
     def _due(self, now: float) -> Ask | Wait:
-        """The first endpoint that is to be asked now; else until when none is."""
+        """Return the first endpoint to ask now, or else the time until which none is to be asked."""
         for index, endpoint in enumerate(self.endpoints):
             if endpoint.state in _UNKNOWN and not endpoint.asked and now >= endpoint.ask_at:
                 return Ask(index)

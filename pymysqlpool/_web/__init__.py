@@ -1,1 +1,1 @@
-"""What WSGI and ASGI share."""
+"""The parts that the WSGI and ASGI middlewares share: scopes of requests and websockets, and messages."""

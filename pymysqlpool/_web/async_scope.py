@@ -1,9 +1,9 @@
-"""One lease per ASGI request, borrowed by tasks and threads alike.
+"""One lease per ASGI request, shared by its tasks and threads.
 
-A sync endpoint, which the framework runs in a thread, and a coroutine of the same request have the same lease.
-`_web/socket_scope` has the rule for websockets.
+A sync endpoint, which the framework runs in a thread, and a coroutine of the same request use the same lease. For
+websockets see `_web/socket_scope`.
 
-Never: makes a round trip on the event loop, gives back twice, knows of messages.
+Never: makes a round trip on the event loop, returns a lease twice, knows about ASGI messages.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _A_MOMENT = 0.005  # seconds
 
 
 class AsyncRequestScope(RequestScope):
-    """A `RequestScope` whose work is done by tasks and threads alike, all with the same lease."""
+    """A `RequestScope` whose tasks and threads all use the same lease."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class AsyncRequestScope(RequestScope):
         self._limiter = _limiter_of_threads() if self._loop is not None else None
         self._turn = asyncio.Lock()  # held while a task borrows
         self._connections: dict[Lender, AsyncConnection] = {}  # the leases, as tasks see them
-        self._units = 0  # blocks that keep the lease
+        self._units = 0  # open blocks that keep the lease
         self._commit: Errand | None = None
 
     def connection(self, pool: Lender | None = None) -> Connection:
@@ -61,9 +61,9 @@ class AsyncRequestScope(RequestScope):
         return super().connection(pool)
 
     def _borrow(self, pool: Lender, place: _Place) -> None:
-        """In a thread. While it waits there it does not count against the number of threads that anyio's limiter allows
-        for sync endpoints: else those who have their connection might never get a thread to use it in, or to go on
-        after it, as FastAPI does to validate an answer."""
+        """Borrow in a thread. While the thread waits, it does not count against anyio's limit of threads for sync
+        endpoints. Otherwise requests that hold a connection might never get a thread to use it in, or to continue in,
+        as FastAPI does to validate a response."""
         self._allow_threads(1)
         try:
             super()._borrow(pool, place)
@@ -76,7 +76,7 @@ class AsyncRequestScope(RequestScope):
                 self._loop.call_soon_threadsafe(_add_threads, self._limiter, more)
 
     async def async_connection(self, pool: AsyncConnectionPool | None = None) -> AsyncConnection:
-        """This request's connection from `pool`: the same one each time, borrowed at the first.
+        """Return this request's connection from `pool`: borrowed at the first call, the same one afterwards.
 
         Raises:
             NoRequestScopeError: the request has ended.
@@ -89,7 +89,7 @@ class AsyncRequestScope(RequestScope):
                 self._refuse_closed()
                 place = self._places.setdefault(pool.pool, _Place())
             while not place.lock.acquire(blocking=False):
-                await asyncio.sleep(_A_MOMENT)  # a thread of this request borrows it at this moment
+                await asyncio.sleep(_A_MOMENT)  # a thread of this request is borrowing it
             try:
                 lent = self._lent(pool.pool, place, pool)
                 if lent is None or lent.closed:
@@ -99,7 +99,7 @@ class AsyncRequestScope(RequestScope):
                 place.lock.release()
 
     async def lease_for_threads(self) -> Connection:
-        """The lease of `async_connection()`, which threads use from now on."""
+        """Return the lease of `async_connection()`, which threads use from now on."""
         return (await self.async_connection()).lease
 
     def _refuse_closed(self) -> None:
@@ -107,7 +107,7 @@ class AsyncRequestScope(RequestScope):
             raise NoRequestScopeError("the request has ended and its connections have gone back")
 
     def _lent(self, pool: Lender, place: _Place, awaited: AsyncConnectionPool) -> AsyncConnection | None:
-        """The lease in `place`, whoever borrowed it, as tasks see it."""
+        """Return the lease in `place` as an `AsyncConnection`, whether a task or a thread borrowed it."""
         lease = place.connection
         if lease is None or lease.is_returned:
             return None
@@ -117,7 +117,7 @@ class AsyncRequestScope(RequestScope):
         return known
 
     def _see(self, pool: Lender, lent: AsyncConnection) -> AsyncConnection:
-        """What the request's tasks are shown of the lease in `lent`."""
+        """Return the `AsyncConnection` that shows the lease in `lent` to the request's tasks."""
         lent.has_owner = lent.lease.has_owner = True
         return lent
 
@@ -152,7 +152,7 @@ class AsyncRequestScope(RequestScope):
 
     @asynccontextmanager
     async def unit(self) -> AsyncIterator[Self]:
-        """Keep the lease for the block, though another task awaits the websocket's next message meanwhile."""
+        """Keep the lease for the block, even while another task awaits the websocket's next message (Invariant 23)."""
         self._units += 1
         try:
             yield self
@@ -161,12 +161,12 @@ class AsyncRequestScope(RequestScope):
             await self.release()
 
     async def release(self) -> None:
-        """Give back now what the request holds; the next use borrows again. Not what is in use at this moment."""
+        """Return the request's connections now, except those in use at this moment; the next use borrows again."""
         if not self._units:
             await all_rung(self._start_returns(None, also_busy=False))
 
     async def async_finish(self, *, commit: bool) -> None:
-        """See `RequestScope.finish`. When cancelled, the thread that commits does it to the end."""
+        """See `RequestScope.finish`. After a cancellation the thread that commits still completes the commit."""
         if self.transaction is None or not self._places:
             self.finish(commit=commit)
             return
@@ -174,12 +174,12 @@ class AsyncRequestScope(RequestScope):
         await self._awaited.run(self._commit)
 
     async def async_close(self, exception: BaseException | None = None) -> None:
-        """See `RequestScope.close`. All is under way before this first waits."""
+        """See `RequestScope.close`. All returns are under way before the first await."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-        self.refused = None  # its traceback holds whatever the borrower had at hand
+        self.refused = None  # its traceback would keep the borrower's local variables alive
         if self._commit is None or not self._commit.leave():
             await all_rung(self._start_returns(exception, also_busy=True))
 
@@ -200,7 +200,7 @@ class AsyncRequestScope(RequestScope):
 
 
 def _limiter_of_threads() -> Any:
-    """Anyio's, if the application uses it: Starlette and FastAPI run sync code through it."""
+    """Return anyio's thread limiter if the application uses anyio: Starlette and FastAPI run sync code through it."""
     anyio = sys.modules.get("anyio.to_thread")
     return anyio.current_default_thread_limiter() if anyio is not None else None
 
@@ -210,16 +210,16 @@ def _add_threads(limiter: Any, more: int) -> None:
 
 
 async def all_rung(bells: list[Bell]) -> None:
-    """Until all of them have rung."""
+    """Wait until all of them have rung."""
     for bell in bells:
         await bell.wait()
 
 
 async def current_async_connection(pool: AsyncConnectionPool | None = None) -> AsyncConnection:
-    """The connection of the request or websocket that this code runs in.
+    """Return the connection of the request or websocket that this code runs in.
 
     Raises:
-        NoRequestScopeError: it runs in none.
+        NoRequestScopeError: the code runs outside any request or websocket.
     """
     scope = current_scope()
     if not isinstance(scope, AsyncRequestScope):
@@ -230,11 +230,11 @@ async def current_async_connection(pool: AsyncConnectionPool | None = None) -> A
 
 
 async def sync_connection() -> Connection:
-    """The same for a sync endpoint that is handed its connection, as by FastAPI: `Depends(sync_connection)`.
+    """Return the request's sync `Connection`; a FastAPI dependency for sync endpoints: `Depends(sync_connection)`.
 
-    It waits on the event loop. A sync dependency, or the endpoint itself, waits in a thread.
+    The borrow waits on the event loop. A sync dependency, or the endpoint itself, would wait in a thread.
     """
     scope = current_scope()
     if isinstance(scope, AsyncRequestScope):
         return await scope.lease_for_threads()
-    return (await current_async_connection()).lease  # which says why there is none
+    return (await current_async_connection()).lease  # raises the error that explains why there is none

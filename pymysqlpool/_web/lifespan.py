@@ -1,6 +1,6 @@
-"""A pool that lives as long as the server: around the application's own lifespan, or instead of one.
+"""The ASGI lifespan protocol: runs start and end callbacks around the application's own lifespan, or in place of it.
 
-Never: starts or ends anything itself (the middleware says how).
+Never: opens or closes a pool itself; the middleware passes the callbacks.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ async def live(
     start: Callable[[], Awaitable[None]],
     end: Callable[[], Awaitable[None]],
 ) -> None:
-    """Run the lifespan of `app`; an application that has none gets one.
+    """Run the lifespan of `app`, or a minimal one if the application has none.
 
     Args:
-        start: called before the application's start; what it raises stops the server.
-        end: called after the application's end, however it ended.
+        start: called before the application starts; an exception from it stops the server.
+        end: called after the application has ended, with or without an error.
     """
     begun = failed = False
 
@@ -58,7 +58,7 @@ async def live(
         if not begun:
             await _of_an_application_without_one(receiving, sending)
     except Exception:
-        if not failed:  # else the server has been told
+        if not failed:  # otherwise the server has already been informed
             raise
 
 

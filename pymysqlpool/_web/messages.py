@@ -1,6 +1,6 @@
-"""What an ASGI server and an application say to each other: the types, and a whole answer in one call.
+"""ASGI messages: their types, and a helper that sends a complete response.
 
-Never: knows of pools.
+Never: knows about pools.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 async def answer(send: Send, method: str, status: int, kind: bytes, body: bytes, header: tuple[bytes, bytes]) -> None:
-    """Send a whole response; one to HEAD has no body."""
+    """Send a complete response; the response to HEAD has no body."""
     headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), header]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})

@@ -1,19 +1,20 @@
-"""The connection of a websocket under WSGI, which has a lease only while there is work under way on it.
+"""The connection of a websocket under WSGI: it holds a lease only while work is under way on it.
 
-A websocket is one request that lasts for hours, in a thread that mostly waits for the next message. So what its code
-holds is no lease but a `SocketConnection`, which borrows for a statement, and gives back after it, unless something
-would be lost by that:
+A websocket is one request that lasts for hours, in a thread that mostly waits for the next message. Its code therefore
+holds a `SocketConnection` instead of a lease. A `SocketConnection` borrows for a statement and returns the lease after
+it, unless the return would lose something:
 
-* uncommitted changes, locks that a SELECT took, a transaction that was begun by name: until COMMIT or ROLLBACK;
-* a result that is not read to its end, a cursor that has called a procedure and is not closed;
-* a `with connection:` or transaction block: until its end;
-* session state (variables, temporary tables, GET_LOCK), as far as the text of a statement tells: until the socket ends.
+* uncommitted changes, locks that a SELECT took, an explicitly begun transaction: kept until COMMIT or ROLLBACK;
+* a result that is not read to its end, or an open cursor that has called a procedure: kept until read, or closed;
+* a `with connection:` or transaction block: kept until its end;
+* session state (variables, temporary tables, GET_LOCK), as far as the statement texts show it: kept until the websocket
+  ends.
 
-A cursor keeps its rows when the lease goes back, and borrows for its next statement. A statement that asks about the
-one before it (LAST_INSERT_ID(), SHOW WARNINGS) without such a lease is refused, since it would be told of another
-session; `cursor.lastrowid` knows.
+A cursor keeps its rows after the lease is returned, and borrows for its next statement. Without a kept lease, a
+statement about the previous one (LAST_INSERT_ID(), SHOW WARNINGS) is refused, because it would read another session's
+state; `cursor.lastrowid` has the insert id.
 
-Never: takes uncommitted work away (Invariant 23), is told by anything but its own use when to give back.
+Never: returns a lease with uncommitted work (Invariant 23), returns a lease because of anything but its own use.
 """
 
 from __future__ import annotations
@@ -48,28 +49,28 @@ _ASKS_BACK = re.compile(
 
 
 def is_websocket(environ: Any) -> bool:
-    """Whether a WSGI request is the opening of a websocket."""
+    """Return whether a WSGI request opens a websocket."""
     return environ.get("HTTP_UPGRADE", "").lower() == "websocket" or "wsgi.websocket" in environ
 
 
 class SocketConnection:
-    """A `Connection` for the code of a websocket: the same methods, and a lease when there is work for one.
+    """A `Connection` for the code of a websocket: the same methods, with a lease only while work is under way.
 
     Args:
-        scope: the websocket's; it gives back what is left at the end.
-        pool: what to borrow from.
+        scope: the websocket's scope; it returns a remaining lease at the end.
+        pool: the pool to borrow from.
     """
 
     def __init__(self, scope: RequestScope, pool: ConnectionPool) -> None:
         self._scope = scope
         self._pool = pool
         self._lock = new_lock()  # guards the count
-        self._users = 0  # calls that are under way, of whatever thread
+        self._users = 0  # calls that are under way, in all threads
         self._depth = 0  # with-blocks that are open
         self._lease: Connection | None = None
-        self._keeps = False  # its transaction would be missed, though it has changed no row
-        self._has_state = False  # its session would be missed
-        self._loss = ""  # what a lost session has taken with it, until that is said
+        self._keeps = False  # the transaction has changed no row, but its end would lose locks or a snapshot
+        self._has_state = False  # a return would lose session state
+        self._loss = ""  # what was lost with a session, until an error has reported it
         self._is_fresh = True  # no statement was sent on the lease yet
         self._callers: WeakSet[Any] = WeakSet()  # open cursors that have called procedures, which may leave anything
         self._kept: Any = None  # the cursor of `execute` and the like
@@ -100,7 +101,7 @@ class SocketConnection:
 
     @contextmanager
     def using(self) -> Iterator[Connection]:
-        """A lease for a call; after the last one it goes back, if nothing would be lost by that."""
+        """A lease for the block; after the last concurrent block it is returned, unless that would lose something."""
         loss, self._loss = self._loss, ""
         if loss:
             raise err.OperationalError(
@@ -123,7 +124,7 @@ class SocketConnection:
                 self.give_back_if_idle()
 
     def give_back_if_idle(self) -> None:
-        """Unless a call is under way, or something would be lost."""
+        """Return the lease, unless a call is under way or the return would lose something."""
         with self._lock:
             if self._users or self._depth:
                 return
@@ -142,7 +143,7 @@ class SocketConnection:
         return can_go_on(lease) and not (marks & WROTE or self._keeps or self._has_state or self._callers)
 
     def before(self, query: Any, cursor: Any) -> None:
-        """A cursor is about to send `query`."""
+        """Called before a cursor sends `query`."""
         text = query.decode("latin-1") if isinstance(query, bytes | bytearray) else str(query)
         if self._is_fresh and _ASKS_BACK.search(text):
             raise err.InterfaceError(
@@ -157,7 +158,7 @@ class SocketConnection:
             self._keeps = True
 
     def after(self, query: Any, lease: Connection) -> None:
-        """It was answered."""
+        """Called after the reply to the statement."""
         self._is_fresh = False
         self._last = lease.insert_id(), lease.affected_rows()  # type: ignore[no-untyped-call]
         text = query.decode("latin-1") if isinstance(query, bytes | bytearray) else str(query)
@@ -168,7 +169,7 @@ class SocketConnection:
         self._has_state = self._has_state or bool(lease.effect & (STATE | DATABASE | AUTOCOMMIT))
 
     def forget(self, cursor: Any) -> None:
-        """It was closed."""
+        """Called when a cursor was closed."""
         self._callers.discard(cursor)
         self.give_back_if_idle()
 
@@ -212,7 +213,7 @@ class SocketConnection:
         return self._kept
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else a `Connection` has. A call that opens a transaction keeps the lease."""
+        """The other attributes of a `Connection`. A call that opens a transaction keeps the lease."""
         with self.using() as lease:
             value = getattr(lease, name)
         return self._calling(name) if callable(value) and not isinstance(value, type) else value
@@ -236,7 +237,7 @@ class SocketConnection:
         return self
 
     def __exit__(self, *exc_info: Any) -> None:
-        lease = self._lease  # the one it was entered with: in a block none is replaced
+        lease = self._lease  # the lease of the block's start: a block never changes its lease
         assert lease is not None
         self._depth -= 1
         try:
@@ -250,7 +251,7 @@ class SocketConnection:
 
 @cache
 def _tracked(kind: type[Cursor]) -> type[Any]:
-    """The cursor class `kind`, whose every call has a lease of the websocket's connection."""
+    """Return a subclass of the cursor class `kind` that takes a lease of the websocket's connection for every call."""
 
     class Tracked(kind):  # type: ignore[misc, valid-type]
         connection: Any

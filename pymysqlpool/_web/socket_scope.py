@@ -1,18 +1,19 @@
-"""The connections of one websocket: each belongs to the task that borrowed it.
+"""The connections of one ASGI websocket: each lease belongs to the task that borrowed it.
 
-A websocket lasts for hours, several tasks serve it, and which of them waits for the next message is the framework's
-affair. So a lease is not the socket's but its task's (`_Share`), and how long the task has it follows from its work:
+A websocket lasts for hours and is served by several tasks, and the framework decides which of them awaits the next
+message. A lease therefore belongs to a task (`_Share`), not to the websocket, and the task's work decides how long the
+task keeps it:
 
-* **uncommitted changes, an open result, a `transaction()`, `unit()` or `async with connection` block**: it stays with
-  its task, whatever other tasks do, until the task commits, rolls back, leaves the block, or ends;
-* **nothing of that, and the socket waits for a message**: it goes back to the pool at once; the `AsyncConnection` that
-  the task may still have borrows anew at its next statement. Session state (variables, temporary tables, locks) that
-  no statement has needed for `_UNUSED` seconds goes with it;
-* **the task ends**: it goes back, also when the task outlives the socket. Uncommitted changes are rolled back, and a
-  warning says so.
+* **Uncommitted changes, an open result, a `transaction()`, `unit()` or `async with connection` block**: the lease stays
+  with its task, whatever other tasks do, until the task commits, rolls back, leaves the block, or ends.
+* **None of these, and the websocket awaits a message**: the lease is returned at once. An `AsyncConnection` that the
+  task still refers to borrows again at its next statement. Session state (variables, temporary tables, locks) is lost
+  if no statement has used it for `_UNUSED` seconds.
+* **The task ends**: the lease is returned, also if the task outlives the websocket. Uncommitted changes are rolled
+  back, and a warning is logged.
 
-Tasks and threads that are started inside a block use the block's lease; other threads that of the task which started
-them, or of the socket's own task.
+Tasks and threads that are started inside a block use the block's lease. Other threads use the lease of the task that
+started them, or of the websocket's own task.
 
 Never: takes uncommitted work from its task, lets two tasks share a lease outside a block (Invariant 23).
 """
@@ -39,7 +40,7 @@ _UNUSED = 1.0  # seconds that session state is kept for a task which does someth
 
 
 class _Share(AsyncRequestScope):
-    """What one task of a websocket has borrowed."""
+    """The leases that one task of a websocket has borrowed."""
 
     def __init__(self, socket: SocketScope, name: str) -> None:
         super().__init__(socket.pool, watch=socket.watch, label=socket.label if not name else f"{socket.label}, {name}")
@@ -55,7 +56,7 @@ class _Share(AsyncRequestScope):
         return connection
 
     async def borrow_again(self, connection: SocketConnection) -> None:
-        """For a statement on `connection`, whose lease went back."""
+        """Borrow for a statement on `connection`, whose lease was returned."""
         for pool, known in self._connections.items():
             if known is connection:
                 await super().async_connection(self._awaited_pools[pool])
@@ -66,7 +67,7 @@ class _Share(AsyncRequestScope):
         return super().connection(pool)
 
     def keep_for_threads(self) -> None:
-        """A thread may use the lease at any moment from now on: it stays until the task asks for a message, or ends."""
+        """Note that a thread may use the lease at any time: keep it until the task awaits a message, or ends."""
         self._of_threads = True
 
     def _see(self, pool: Lender, lent: AsyncConnection) -> AsyncConnection:
@@ -83,17 +84,17 @@ class _Share(AsyncRequestScope):
     # -- when it goes back ---------------------------------------------------------------------------------
 
     def used(self, connection: SocketConnection) -> None:
-        """A statement has ended, so there may be nothing to keep the lease for."""
+        """Called after a statement: the lease may no longer be needed."""
         self._told = False
         if self.socket.waits and not self._of_threads and not connection.parked:
             assert self._loop is not None
             self._loop.call_soon(self.look)
 
     def look(self, unused: bool = False) -> None:
-        """Start to give back what is not needed; nobody waits for that.
+        """Start to return the leases that are not needed, without waiting.
 
         Args:
-            unused: no statement has needed it for a while, so session state is no reason to keep it.
+            unused: no statement has used them for `_UNUSED` seconds, so session state is no reason to keep them.
         """
         if self._units or self._of_threads or not self.socket.waits:
             return
@@ -120,7 +121,7 @@ class _Share(AsyncRequestScope):
             self.look()
 
     async def end_of_message(self) -> None:
-        """The task itself asks for the next message: it needs nothing until then, but for what it has not committed."""
+        """Called when the task awaits the next message: until then it needs only leases with uncommitted work."""
         if self._units:
             return
         bells = []
@@ -133,7 +134,7 @@ class _Share(AsyncRequestScope):
         await all_rung([bell for bell in bells if bell is not None])
 
     async def before_an_answer(self) -> None:
-        """A message goes out while another task waits for the next one: what is not needed goes back first."""
+        """Called before a message is sent while another task awaits the next one: return unneeded leases first."""
         if not self._units and not self._of_threads and self.socket.waits:
             bells = [
                 lent.park(partial(self._give_back, pool, place, None))
@@ -148,14 +149,14 @@ class _Share(AsyncRequestScope):
             await all_rung([bell for bell in bells if bell is not None])
 
     def make_way(self) -> None:
-        """Another task of the socket borrows: what is not needed must not keep it waiting."""
+        """Return unneeded leases, so that another task of the websocket that borrows does not wait for them."""
         if not self._units and not self._of_threads:
             for pool, place, lent in self._idle():
                 if not lent.has_changes and not lent.has_state:
                     lent.park(partial(self._give_back, pool, place, None))
 
     def _idle(self) -> list[tuple[Lender, _Place, SocketConnection]]:
-        """The leases that nothing uses and no block keeps."""
+        """The leases that no call uses and no block keeps."""
         found = []
         for pool, place in self._places.items():
             lent = self._lent(pool, place, self._awaited_pools.get(pool, self._awaited))
@@ -175,7 +176,7 @@ class _Share(AsyncRequestScope):
             )
 
     def end(self) -> list[Bell]:
-        """The task has ended: everything goes back."""
+        """Return everything: the task has ended."""
         if self._later is not None:
             self._later.cancel()
         for _, _, lent in self._idle():
@@ -209,8 +210,8 @@ class _inside:
 
 
 class SocketScope(AsyncRequestScope):
-    """A scope whose leases are those of its tasks. Made in the socket's own task, whose call of the application it is
-    closed at the end of."""
+    """A scope whose leases belong to its tasks. It is created in the websocket's own task, and closed when that task's
+    call of the application ends."""
 
     def __init__(self, pool: AsyncConnectionPool, *, watch: Watch | None = None, label: str = "") -> None:
         super().__init__(pool, watch=watch, label=label)
@@ -222,7 +223,7 @@ class SocketScope(AsyncRequestScope):
         self._shares: dict[asyncio.Task[Any], _Share] = {}
 
     def _share(self) -> _Share:
-        """That of the current task, or of the block that it was started in."""
+        """The share of the current task, or of the block in which the task was started."""
         share = _block.get()
         if share is not None and share.socket is self and not share.closed:
             return share
@@ -262,18 +263,18 @@ class SocketScope(AsyncRequestScope):
 
     @asynccontextmanager
     async def unit(self) -> AsyncIterator[Self]:
-        """Keep the current task's lease for the block; tasks and threads that are started inside use the same."""
+        """Keep the current task's lease for the block; tasks and threads started inside use the same lease."""
         share = self._share()
         with share.block():
             async with share.unit():
                 yield self
 
     async def release(self) -> None:
-        """Give back now what the current task holds; its next use borrows again."""
+        """Return the current task's leases now; its next use borrows again."""
         await self._share().release()
 
     async def receive(self, receive: Callable[[], Any]) -> Any:
-        """The next message of the server's `receive`."""
+        """Return the next message from the server's `receive`."""
         task = asyncio.current_task()
         own = self._own if task is self._task else self._shares.get(task) if task is not None else None
         if own is not None:

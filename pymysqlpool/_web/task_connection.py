@@ -1,9 +1,9 @@
-"""The connection of one task of a websocket under ASGI, which has a lease only while there is work under way on it.
+"""The connection of one task of an ASGI websocket: it holds a lease only while work is under way on it.
 
-Between its uses it is `parked`: its lease is back in the pool, and the next statement borrows another. It knows what
-would be lost if it were parked now.
+Between uses it is `parked`: its lease is back in the pool, and the next statement borrows another. It knows what
+parking it now would lose.
 
-Never: decides to park itself.
+Never: decides to park itself; `socket_scope` does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LOCKS = re.compile(r"\b(?:for\s+update|for\s+share|in\s+share\s+mode|into)\b", 
 
 
 class Share(Protocol):
-    """What it asks of its task's share of the socket."""
+    """What a `SocketConnection` needs from its task's share of the websocket."""
 
     pool: AsyncConnectionPool
 
@@ -34,7 +34,7 @@ class Share(Protocol):
 
 
 class SocketConnection(AsyncConnection):
-    """A task's connection, which has a lease only while the task has work under way on it."""
+    """A task's connection, with a lease only while the task has work under way on it."""
 
     floats = True
 
@@ -42,17 +42,17 @@ class SocketConnection(AsyncConnection):
         super().__init__(share.pool, lent.lease, lent.token)
         self.has_owner = lent.lease.has_owner = True
         self._share = share
-        self.parked = False  # its lease went back, and the next statement borrows another
-        self._keeps = False  # a transaction was begun, or locks were taken, that it would miss
+        self.parked = False  # its lease was returned, and the next statement borrows another
+        self._keeps = False  # parking would lose a transaction that was begun, or locks
         self._cursor_class: Any = None
 
     def adopt(self, lent: AsyncConnection) -> None:
-        """Go on with another lease."""
+        """Continue with another lease."""
         self.lease, self.parked, self._keeps = lent.lease, False, False
         self.lease.has_owner = True
 
     def park(self, give_back: Callable[[], object]) -> Bell | None:
-        """Give the lease back; see `AsyncConnection.start_return`."""
+        """Return the lease; see `AsyncConnection.start_return`."""
         self._cursor_class = self.lease.cursorclass
         self.parked = True
         return self._pool.hand_in(self.lease, give_back)
@@ -68,13 +68,13 @@ class SocketConnection(AsyncConnection):
 
     @property
     def has_changes(self) -> bool:
-        """Whether giving it back would lose something: changes, or a transaction that was begun to read under locks."""
+        """Whether a return would lose changes, or a transaction that was begun to read under locks."""
         marks = self.lease.marks
         return bool(marks & WROTE or (marks & TRANSACTION and self._keeps))
 
     @property
     def has_state(self) -> bool:
-        """Whether the session is not as it was lent."""
+        """Whether the session differs from its state at the borrow."""
         return bool(self.lease.marks & (STATE | DATABASE | AUTOCOMMIT))
 
     @property
@@ -152,7 +152,7 @@ class SocketConnection(AsyncConnection):
 
 
 def _needs_its_transaction(query: Any) -> bool:
-    """Whether something may be lost when its transaction ends, though no row was changed: locks, or what was begun by
-    name. (Changed rows show in the reply.)"""
+    """Whether the end of the transaction may lose something though no row was changed: locks, or an explicitly begun
+    transaction. (Changed rows show in the reply.)"""
     text = query.decode("latin-1") if isinstance(query, bytes | bytearray) else str(query)
     return not _PLAIN.match(text) or _LOCKS.search(text) is not None
