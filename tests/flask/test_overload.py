@@ -217,7 +217,7 @@ def test_slow_waits_and_long_holds_are_logged_with_endpoint_and_place(
     make_site: MakeSite, caplog: pytest.LogCaptureFixture
 ) -> None:
     """49"""
-    site = make_site(slow_wait=0.0, long_hold=0.05)
+    site = make_site(slow_wait=0.0, long_hold=0.05, read_timeout=30)
 
     @site.app.get("/slow")
     def slow() -> str:
