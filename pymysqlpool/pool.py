@@ -76,6 +76,7 @@ class ConnectionPool(PoolCore):
     ) -> None:
         given = conceal(options)
         del options  # in the clear, for tools that report the variables of frames
+        reuse.check(reuse_policy)
         own, connect_args = settings.split(
             {
                 "size": size,

@@ -33,6 +33,7 @@ from enum import Enum
 
 from . import failures
 from ._driver.reset import Cleanup
+from .errors import SettingsError
 from .failures import Server, Siblings
 
 
@@ -87,6 +88,16 @@ class Decision:
 
 
 Policy = Callable[[Facts], Decision]
+
+
+def check(policy: object) -> None:
+    """Refuse what cannot be a policy.
+
+    Raises:
+        SettingsError: it cannot be called.
+    """
+    if not callable(policy):
+        raise SettingsError(f"reuse_policy={policy!r} must be a function of Facts, see pymysqlpool.reuse")
 
 
 def decide(facts: Facts) -> Decision:

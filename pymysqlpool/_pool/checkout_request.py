@@ -13,6 +13,7 @@ from typing import Any
 
 from .._util import callsite as _borrower
 from .._util.log import logger
+from ..errors import SettingsError
 from ..settings import seconds
 from .asking import SHORTEST_CHECK
 from .core import CONNECT_TIMEOUT, NEVER, PoolCore
@@ -67,7 +68,14 @@ class CheckoutRequest:
             timeout = own.timeout
         else:
             seconds("timeout", timeout, None)
-        patience = retry_num * retry_interval
+        try:
+            patience = retry_num * retry_interval
+            if not 0 <= patience < NEVER:
+                raise TypeError
+        except TypeError:
+            raise SettingsError(
+                f"retry_num={retry_num!r} and retry_interval={retry_interval!r} must be numbers, at least 0"
+            ) from None
         self.started = monotonic()
         self.retry_interval = retry_interval
         if timeout is None:

@@ -321,6 +321,12 @@ class Connection(Conveniences):
         elif self._pool is None:
             self.drop_socket()
 
+    def __copy__(self) -> NoReturn:
+        raise TypeError("a connection cannot be copied: two handles would share one session. Borrow another")
+
+    def __deepcopy__(self, memo: Any) -> NoReturn:
+        self.__copy__()
+
     def __repr__(self) -> str:
         if self._pool is None:
             return f"<{type(self).__name__} {'open' if self.open else 'closed'}>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
 import socket
@@ -55,6 +56,27 @@ def test_a_borrow_and_return_without_a_query_costs_no_round_trip(make_pool: Make
 def test_a_timeout_without_end_connects(make_pool: MakePool, timeout: float) -> None:
     with make_pool(size=1, maxsize=1, timeout=timeout).get_connection() as connection:
         assert connection.query("SELECT 1") == 1
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"retry_num": "3"}, {"retry_interval": float("nan")}, {"retry_num": -1}, {"retry_interval": float("inf")}]
+)
+def test_a_patience_that_cannot_be_one_is_refused_by_name(make_pool: MakePool, wrong: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=f"{next(iter(wrong))}="):
+        make_pool().get_connection(**wrong)
+
+
+def test_a_policy_that_cannot_be_called_is_refused_when_the_pool_is_made(make_pool: MakePool) -> None:
+    with pytest.raises(SettingsError, match="reuse_policy=5"):
+        make_pool(reuse_policy=5)
+
+
+def test_a_connection_has_no_second_handle(make_pool: MakePool) -> None:
+    with make_pool().get_connection() as connection:
+        for duplicate in (copy.copy, copy.deepcopy):
+            with pytest.raises(TypeError, match="two handles"):
+                duplicate(connection)
+            connection.ping()
 
 
 @pytest.mark.parametrize("timeout", [float("nan"), "1", True])
