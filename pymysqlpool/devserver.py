@@ -9,7 +9,7 @@ standard library.
 
 Invariants:
 - No other user of this machine gets in, or at files through the server: root has a random password, the unix socket
-  lies in a folder that only we may enter, nobody else has an account, and the server's FILE statements see one empty
+  lies in a folder that only we may enter, there is no other account, and the server's FILE statements see one empty
   folder (MySQL: none).
 - The server never outlives us, `kill -9` of this process included. A small watcher process is the server's
   parent and holds a pipe to us; when the pipe closes, or the watcher gets a new parent, it kills the server

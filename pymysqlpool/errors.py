@@ -3,6 +3,8 @@
 Every class is also the `pymysql.err` class that fits, so code written for PyMySQL catches it where it already
 catches its database errors. A message names the pool, what failed, the numbers, the last cause and the way out;
 it never holds a password (Invariant 16).
+
+Owns: the classes. Their texts are in the files that raise them. Never: decides when one is raised.
 """
 
 from __future__ import annotations

@@ -5,11 +5,11 @@ of the same age, of the server, and of the chances of another try. Each row of `
 `of_connect` and `of_statement` find the row. The pool, the reuse policy and the adapters ask here and nowhere else, so
 that they cannot disagree (Invariant 22).
 
-Never: acts on the answer, counts, waits or logs.
+Owns: the table. Never: acts on the answer, counts, waits or logs.
 
 Error numbers are those of the manuals: MySQL 9 Reference, "Error Messages" (server 1000-, client 2000-), and MariaDB
 Knowledge Base, "MariaDB Error Code Reference". Where the servers give one number to several things, the message
-decides: 1290 is every refusal of an option, of which only read-only says something of the server's role.
+decides: 1290 is every refusal of an option, of which only read-only concerns the server's role.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def _by_message(number: int | None, error: BaseException) -> News | None:
 
 
 def said_again(error: BaseException) -> BaseException:
-    """A new exception that says what `error` says, for another caller: with a traceback of its own."""
+    """Copy `error` for another caller: a new exception with a traceback of its own."""
     try:
         return type(error)(*error.args)
     except Exception:  # noqa: BLE001 - a user's class, whose arguments differ from its `args`

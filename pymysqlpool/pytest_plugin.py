@@ -7,7 +7,7 @@ Nothing is active unless you say so: the package declares no entry point, and on
 Connections that fixtures of a wider scope borrowed before the test do not count; those of the test's own fixtures must
 be returned at the end of their teardown. A test that keeps a lease on purpose has the marker `leaves_leases`.
 
-Never: returns a connection itself, connects, or checks closed pools.
+Owns: the fixture of each test. Never: returns a connection itself, connects, or checks closed pools.
 """
 
 from __future__ import annotations

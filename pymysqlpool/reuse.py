@@ -22,7 +22,8 @@ Errors are classified in `failures.py`. `decide` is public and replaceable
 not facts of their own here: the code that finds one broken calls `slot.expire(reason)`, and every return, the shortcuts
 too, checks the one number that this sets.
 
-Invariants that live here: 6 (only quiet connections become idle), 12 (closed is closed).
+Owns: the table. Never: performs anything. Invariants that live here: 6 (only quiet connections become idle), 12 (closed
+is closed).
 """
 
 from __future__ import annotations

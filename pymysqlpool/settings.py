@@ -5,7 +5,7 @@ Options are accepted as written or refused with an error that names the option, 
 `pymysql.connections.Connection`; `arguments.py` checks those, so that errors are reported when the pool is made, not at
 the first request.
 
-Never: connects, prints a password.
+Owns: the options of the pool. Never: connects, prints a password.
 """
 
 from __future__ import annotations

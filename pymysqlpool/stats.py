@@ -1,4 +1,4 @@
-"""The numbers of a pool, for operators. Never consulted for a decision.
+"""Owns the classes of a pool's numbers, for operators. Never consulted for a decision.
 
 Gauges are counted from the ledger on demand, without any lock: reading them never waits. The names follow
 OpenTelemetry's `db.client.connection.*` metrics ("in use" is its `used`, `waiting` its `pending_requests`).

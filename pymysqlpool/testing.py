@@ -11,7 +11,8 @@
 
 With pytest, `pymysqlpool.pytest_plugin` checks every pool in every test.
 
-Never: for production, because these context managers replace methods while their block lasts.
+Owns: these context managers. Never: for production, because these context managers replace methods while their block
+lasts.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ so before the next statement the server is asked, with a ping: after a deadlock 
 errors only the statement. Once the transaction is gone the block refuses all statements, because they would be
 committed without what came before them.
 
-Never: sends anything but that ping, ends a transaction.
+Owns: the state of an open block. Never: sends anything but that ping, ends a transaction.
 
 Protocol: MySQL Internals, "OK_Packet" (status flags; the reply to COM_PING has them too).
 """

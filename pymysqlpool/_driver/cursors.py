@@ -4,7 +4,7 @@ An event loop that runs a cursor's statements needs the parts of `Cursor.execute
 `nextset` between which PyMySQL waits. They are here, equal to PyMySQL's; its own methods are used where they do not
 wait.
 
-Never: sends, receives, or waits.
+Owns: the steps of a cursor's statement that do not wait. Never: sends, receives, or waits.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Bound every send and every receive by one deadline.
 
 `within(connection, deadline)` bounds an exchange that the pool itself makes. It covers every single receive, so that a
-server which sends one byte a minute cannot hold a caller longer (Invariant 14). Never: decides how long is too long.
+server which sends one byte a minute cannot hold a caller longer (Invariant 14). Owns: the timeouts within an exchange.
+Never: chooses a deadline.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@
 * **The session marks** (`statements`, `session_state`): what the statements so far may have changed, from their text,
   from the OK packet and from the status in EOF packets, which PyMySQL drops.
 
-Invariants that live here: 6 (only quiet connections become idle), 8 (nothing crosses). Never: decides what happens to a
-connection.
+Owns: the exchange lock and the marks. Invariants that live here: 6 (only quiet connections become idle), 8 (nothing
+crosses). Never: decides what happens to a connection.
 
 Protocol: MySQL Internals, "Client/Server Protocol" (Text Protocol, Generic Response Packets: OK, ERR, EOF).
 """
@@ -117,7 +117,7 @@ class WireConnection(LoginConnection, ReadingConnection):
             self._finish_previous()
             if not exchange.acquire(False):
                 self._refuse_interrupted()
-        if self._exchange is not exchange:  # given back by another thread in this very instant
+        if self._exchange is not exchange:  # given back by another thread at this moment
             exchange.release()
             self._refuse_closed()
         slot = self._slot
@@ -198,7 +198,7 @@ class WireConnection(LoginConnection, ReadingConnection):
         if not fetch.acquire(False):
             self._refuse_interrupted()
         try:
-            if self._fetch is not fetch:  # given back by another thread in this very instant
+            if self._fetch is not fetch:  # given back by another thread at this moment
                 self._refuse_closed()
             yield
         finally:

@@ -6,7 +6,7 @@ where it is wrapped, a wrapper is asked for the proxy that it would have returne
 and the proxy is told that the connection in it is the pool's. `cursor()` then returns what the proxy makes of a cursor.
 
 As long as nothing wraps `pymysql.connect`, statements cost nothing more: `cursor` is PyMySQL's own.
-Never: connects, sends, or knows one of these packages by name.
+Owns: the way of a cursor through such a wrapper. Never: connects, sends, or knows one of these packages by name.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A server refuses a statement larger than its `max_allowed_packet` with an error 
 it is still coming: sending fails then, before the reply is read. A retry would fail in the same way, so it must not
 look like a lost connection. The packet is in the socket's buffer all the same.
 
-Never: blocks, closes the socket.
+Owns: reading that packet. Never: blocks, closes the socket.
 
 Protocol: MySQL Internals, "ERR_Packet"; error 1153, ER_NET_PACKET_TOO_LARGE.
 """

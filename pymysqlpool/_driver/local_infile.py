@@ -2,7 +2,7 @@
 
 A server may answer any statement with a request for a file (MySQL Reference Manual, "Security Considerations for LOAD
 DATA LOCAL"). It gets one only in reply to a borrower's statement that reads a local file by its own text, and only
-with PyMySQL's option `local_infile`. Never: reads a reply.
+with PyMySQL's option `local_infile`. Owns: that decision, and reading the file. Never: reads a reply.
 """
 
 from __future__ import annotations

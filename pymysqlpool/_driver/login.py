@@ -5,7 +5,8 @@ the `dialog` of PAM. MySQL's own clients refuse unless they are told to (ENABLE_
 the password is sent over TLS or a unix socket, where the user has an `auth_plugin_map` for the plugin, and with the
 option `allow_cleartext_password`.
 
-Never: judges other plugins; those send something that does not reveal the password.
+Owns: when a password may be sent in clear text. Never: judges other plugins; those send something that does not reveal
+the password.
 
 Source: MySQL 9 Reference Manual, 8.4.1.4, "Client-Side Cleartext Pluggable Authentication".
 """

@@ -1,7 +1,7 @@
 """The hook for traces: an observer is called before and after each statement of a borrower.
 
 Without an observer `query` is PyMySQL's own, so tracing costs nothing. The pool's own statements (set-up, reset, ping)
-are not reported. Never: keeps a statement, or swallows an error.
+are not reported. Owns: the observer of statements. Never: keeps a statement, or swallows an error.
 """
 
 from __future__ import annotations

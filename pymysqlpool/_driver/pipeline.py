@@ -1,7 +1,7 @@
 """Commands of the pool itself: several in one go, all their replies read, and no needless ROLLBACK.
 
-Never: chooses the commands, decides what follows from a reply, or sends a local file: none of these commands asks for
-one.
+Owns: sending several commands at once and reading their replies. Never: chooses the commands, decides what follows from
+a reply, or sends a local file: none of these commands asks for one.
 
 An error packet is one reply like any other here: all of them are read, so the wire is quiet afterwards.
 """

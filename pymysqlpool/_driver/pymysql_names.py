@@ -1,6 +1,6 @@
 """The private names of PyMySQL that this package relies on, with their types; its stubs know only the public ones.
 
-Owns: nothing at run time, where these are PyMySQL's own classes. A name that is not here is not relied on.
+Owns: nothing at run time, where these are PyMySQL's own classes. Never: lists a name that this package does not use.
 """
 
 from __future__ import annotations

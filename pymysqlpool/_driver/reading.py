@@ -2,7 +2,8 @@
 
 `ReadingConnection` is PyMySQL's connection with other ways to read: what its methods get is what PyMySQL's own would
 have given them. The login is PyMySQL's, and so are all replies where the core is switched off (`fast_reader=False`).
-Never: decides when an exchange begins or ends. `exchange`, which inherits from it, does.
+Owns: the reading of replies on a connection. Never: decides when an exchange begins or ends. `exchange`, which inherits
+from it, does.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The blocking driver of the protocol core: what it asks for is received from a socket.
 
 `SocketSource` also stands in the place of the socket's file object, for what PyMySQL reads by itself: the handshake.
-No byte is lost between the two. Never: decides what an error means for the connection.
+No byte is lost between the two. Owns: the received bytes of a blocking connection. Never: decides what an error means
+for the connection.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A server that takes logins can still be the wrong one: read-only after a switcho
 answers `@@read_only` with 0), a donor. The question is one more command of a new session's set-up, so it costs no
 round trip of its own where commands are sent in one go.
 
-Pure: makes commands and reads rows. Never: sends, waits, or decides what follows from a role.
+Owns: the commands and the reading of their rows; pure. Never: sends, waits, or decides what follows from a role.
 
 Sources: MariaDB Knowledge Base, "Galera Cluster Status Variables" (wsrep_ready, wsrep_local_state: 4 is Synced), and
 "read_only"; MySQL 9 Reference Manual, "super_read_only", "innodb_read_only" (Aurora's readers have it set).

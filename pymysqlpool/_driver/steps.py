@@ -8,7 +8,7 @@
 The bookkeeping is that of the blocking way (`exchange`, `reading`). The caller does the blocking parts first: it reads
 `unread` results, and asks for the status that a `needs_status` block waits for.
 
-Never: sends, receives.
+Owns: the order of the steps. Never: sends, receives.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Behind one address there may be several servers, and the number of a session means another session on each of them. So
 KILL QUERY is sent only where the server that executes it shows the session as the one meant: of the same user, running
 a statement, and at the other end of the same socket. Address translation on the way hides that; the statement then ends
-by itself. Never: kills a session, or a statement that it cannot identify with certainty.
+by itself. Owns: the identification of that session. Never: kills a session, or a statement that it cannot identify with
+certainty.
 
 Sources: MySQL 9 Reference Manual, 15.7.8.4 "KILL Statement", 28.3.23 "The INFORMATION_SCHEMA PROCESSLIST Table": each
 user sees the sessions of its own.

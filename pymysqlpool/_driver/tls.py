@@ -8,7 +8,7 @@ as the context demanded then. So it is resumed for that name only, and while the
 What a context does not show cannot be compared: a client certificate that is loaded into a context of the user's own
 after the first connection is used for new TLS sessions only; `drain()` forgets the old ones.
 
-Never: decides what is verified; the context does.
+Owns: the contexts and the sessions of one pool. Never: decides what is verified; the context does.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class UnbufferedResult(ResultSet):
         """Read rows: the first is the caller's, the others are ready for the next; None at their end. One thread at a
         time."""
         connection = self.connection
-        if connection is None:  # another thread has come to the end in this very instant
+        if connection is None:  # another thread has come to the end at this moment
             return None
         with connection._reading():
             if not self.unbuffered_active:

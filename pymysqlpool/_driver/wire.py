@@ -4,8 +4,8 @@
 cheap, makes each one start with the Python-side state of a new connection (converters, cursor class, attributes), and
 leaves nothing to clean in the dead one (Invariant 7).
 
-Owns: the socket between two leases, and the facts about the handle that was given back. Never: decides what happens
-to the session.
+Owns: the socket between two leases, and the facts about the returned handle. Never: decides what happens to the
+session. Invariants that live here: 7 (dead leases stay dead), 10 (never drain).
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Wire:
         if result is None or result.unbuffered_active or not result.has_next or type(source) is not SocketSource:
             return False
         if not fetch.acquire(False):
-            return False  # another thread is reading in this very instant
+            return False  # another thread is reading at this moment
         try:
             deadline = monotonic() + _LAST_REPLIES
             while True:

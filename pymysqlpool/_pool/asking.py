@@ -1,6 +1,6 @@
 """Check an idle connection with the server: does it answer, and does it still have the wanted role?
 
-Never: takes longer than its deadline, or decides what follows from the answer.
+Owns: the time that a check may take. Never: takes longer than its deadline, or decides what follows from the answer.
 """
 
 from __future__ import annotations

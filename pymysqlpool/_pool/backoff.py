@@ -10,7 +10,8 @@ A server that takes logins and refuses work (read-only, not ready) is not a fail
 two replacements of all connections. In between, a connection that found the server in the wrong role is kept, because a
 new one would find the same.
 
-Pure arithmetic: the pool calls it with its lock held and passes the time. `failures.py` classifies failures.
+Owns: these delays and limits; pure arithmetic. The pool calls it with its lock held and passes the time. Never:
+classifies a failure (`failures.py`), connects, waits, or reads a clock.
 """
 
 from __future__ import annotations

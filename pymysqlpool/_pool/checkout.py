@@ -1,6 +1,6 @@
 """One borrow, for threads and tasks: wait, connect, check.
 
-`checkout` is a generator that decides, and a small loop that drives it does what it says:
+`checkout` is a generator that decides, and a small loop drives it and carries out what it yields:
 
 * a `float`: sleep for so many seconds unless woken; answered by whether it was woken;
 * `Work(call)`: run it where blocking is allowed; answered by its result;
@@ -93,7 +93,7 @@ def checkout(
                 connects = True
                 served = yield Work(partial(connect, core, lease, slot, waiter, request))
             elif slot.state is not IN_USE:
-                served = False  # close() has cut it off in this very instant
+                served = False  # close() has cut it off at this moment
             elif _looks_fit(slot, request, now) or (yield Work(partial(is_fit, core, lease, slot, waiter, request))):
                 break
             else:
@@ -111,7 +111,7 @@ def checkout(
             observed.observer(core, request.started, connects, request.what_ended_it(failure_seen))
     own, wire = core._settings, slot.wire
     if wire is None:
-        raise diagnostics.failure(core, PoolClosed, waiter, now - request.started, None)  # cut off in this very instant
+        raise diagnostics.failure(core, PoolClosed, waiter, now - request.started, None)  # cut off at this moment
     slot.place = request.place
     slot.offset = request.offset
     slot.since = now
@@ -226,7 +226,7 @@ def meets_deadlock(core: PoolCore, waiter: Waiter, request: CheckoutRequest) -> 
 
 def _leave_queue_locked(core: PoolCore, waiter: Waiter) -> bool:
     if waiter.state is not WAITING:
-        return False  # served in this very instant
+        return False  # served at this moment
     core._counters.add(counters.TIMEOUTS)
     core._ledger.withdraw(waiter)
     return True
@@ -258,7 +258,7 @@ def _looks_fit(slot: Slot, request: CheckoutRequest, now: float) -> bool:
     return bool(
         now < slot.expires_at
         and now - slot.role_known <= request.asks_role_after
-        and wire is not None  # else close() has cut it off in this very instant
+        and wire is not None  # else close() has cut it off at this moment
         and not (request.pre_ping and request.wants_ping(now - slot.since))
         and not wire.exchange.locked()
         and (now < slot.heard_until or not wire.readable(0))

@@ -1,6 +1,6 @@
 """The short-cuts of pymysql-pool on a connection: `execute_query`, `args`, and a cursor that the connection keeps.
 
-Never: reaches the server but through PyMySQL's own methods.
+Owns: these methods. Never: reaches the server except through PyMySQL's own methods.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ own thread, such as a finalizer or a signal handler, is put off until that step 
 
 Never: waits, judges a connection, knows of threads and tasks.
 
-Invariants that live here: 4 (nothing slow under the lock), 5 (slot before socket), 13 (fork), 15 (no required threads),
-19 (no lock waits for itself).
+Invariants that live here: 4 (nothing slow under the lock), 5 (slot before socket), 12 (closed), 13 (fork), 15 (no
+required threads), 19 (no lock waits for itself).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The counters and histograms of a pool, in one process. Never consulted for a decision.
+"""Owns the counters and histograms of a pool, in one process. Never consulted for a decision.
 
 Guarded by a lock of their own, so that a count can be added from anywhere: with the pool's lock held, without it, and
 by code that runs inside either. The guarded section has no call in it, so nothing can run between reading a number and

@@ -90,7 +90,7 @@ def _all_but(core: PoolCore) -> list[View]:
     try:
         pools = list(open_pools)
     except RuntimeError:
-        return []  # another thread made a pool in this very instant; the next look sees it
+        return []  # another thread made a pool at this moment; the next look sees it
     views = [_look(pool) for pool in pools if pool is not core and pool._here[0] and pool._ledger.waiters]
     return [view for view in views if view is not None]
 

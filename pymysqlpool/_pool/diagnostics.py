@@ -1,7 +1,8 @@
 """Reports about a pool: its numbers, its holders, and the error of a call that got no connection.
 
-An error is built only after a call has failed, and never with the pool's lock held. A report takes no lock: it may be
-asked for by a signal handler, a finalizer or a logging handler, at any point.
+Owns: the texts of these errors and reports. An error is built only after a call has failed, and never with the pool's
+lock held. A report takes no lock: it may be asked for by a signal handler, a finalizer or a logging handler, at any
+point.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The parts of a borrow and of a return that an event loop runs itself, because they never block.
 
 Lending an idle connection is the same step as in `idle_lease.get_connection`, for a borrower that is not a thread.
-Never: judges a connection. One that does not look fit is left to `checkout`, a changed one to `checkin`.
+Owns: these shortcuts. Never: judges a connection. One that does not look fit is left to `checkout`, a changed one to
+`checkin`.
 
 Invariants that live here: 2 (a newcomer never overtakes: only while the ledger needs no lock), 3 (one hand-over).
 """
@@ -48,7 +49,7 @@ def lend_idle(core: PoolCore, borrower: Any, frame: FrameType | None = None) -> 
     slot.state = IN_USE
     wire = slot.wire
     if now >= slot.heard_until or core._has_checkout_hooks or core._verbose:
-        # Without a wire: close() has cut it off in this very instant.
+        # Without a wire: close() has cut it off at this moment.
         if wire is None or core._has_checkout_hooks or core._verbose or now >= slot.expires_at:
             return lease, False
         if wire.exchange.locked() or now - slot.role_known > core._asks_role_after or wire.readable(0):

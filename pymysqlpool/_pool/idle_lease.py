@@ -88,7 +88,7 @@ class UnusedLease(Connection):
             UnusedLease._await_claimer(self)
             if type(self) is UnusedLease:
                 self._refuse_closed()
-            return  # another thread did the same in this very instant
+            return  # another thread did the same at this moment
         self.__dict__ = attributes
         self.__class__ = Connection  # type: ignore[assignment]  # the base class, of the same layout
 
@@ -124,7 +124,7 @@ class UnusedLease(Connection):
         try:
             del self._claim
         except AttributeError:
-            pool._give_back(self, None, _getframe(1))  # another thread used it, or gave it back, in this very instant
+            pool._give_back(self, None, _getframe(1))  # another thread used it, or gave it back, at this moment
             return
         slot.state = IDLE
         slot.holder = yours
@@ -147,7 +147,7 @@ class UnusedLease(Connection):
             UnusedLease._await_claimer(self)
             if type(self) is UnusedLease:
                 self._refuse_closed()
-            return self.detach_session()  # used by another thread in this very instant
+            return self.detach_session()  # used by another thread at this moment
         wire: Wire | None = slot.wire if slot is not None else None
         return wire.attributes() if wire is not None else {}
 
@@ -228,7 +228,7 @@ def get_connection(
                         or self._has_checkout_hooks
                         or now >= slot.expires_at
                         or now - slot.role_known > self._asks_role_after
-                        or (wire := slot.wire) is None  # close() has cut it off in this very instant
+                        or (wire := slot.wire) is None  # close() has cut it off at this moment
                         or wire.readable(0)
                         or logger.isEnabledFor(DEBUG)
                     ):

@@ -169,7 +169,7 @@ class Ledger:
     def doubt_idle(self) -> None:
         """Mark the idle connections as doubtful, after one was found dead."""
         for slot in self.idle_slots():
-            if slot is not None:  # it is being lent in this very instant
+            if slot is not None:  # it is being lent at this moment
                 slot.doubt()
 
     # -- ending --------------------------------------------------------------------------------------------

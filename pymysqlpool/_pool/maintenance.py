@@ -4,8 +4,8 @@ It may be done by any thread that returns a connection, at most once a second (`
 due), or by a daemon thread of its own (`MaintenanceThread`): everything works without one, only later
 (Invariant 15).
 
-Never: touches a connection it has not reserved, holds the pool other than by a weak reference, starts anything before
-the first borrow.
+Owns: what is due, and the maintenance thread. Never: touches a connection it has not reserved, holds the pool other
+than by a weak reference, starts anything before the first borrow.
 
 Invariants that live here: 11 (capacity cannot leak), 15 (no required threads).
 """

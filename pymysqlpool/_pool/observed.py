@@ -1,6 +1,7 @@
 """The hook for traces of borrows: an observer is called at the end of each borrow that had to wait or connect.
 
-It is read at the end of such a borrow only; a borrow that is served at once never comes here. Never: changes a borrow.
+It is read at the end of such a borrow only; a borrow that is served at once never comes here. Owns: the observer of
+borrows. Never: changes a borrow.
 """
 
 from __future__ import annotations

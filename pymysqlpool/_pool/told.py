@@ -1,7 +1,8 @@
 """The fields of a log record, for a handler that writes JSON or searches: `extra=fields(pool, "discard", reason=...)`.
 
 `event` names what happened, `pool` is the pool's name as in the text, `pool_label` that of its metrics. The other
-fields are numbers and words of the event; docs/observability.md lists them. Never: holds a value of a statement.
+fields are numbers and words of the event; docs/observability.md lists them. Owns: the names of the fields. Never: holds
+a value of a statement.
 """
 
 from __future__ import annotations

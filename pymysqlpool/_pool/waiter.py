@@ -28,7 +28,7 @@ GIVEN = WaiterState.GIVEN  # set last: a reader that sees it may use what the le
 
 
 class Waiter:
-    """A caller in the queue, in order of `arrival`. Subclasses say how to wake it."""
+    """A caller in the queue, in order of `arrival`. Subclasses implement the waking."""
 
     __slots__ = ("arrival", "borrower", "lease", "may_grow", "since", "state")
 

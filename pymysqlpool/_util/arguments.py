@@ -4,7 +4,7 @@ Each check is PyMySQL's own rule (`pymysql.connections.Connection.__init__`, 1.1
 would run into: a text without a name, a KeyError of a character set, the server's syntax error. For everything else one
 connection of PyMySQL is constructed, with `defer_connect=True`.
 
-Never: connects, corrects a value, prints a password.
+Owns: these checks. Never: connects, corrects a value, prints a password.
 """
 
 from __future__ import annotations

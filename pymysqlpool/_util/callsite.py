@@ -3,6 +3,8 @@
 A borrower is a thread (or a greenlet, where `threading.local` is patched), identified by a token that only that thread
 keeps alive: when the weak reference to the token is dead, so is the thread, even if its id is in use again. A call site
 is a code object and an instruction offset; the line is looked up when a message needs it.
+
+Owns: tokens and call sites. Never: keeps a frame, a thread or a task alive.
 """
 
 from __future__ import annotations

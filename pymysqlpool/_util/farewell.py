@@ -2,6 +2,8 @@
 
 Such a child ends with `os._exit()`: no atexit handler runs there, only the finalizers of `multiprocessing.util`.
 Without a COM_QUIT the server counts an aborted client, and may log a warning, for each.
+
+Owns: the registration of that finalizer. Never: closes a connection itself.
 """
 
 from __future__ import annotations

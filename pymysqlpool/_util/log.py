@@ -2,6 +2,8 @@
 
 Text that comes from outside, such as the path of a request, cannot forge a line of the log or command a terminal: a
 filter on the logger writes control characters of each argument as escapes. Lines of our own making are `Lines`.
+
+Owns: the logger and its filter. Never: adds a handler or sets a level.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 On Linux a page of memory that the kernel empties in every forked child (madvise(2), MADV_WIPEONFORK, Linux 4.14)
 shows it without a system call, for every kind of fork; elsewhere `os.getpid()` is compared.
+
+Owns: the mark of the process. Never: relies on a hook that runs at the fork.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A database's address as one line: `mysql://user:password@host:3306/database?connect_timeout=3`.
 
-Never: connects, or shows a password (`masked` is for messages).
+Owns: the syntax of such URLs. Never: connects, or shows a password (`masked` is for messages).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SECRET = re.compile(r"(?<=:)(/*[^/@:]*):.*@", re.S)  # to the last @: a passwor
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What a URL says.
+    """The parts of a URL.
 
     Attributes:
         hosts: host and port, the latter None where the URL has none; more than one for a cluster.

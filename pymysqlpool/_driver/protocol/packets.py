@@ -6,6 +6,8 @@ it has the same attributes.
 
 For a malformed packet it raises what PyMySQL raises, by parsing it with PyMySQL's own class.
 
+Owns: the parsers of these four packets. Never: receives, or decides what a packet means for the session.
+
 Protocol: MySQL Internals, "Generic Response Packets", "LOCAL INFILE Request", "Protocol::LengthEncodedInteger".
 """
 

@@ -11,7 +11,8 @@ What receives and sends throws its errors into the generator. An exception from 
 the stream is unknown: only the ends above are command boundaries. `has_next` of an end says whether another reply
 follows.
 
-The numbers of packets are checked; a payload of 16 MB and more is joined. Never: receives, sends, or decides.
+Owns: the order of packets in a reply; it checks their numbers, and joins payloads of 16 MB and more. Never: receives,
+sends, or decides.
 
 Protocol: MySQL Internals, "COM_QUERY Response": OK, ERR, LOCAL INFILE Request, Text Resultset (column count, column
 definitions, EOF, rows, EOF).
