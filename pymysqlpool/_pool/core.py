@@ -1,11 +1,11 @@
-"""PoolCore: the books of a pool in one process, the one lock that guards them, and the verbs that change them.
+"""PoolCore: the state of a pool in one process, the one lock that guards it, and the operations that change it.
 
 Its state: `_ledger` (owners of connections, and the queue), `_backoff` (may another connect be tried),
 `_counters`, `_connector` (how a session is made), and `_life` (open or closed, and its maintenance thread).
 
 Every operation reads: run a step of the ledger under the lock, then do outside the lock what its answer says. Nothing
 slow happens in a step: no I/O, no callback, no logging, no `close()` (Invariant 4). Code that runs inside a step of its
-own thread, such as a finalizer or a signal handler, is put off until that step has ended (`_util/lock.py`).
+own thread, such as a finalizer or a signal handler, is deferred until that step has ended (`_util/lock.py`).
 
 Never: waits, judges a connection, knows of threads and tasks.
 

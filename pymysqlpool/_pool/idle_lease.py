@@ -205,8 +205,9 @@ def get_connection(
         PoolOverloaded: more than `max_waiting` callers wait already.
         PoolClosed: the pool is closed.
         pymysql.err.Error: the server refused the login or the set-up; waiting would not help.
+        SettingsError: `retry_num` or `retry_interval` is not a number, or negative.
 
-    All but the last are `GetConnectionFromPoolError`, which is a `pymysql.err.OperationalError`.
+    The five `Pool...` errors are `GetConnectionFromPoolError`, which is a `pymysql.err.OperationalError`.
     """
     # The pool's method; here because it is the counterpart of `UnusedLease.close`.
     if self._here[0]:
