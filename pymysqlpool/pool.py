@@ -218,9 +218,9 @@ class ConnectionPool(PoolCore):
         return self._grant_locked()
 
     def close(self, timeout: float = 10.0) -> None:
-        """End the pool: it lends nothing more, and waiters fail at once. May be called again.
+        """End the pool: it lends nothing more, and waiters fail at once. May be called again. Inside a step of the
+        pool, as from a signal handler, it returns at once and the pool closes after that step.
 
-        Inside a step of the pool, as from a signal handler, it returns at once and the pool closes after that step.
         Args:
             timeout: seconds to wait for the return of lent connections; those not returned by then are cut off.
         """

@@ -1,4 +1,7 @@
-"""`bench`: what a connect, a borrow and a statement cost on this server, beside a plain connection in the same run."""
+"""`bench`: what a connect, a borrow and a statement cost on this server, beside a plain connection in the same run.
+
+Owns: the measurement. Never: writes to the server.
+"""
 
 from __future__ import annotations
 

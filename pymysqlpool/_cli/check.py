@@ -1,4 +1,7 @@
-"""`check`: the server's version and abilities, what the pool will use of them, and what to correct."""
+"""`check`: the server's version and abilities, what the pool will use of them, and what to correct.
+
+Owns: the advice. Never: changes anything on the server.
+"""
 
 from __future__ import annotations
 

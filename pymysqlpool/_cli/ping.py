@@ -1,4 +1,7 @@
-"""`ping`: connect, ask for the version, report how long it took."""
+"""`ping`: connect, ask for the version, report how long it took.
+
+Owns: that command. Never: shows a password.
+"""
 
 from __future__ import annotations
 
