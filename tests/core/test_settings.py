@@ -19,7 +19,6 @@ from pymysqlpool import ConnectionPool, SettingsError, settings
         ("host", ["a", "b"], "a pool is for one server"),
         ("host", 3, "must be text"),
         ("port", "3306", "is text; write port=3306"),
-        ("port", lambda: 3306, "only host, user and password may be functions"),
         ("port", 3306.0, "whole number"),
         ("port", 70000, "65535"),
         ("cursorclass", "DictCursor", "must be a class"),
