@@ -20,9 +20,11 @@ class Sweep:
         self.everything = everything
         self._chance = random.Random(seed)
 
-    def every(self, step: int) -> tuple[int, int]:
-        """The first point and the step: (0, 1) for a whole sweep, else a random start below `step`, and `step`."""
-        return (0, 1) if self.everything else (self._chance.randrange(step), step)
+    def every(self, step: int, whole: int = 1) -> tuple[int, int]:
+        """The first point and the step of a sweep: a random start below `step`, and `step`; of a whole sweep every
+        point, or every `whole`-th one where all of them would take too long for one run."""
+        step = whole if self.everything else step
+        return self._chance.randrange(step), step
 
     def some(self, things: Iterable[T], share: float) -> list[T]:
         """All `things` of a whole sweep, else about this share of them (at least one), in their order."""

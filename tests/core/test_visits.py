@@ -239,7 +239,7 @@ def test_a_visitor_at_any_bytecode_neither_waits_nor_breaks_anything(
 ) -> None:
     pool = make_pool(size=SIZE, maxsize=SIZE, autocommit=True)
     check_all(pool, "before")
-    at, step = sweep.every(STEPS[story])
+    at, step = sweep.every(STEPS[story], whole=3)
     while True:
         held = pool.get_connection(timeout=5)
         visitor = Visitor(at, WAYS[at % len(WAYS)], lambda held=held: visit(pool, held))  # type: ignore[misc]
@@ -261,7 +261,7 @@ def test_a_visitor_that_closes_the_pool_at_any_bytecode_leaves_nothing(
     make_pool: MakePool, sweep: Sweep, story: Callable[[ConnectionPool], None]
 ) -> None:
     """Invariant 12."""
-    at, step = sweep.every(2 * STEPS[story])
+    at, step = sweep.every(2 * STEPS[story], whole=3)
     while True:
         pool = make_pool(size=2, maxsize=2, autocommit=True)
         query(pool)
