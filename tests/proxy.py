@@ -24,6 +24,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.accepted = 0
+        self.swallowed = 0  # times that bytes vanished
         self.accept_times: list[float] = []
         self.delay = 0.0
         self.stalled = False
@@ -111,6 +112,7 @@ class Proxy:
                     if not data:
                         return
                     if self.deaf or client in self._forgotten:
+                        self.swallowed += 1
                         continue
                     if self.delay:
                         self._stop.wait(self.delay)

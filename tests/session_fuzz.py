@@ -40,6 +40,7 @@ from tests.session_pieces import (
     USERS,
     VARIABLES,
 )
+from tests.support import wait_until
 
 # They change from one session, or from one moment, to the next.
 VOLATILE = ("timestamp", "pseudo_thread_id", "rand_seed1", "rand_seed2", "last_gtid", "gtid_seq_no", "statement_id")
@@ -327,11 +328,12 @@ class Fuzz:
     def end_branch(self, closed: int = 0) -> None:
         """A prepared XA branch is the server's, not the session's. Of session `closed` it comes when that has ended."""
         with self._admin.cursor() as cursor:
-            for _ in range(1000):
+
+            def has_ended() -> bool:
                 cursor.execute("select count(*) from information_schema.processlist where id = %s", (closed,))
-                if cursor.fetchone() == (0,):
-                    break
-                time.sleep(0.005)
+                return bool(cursor.fetchone() == (0,))
+
+            wait_until(has_ended, f"session {closed} has ended")
             with suppress(pymysql.err.MySQLError):
                 cursor.execute("xa rollback 'fuzz'")
 

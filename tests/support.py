@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 
@@ -72,3 +75,14 @@ def run_threads(number: int, work: Callable[[int], Any]) -> list[Any]:
         thread.join(50)
     assert not any(thread.is_alive() for thread in threads), "a thread hangs"
     return results
+
+
+def freeze(pid: int) -> None:
+    """Stop the process, and return when all its threads have stopped: a signal takes its time to reach them."""
+    os.kill(pid, signal.SIGSTOP)
+
+    def states() -> set[str]:
+        # proc(5): the state follows the name, which stands in parentheses and may hold blanks.
+        return {path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")}
+
+    wait_until(lambda: states() <= {"T"}, f"process {pid} is frozen")

@@ -24,7 +24,7 @@ from pymysqlpool import ConnectionPool, PoolError, PoolTimeout, PoolUnavailable
 from pymysqlpool.devserver import DevServer
 from tests.conftest import MakePool
 from tests.proxy import Proxy
-from tests.support import run_threads, wait_until
+from tests.support import freeze, run_threads, wait_until
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def test_a_frozen_server_holds_a_statement_for_read_timeout_and_a_borrow_for_its
         pool = make_pool(**own.connect_args, size=4, maxsize=4, read_timeout=0.5, ssl_disabled=True)
         fill(pool, 4)
         assert own.pid is not None
-        os.kill(own.pid, signal.SIGSTOP)
+        freeze(own.pid)
         try:
             with bound(3), pytest.raises(pymysql.err.OperationalError) as caught:
                 works(pool)
@@ -147,11 +147,11 @@ def test_a_network_that_swallows_new_flows_too_is_waited_for_within_the_time_and
         except PoolUnavailable as error:
             lost.append(error)
 
+    before = proxy.swallowed
     stuck = threading.Thread(target=ask)
     stuck.start()
     wait_until(lambda: pool.stats().connecting, "it connects")
-    wait_until(lambda: len(proxy._pairs) >= 1, "its flow is there")
-    time.sleep(0.1)  # the greeting is swallowed
+    wait_until(lambda: proxy.swallowed > before, "the greeting is swallowed")
     proxy.forget()
     proxy.deaf = False
     with bound(3):

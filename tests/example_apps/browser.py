@@ -13,13 +13,14 @@ import json
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support import wait_until
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PATIENCE = 60.0  # seconds for one answer; a busy machine takes long to start a browser
@@ -56,10 +57,7 @@ class Page:
         return answer["result"].get("value")
 
     def wait_until(self, expression: str) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not self.evaluate(expression):
-            assert time.monotonic() < deadline, f"it did not come true in the page: {expression}"
-            time.sleep(0.05)
+        wait_until(lambda: self.evaluate(expression), f"true in the page: {expression}", PATIENCE)
 
     def _ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         number = next(self._numbers)
@@ -117,11 +115,14 @@ def browser() -> Iterator[Page]:
 
 def _address(process: subprocess.Popen[bytes], folder: Path) -> str:
     """Where the browser listens: it writes port and path into its profile."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        with suppress(OSError, ValueError):
-            port, path = (folder / "DevToolsActivePort").read_text().split()
-            return f"ws://127.0.0.1:{port}{path}"
+
+    def written() -> list[str]:
         assert process.poll() is None, f"the browser ended with {process.returncode}"
-        assert time.monotonic() < deadline, "the browser does not listen"
-        time.sleep(0.05)
+        with suppress(OSError):
+            words = (folder / "DevToolsActivePort").read_text().split()
+            if len(words) == 2:
+                return words
+        return []
+
+    port, path = wait_until(written, "the browser listens", PATIENCE)
+    return f"ws://127.0.0.1:{port}{path}"

@@ -20,7 +20,7 @@ from typing import Any
 import pymysql
 
 from pymysqlpool.devserver import DevServer, _free_port, _remove
-from tests.support import wait_until
+from tests.support import freeze, wait_until
 
 NODES = 3
 PROVIDERS = ("/usr/lib/galera/libgalera_smm.so", "/usr/lib64/galera-4/libgalera_smm.so")
@@ -64,7 +64,7 @@ class Group:
         return [row["id"] for row in ask(self.servers[index], "SELECT id FROM test.written")]
 
     def freeze(self, index: int) -> None:
-        os.kill(self.servers[index].pid or 0, signal.SIGSTOP)
+        freeze(self.servers[index].pid or 0)
 
     def thaw(self, index: int) -> None:
         os.kill(self.servers[index].pid or 0, signal.SIGCONT)

@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -18,7 +17,7 @@ from pymysqlpool import PoolClosed, PoolTimeout, PoolUnavailable, SettingsError
 from pymysqlpool.cluster import Cluster
 from pymysqlpool.devserver import DevServer
 from pymysqlpool.errors import AmbiguousPrimary
-from tests.support import Bolt, Questions, run_threads, strike, wait_until
+from tests.support import Bolt, Questions, freeze, run_threads, strike, wait_until
 
 NUMBER = 3
 APP = {"user": "app", "password": "app", "database": "test", "ssl_disabled": True}  # read_only does not bind root
@@ -165,9 +164,7 @@ def test_a_frozen_replica_holds_readers_for_no_longer_than_an_answer_may_take(tr
     assert port_of(cluster.replica)
     frozen = trio.servers[1]
     assert frozen.pid is not None
-    os.kill(frozen.pid, signal.SIGSTOP)
-    tasks = list(Path(f"/proc/{frozen.pid}/task").glob("*/stat"))
-    wait_until(lambda: all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks), "it is frozen")
+    freeze(frozen.pid)
     try:
         began = monotonic()
         done = 0
