@@ -8,7 +8,7 @@ in its place after `install_as_aiomysql()`.
 
 Behaviour of aiomysql that differs from `pymysqlpool.aio`: a block of `pool.acquire()` commits nothing;
 `Connection.close()` and `Pool.close()` are plain calls; `ping()` reconnects where nothing would be lost; `acquire()`
-waits for as long as it takes. `docs/migration-from-aiomysql.md` has the differences that remain.
+waits for as long as it takes. `docs/migrating/from-aiomysql.md` has the differences that remain.
 
 Never: adds a public name that aiomysql lacks, except `install_as_aiomysql`.
 """

@@ -32,6 +32,7 @@ from typing import Any, Self, get_args
 
 from pymysql import err
 
+from ._pool.core import CONNECT_TIMEOUT
 from ._pool.for_loops import lend_idle
 from ._pool.lease import Connection
 from ._routing.endpoints import Balance, Target
@@ -51,7 +52,6 @@ from .stats import PoolStats
 __all__ = ["Cluster", "ClusterPool"]
 
 _getframe = sys._getframe
-_CONNECT_TIMEOUT = 10.0  # seconds; PyMySQL's default
 _OF_THE_CLUSTER = ("host", "port", "unix_socket", "role", "fail_fast")  # set for its pools by the cluster itself
 
 
@@ -259,7 +259,7 @@ class ClusterPool:
     def _patience(self, retry_num: int, retry_interval: float, timeout: float | None) -> float:
         if timeout is None:
             timeout = self.settings.timeout
-        return retry_num * retry_interval + _CONNECT_TIMEOUT if timeout is None else timeout
+        return retry_num * retry_interval + CONNECT_TIMEOUT if timeout is None else timeout
 
     def async_class(self) -> type[Any]:
         """What `AsyncConnectionPool(pool=...)` makes of it."""

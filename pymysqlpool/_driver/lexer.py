@@ -87,7 +87,6 @@ class Lexer:
     def __init__(self, kind: Bytes, *, escapes: bool) -> None:
         string = _STRING if escapes else _PLAIN_STRING
         self._kind = kind
-        self._escapes = escapes
         # Begins with one set of bytes, which the regex engine searches for fastest. Each literal takes with it the
         # list of literals that it begins: lists of any length are read alike.
         self._literals = re.compile(

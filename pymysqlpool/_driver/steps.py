@@ -24,7 +24,6 @@ from .local_infile import reads_local_file
 from .protocol.packets import ERR, OK
 from .protocol.reply import Steps, more_rows, reply
 from .receive import SocketSource
-from .session_state import IN_TRANSACTION
 from .statements import WROTE
 from .unbuffered import UnbufferedResult
 
@@ -194,7 +193,3 @@ def lose(connection: Any, error: BaseException) -> NoReturn:
     """Raise what the blocking way raises, where `error` came out of the steps."""
     connection._lose(error)
     raise error
-
-
-def is_in_transaction(connection: Any) -> bool:
-    return bool(connection.server_status & IN_TRANSACTION)

@@ -118,9 +118,10 @@ class Wire:
 
         If it is quiet, the exchange lock is taken: no thread that still has the handle can begin an exchange.
         """
+        quiet = self.is_quiet(attributes)  # first: it may read a last packet, and find the connection closed
         sock = attributes.get("_sock")
         return SessionFacts(
-            quiet=self.is_quiet(attributes),
+            quiet=quiet,
             open=sock is not None,
             reconnected=sock is not None and sock is not self.sock,
             error=last_error(attributes),
@@ -286,11 +287,6 @@ def has_unread(attributes: Mapping[str, Any]) -> bool:
 
 def is_open(attributes: Mapping[str, Any]) -> bool:
     return attributes.get("_sock") is not None
-
-
-def is_reconnected(attributes: Mapping[str, Any], wire: Wire) -> bool:
-    """Whether `ping(reconnect=True)` has put another session in this one's place."""
-    return is_open(attributes) and attributes["_sock"] is not wire.sock
 
 
 def abandon(attributes: Mapping[str, Any], wire: Wire) -> None:

@@ -129,15 +129,15 @@ def _judge(
     if slot.holder != id(lease):
         lease._slot = None  # taken back meanwhile: forked, reclaimed, or cut off by close()
         return False
-    quiet = wire.is_quiet(attributes)
+    left = wire.facts(attributes)
     recipe = core._connector.recipe
     assert recipe is not None  # there is a connection, so there was a first one
     cleanup = _session.needed(attributes, recipe, core._settings.reset)
     facts = Facts(
-        exception=exception if exception is not None else _wire.last_error(attributes),
-        quiet=quiet,
-        open=_wire.is_open(attributes),
-        reconnected=_wire.is_reconnected(attributes, wire),
+        exception=exception if exception is not None else left.error,
+        quiet=left.quiet,
+        open=left.open,
+        reconnected=left.reconnected,
         expired=slot.why_expired(monotonic()),
         cleanup=cleanup,
         said_read_only=bool(attributes["_marks"] & (READ_ONLY | OPAQUE & ~STATE)),
@@ -153,7 +153,7 @@ def _judge(
         core._lock.step(core._ledger.doubt_idle)
     if decision.verdict is Verdict.DISCARD:
         _wire.abandon(attributes, wire)
-        core._discard(lease, slot, decision.reason or Reason.LOST, quiet)
+        core._discard(lease, slot, decision.reason or Reason.LOST, left.quiet)
         return False
     wire.exchange.release()
     return _clean(core, lease, slot, attributes, cleanup)

@@ -284,12 +284,6 @@ class Connection(Conveniences):
         if self._slot is not None:
             self._slot.place = _borrower.place()
 
-    def borrowed_by(self, frame: FrameType) -> None:
-        """As `note_place`, where the adapter knows the frame."""
-        if (slot := self._slot) is not None:
-            slot.place = frame.f_code
-            slot.offset = frame.f_lasti
-
     # -- after the end -------------------------------------------------------------------------------------
 
     @property

@@ -5,7 +5,7 @@ available there. The others wait here, not at an endpoint, so a host that goes d
 whose endpoint went down keeps its ticket and is served before later arrivals (Invariant 2).
 
 The queue refers to tickets weakly: a caller that an asynchronous exception interrupted before it could leave is removed
-when its ticket is collected (Invariant 11).
+when its ticket is collected.
 
 Guarded by the cluster's lock. Never: connects, knows about endpoints.
 """
