@@ -29,7 +29,7 @@ class LoginConnection(PyMySQLConnection):
     _sends_clear_text = True  # for a pool's connections: the option's value
 
     def _process_auth(self, plugin_name: bytes, auth_packet: Any, *handler: Any) -> Any:
-        if plugin_name in _CLEAR_TEXT and not (self._secure or self._sends_clear_text or any(handler)):
+        if plugin_name in _CLEAR_TEXT and not (self._secure or self._sends_clear_text or self._has_own(plugin_name)):
             raise err.OperationalError(
                 CR.CR_AUTH_PLUGIN_CANNOT_LOAD,
                 f"the server at {self.host}:{self.port} asks for the password in clear text (plugin "
@@ -38,3 +38,6 @@ class LoginConnection(PyMySQLConnection):
                 "network and the server",
             )
         return super()._process_auth(plugin_name, auth_packet, *handler)
+
+    def _has_own(self, plugin_name: bytes) -> bool:
+        return plugin_name in self._auth_plugin_map or plugin_name.decode() in self._auth_plugin_map

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         _write_timeout: float | None
         _current_timeout: float | None
         _secure: bool
+        _auth_plugin_map: dict[Any, Any]
         _deadline: float | None  # ours, see `deadline`
         _local_infile: bool
         max_allowed_packet: int
