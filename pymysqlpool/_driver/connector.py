@@ -17,6 +17,7 @@ from .._util.log import logger
 from ..secrets import conceal, reveal
 from ..settings import Settings
 from . import dial, instrumented
+from .dial import GiveUp
 from .exchange import CLIENT_SESSION_TRACK, WireConnection
 from .former_cursors import cursor_class
 from .recipe import Recipe
@@ -53,8 +54,10 @@ class Connector:
         """Read the files with certificates anew for the next connection, and resume no TLS session."""
         self._tls_contexts.forget()
 
-    def make_wire(self, deadline: float) -> Wire:
+    def make_wire(self, deadline: float, give_up: GiveUp = None) -> Wire:
         """Connect, log in and set up a session, all before `deadline`, a monotonic instant.
+
+        `give_up` is asked from time to time while the server has not answered at all; True ends the attempt.
 
         Where a credential is a callable and the login is refused, the callable is called again and the login retried
         once: the password may have been rotated in between.
@@ -66,13 +69,13 @@ class Connector:
             said = {"event": "connect", "pool": self._name}
             logger.debug("Create new connection in pool(%s)", self._name, extra=said)
         try:
-            return self._log_in(deadline)
+            return self._log_in(deadline, give_up)
         except err.OperationalError as error:
             if error.args[0] != ER.ACCESS_DENIED_ERROR or not self._asks_for_credentials:
                 raise
-        return self._log_in(deadline)
+        return self._log_in(deadline, give_up)
 
-    def _log_in(self, deadline: float) -> Wire:
+    def _log_in(self, deadline: float, give_up: GiveUp) -> Wire:
         arguments = dict(self._arguments)
         if self._asks_for_credentials:
             for name in _CALLABLE_ARGUMENTS:
@@ -88,7 +91,7 @@ class Connector:
         connection.__init__(**reveal(arguments), defer_connect=True)  # type: ignore[misc]
         try:
             with connection.within(deadline):
-                dial.establish(connection, deadline, self._settings.tcp_user_timeout)
+                dial.establish(connection, deadline, self._settings.tcp_user_timeout, give_up)
                 recipe = self.recipe or Recipe(connection, self._settings, self._handle)
                 recipe.set_up(connection)
             instrumented.notice(connection)

@@ -1,14 +1,18 @@
 """The socket and the login: from an address to a session that answers.
 
 Owns: which of a host's addresses answers first, and PyMySQL's login over that socket, both before one deadline.
-Never: sets a session up (`recipe`), tries again.
+Never: sets a session up (`recipe`), tries again, or decides when an attempt without an answer is given up (`give_up`).
 """
 
 from __future__ import annotations
 
+import os
+import select
 import socket
 import ssl
+from collections.abc import Callable
 from functools import cache
+from time import monotonic
 from typing import Any
 
 from pymysql import err
@@ -18,6 +22,10 @@ from .deadline import remaining
 from .exchange import WireConnection
 from .receive import SocketSource
 from .tls import SharedContext
+
+_LOOK = 0.1  # seconds; how often `give_up` is asked
+_GIVEN_UP = "no answer for a while; given up for another attempt"
+GiveUp = Callable[[], bool] | None
 
 
 @cache
@@ -31,8 +39,11 @@ def _source_socket(base: type[socket.socket]) -> type[socket.socket]:
     return type(base.__name__, (base,), names)
 
 
-def open_socket(connection: Any, deadline: float, tcp_user_timeout: float | None = None) -> socket.socket:
-    """Connect a socket for `connection`, to the first of the host's addresses that answers before `deadline`.
+def open_socket(
+    connection: Any, deadline: float, tcp_user_timeout: float | None = None, give_up: GiveUp = None
+) -> socket.socket:
+    """Connect a socket for `connection`, to the first of the host's addresses that answers before `deadline`. An
+    address that does not answer leaves the others their share of the time.
 
     A server's machine that is gone is noticed after `tcp_user_timeout` seconds; None: when the system does.
 
@@ -53,15 +64,14 @@ def open_socket(connection: Any, deadline: float, tcp_user_timeout: float | None
     source = (connection.bind_address, 0) if connection.bind_address is not None else None
     failure: OSError | None = None
     addresses = socket.getaddrinfo(connection.host, connection.port, 0, socket.SOCK_STREAM)
-    for family, kind, number, _, address in addresses:
-        limit = min(remaining(deadline), connection.connect_timeout or float("inf"))
+    for untried, (family, kind, number, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
+        limit = min(remaining(deadline) / untried, connection.connect_timeout or float("inf"))
         try:
             sock = new_socket(family, kind, number)
             try:
-                sock.settimeout(limit)
                 if source is not None:
                     sock.bind(source)
-                sock.connect(address)
+                _connect(sock, address, monotonic() + limit, give_up)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 if tcp_user_timeout is not None:
@@ -75,6 +85,48 @@ def open_socket(connection: Any, deadline: float, tcp_user_timeout: float | None
         connection.host_info = f"socket {connection.host}:{connection.port}"
         return sock
     raise failure or OSError(f"no address for host {connection.host!r}")
+
+
+def _connect(sock: socket.socket, address: Any, deadline: float, give_up: GiveUp) -> None:
+    """Connect `sock` before `deadline`, unless `give_up` says to stop meanwhile.
+
+    Raises:
+        OSError: it cannot be connected.
+    """
+    limit = remaining(deadline)
+    sock.settimeout(limit if give_up is None else min(limit, _LOOK))
+    try:
+        sock.connect(address)
+        return
+    except TimeoutError:
+        if give_up is None:
+            raise
+    while not _writable(sock, min(_LOOK, remaining(deadline))):  # the system goes on connecting
+        if give_up():
+            raise TimeoutError(_GIVEN_UP)
+    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if number:
+        raise OSError(number, os.strerror(number))
+
+
+def _writable(sock: socket.socket, seconds: float) -> Any:
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(sock, select.POLLOUT)
+        return poll.poll(seconds * 1000)
+    return select.select([], [sock], [], seconds)[1]
+
+
+def _await_greeting(sock: socket.socket, deadline: float, give_up: Callable[[], bool]) -> None:
+    """Wait for the first byte, which the server sends, and leave it unread."""
+    while True:
+        sock.settimeout(min(_LOOK, remaining(deadline)))
+        try:
+            sock.recv(1, socket.MSG_PEEK)
+            return
+        except TimeoutError:
+            if give_up():
+                raise TimeoutError(_GIVEN_UP) from None
 
 
 def notice_a_dead_peer(sock: socket.socket, seconds: float) -> None:
@@ -101,8 +153,12 @@ def notice_a_dead_peer(sock: socket.socket, seconds: float) -> None:
         pass  # no such option, or not this value of it
 
 
-def establish(connection: WireConnection, deadline: float, tcp_user_timeout: float | None = None) -> None:
+def establish(
+    connection: WireConnection, deadline: float, tcp_user_timeout: float | None = None, give_up: GiveUp = None
+) -> None:
     """Connect and log in, `within` the same `deadline`, without the set-up statements (`recipe` has them).
+
+    `give_up` is asked from time to time while the server has not answered; True ends the attempt.
 
     Raises:
         pymysql.err.OperationalError: the server cannot be reached, refuses, or does not answer in time.
@@ -112,7 +168,9 @@ def establish(connection: WireConnection, deadline: float, tcp_user_timeout: flo
     connection.sql_mode = connection.init_command = connection.autocommit_mode = None
     sock: socket.socket | None = None
     try:
-        sock = open_socket(connection, deadline, tcp_user_timeout)
+        sock = open_socket(connection, deadline, tcp_user_timeout, give_up)
+        if give_up is not None:
+            _await_greeting(sock, deadline, give_up)
         sock.settimeout(remaining(deadline))
         connection._read_timeout = connection._write_timeout = remaining(deadline)
         connection.connect(sock)

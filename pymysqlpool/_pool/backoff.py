@@ -3,12 +3,17 @@
 While all is well: any number of connects. After a failure: one attempt at a time, with exponential back-off and jitter,
 so that a server that is coming back is not stormed. After the server's return: one more at a time than have succeeded
 since (slow start: 1, 2, 4, 8 ... round by round), until the limit no longer matters. Another failure starts the
-back-off again. An attempt without an answer for a second no longer blocks others: its flow may be lost while the server
-is back.
+back-off again. An attempt without an answer for half a second no longer blocks others: its flow may be lost while the
+server is back.
 
 A server that takes logins and refuses work (read-only, not ready) is not a failed connect: there the back-off separates
 two replacements of all connections. In between, a connection that found the server in the wrong role is kept, because a
 new one would find the same.
+
+**Attempts on lost flows.** A network that drops packets and forgets flows leaves attempts behind that never get an
+answer, also when the server has long been back. Where they take all of the capacity, no other attempt can start beside
+them. So the youngest of several is made anew every half second, and all of them as soon as a later one has succeeded.
+A sole one, and the eldest, have their whole time, because a server may be slow to greet.
 
 Owns: these delays and limits; pure arithmetic. The pool calls it with its lock held and passes the time. Never:
 classifies a failure (`failures.py`), connects, waits, or reads a clock.
@@ -17,8 +22,8 @@ classifies a failure (`failures.py`), connects, waits, or reads a clock.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
-from .. import failures
 from ..failures import Server, number_of
 
 FIRST_DELAY = 0.02  # seconds
@@ -27,7 +32,9 @@ LONGEST_DELAY_UNHEARD = 0.05  # seconds; an attempt on a port without a listener
 FIRST_RENEWAL, LONGEST_RENEWAL = 0.25, 1.0  # seconds from one replacement of all connections to the next
 _NOBODY_LISTENS = frozenset({2002, 2003})  # client error numbers: no socket to talk through
 _UNLIMITED_FROM = 64  # connects at a time
-_UNHEARD_FOR = failures.HEALTHY_WITHIN  # seconds without an answer, after which another attempt may be made beside
+# seconds without an answer, after which another attempt may be made beside it, or in its place
+_UNHEARD_FOR = 0.5
+_MUCH_LONGER = 3  # times the duration of a later attempt that succeeded
 _DOWN_FROM = 3  # failures in a row that count as an outage although other connections are alive
 
 
@@ -40,6 +47,8 @@ class ConnectBackoff:
         "_renewal_delay",
         "_renewed_at",
         "_row",
+        "_succeeded_from",
+        "_took",
         "error",
         "failing",
         "next_attempt",
@@ -55,6 +64,8 @@ class ConnectBackoff:
         self._limit: int | None = None  # connects at a time; None: any number
         self.next_attempt = 0.0  # monotonic
         self._beside_from = float("inf")  # monotonic; when one more attempt may start beside the running one
+        self._succeeded_from = float("-inf")  # monotonic; when the latest of the attempts that succeeded began
+        self._took = 0.0  # seconds; how long that one took
         self.error: BaseException | None = None  # the last failure, while it lasts
         self._renewed_at = float("-inf")  # monotonic
         self._renewal_delay = 0.0  # seconds
@@ -100,7 +111,20 @@ class ConnectBackoff:
         self._limit = 1
         self.next_attempt = now + self._delay * random.uniform(0.8, 1.2)
 
-    def record_success(self) -> None:
+    def is_overtaken(self, began: float, others: Sequence[float], now: float) -> bool:
+        """Return whether an attempt that started at `began` and has no answer should be made anew. `others`: when the
+        other attempts under way started."""
+        waited = now - began
+        if waited < _UNHEARD_FOR:
+            return False
+        if self._succeeded_from > began and waited > _MUCH_LONGER * self._took:
+            return True
+        return bool(others) and max(others) < began
+
+    def record_success(self, now: float, began: float) -> None:
+        """Record that the attempt which started at `began` succeeded."""
+        if began > self._succeeded_from:
+            self._succeeded_from, self._took = began, now - began
         self.failing = False
         self.says = Server.NOTHING
         self._row = 0

@@ -32,6 +32,7 @@ from ..failures import SILENT, WRONG_ROLE, Server
 from ..reuse import Reason
 from . import counters, deadlock, diagnostics, maintenance, observed
 from .asking import LONG_ENOUGH, ask, time_for_check
+from .attempt import Attempt
 from .checkout_request import CheckoutRequest, Work
 from .core import CONNECT_TIMEOUT, PoolCore
 from .idle_lease import HAS_GIL, SpentLease
@@ -237,14 +238,15 @@ def _leave_queue_locked(core: PoolCore, waiter: Waiter) -> bool:
 
 def connect(core: PoolCore, lease: Connection, slot: Slot, waiter: Waiter, request: CheckoutRequest) -> bool:
     """Make the connection for the slot that `lease` has reserved. False where it failed and waiting may help."""
-    began = monotonic()
+    attempt = Attempt(core, slot)
     try:
-        core._connect(lease, slot, waiter.arrival, request.deadline)
+        core._connect(lease, slot, waiter.arrival, request.deadline, attempt.is_overtaken)
     except BaseException as error:
         longest = core._connect_args.get("connect_timeout", CONNECT_TIMEOUT)
-        news = failures.of_connect(error, had=min(request.deadline - began, longest))
+        had = 0.0 if attempt.given_up else min(request.deadline - attempt.began, longest)
+        news = failures.of_connect(error, had=had)
         if slot.holder == id(lease) and slot.state is CONNECTING:
-            core._connect_failed(slot, error, news.server, began)
+            core._connect_failed(slot, error, news.server, attempt.began)
         request.last_error = error
         if not news.retry:
             raise

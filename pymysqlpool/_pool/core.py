@@ -1,7 +1,7 @@
 """PoolCore: the state of a pool in one process, the one lock that guards it, and the operations that change it.
 
-Its state: `_ledger` (owners of connections, and the queue), `_backoff` (may another connect be tried),
-`_counters`, `_connector` (how a session is made), and `_life` (open or closed, and its maintenance thread).
+Its state: `_ledger` (owners of connections, and the queue), `_backoff` (may another connect be tried), `_counters`,
+`_connector` (how a session is made), and `_life` (open or closed, and its maintenance thread).
 
 Every operation reads: run a step of the ledger under the lock, then do outside the lock what its answer says. Nothing
 slow happens in a step: no I/O, no callback, no logging, no `close()` (Invariant 4). Code that runs inside a step of its
@@ -28,6 +28,7 @@ from typing import Any
 
 from .. import reuse
 from .._driver.connector import Connector
+from .._driver.dial import GiveUp
 from .._driver.exchange import TRUST
 from .._driver.wire import Wire
 from .._util import farewell as _farewell
@@ -120,11 +121,9 @@ class PoolCore:
         self._lifetime = own.con_lifetime if own.con_lifetime and own.con_lifetime > 0 else NEVER
         self._closed = False  # the user's wish; it outlives a fork
         self._told_places: set[Any] = set()  # call sites that returned uncommitted changes
-        # whether the debug log is enabled; sampled when a socket is polled, not at every checkout
-        self._verbose = False
-        self._tend_at = (
-            0.0  # monotonic; when a returning thread does the next maintenance; a lost update only does it twice
-        )
+        self._verbose = False  # whether the debug log is enabled; sampled when a socket is polled
+        # monotonic; when a returning thread does the next maintenance; a lost update only does it twice
+        self._tend_at = 0.0
         self._books: dict[int, tuple[Any, ...]] = {}  # by process id
         self._pid = 0
         self._enter_process()
@@ -166,18 +165,19 @@ class PoolCore:
 
     # -- making connections --------------------------------------------------------------------------------
 
-    def _connect(self, lease: Lease, slot: Slot, arrival: int, deadline: float) -> None:
+    def _connect(self, lease: Lease, slot: Slot, arrival: int, deadline: float, give_up: GiveUp = None) -> None:
         """Make the connection for the slot that `lease` has reserved, then let an earlier waiter have it.
 
         Args:
             arrival: the number of the caller; one with a smaller number goes first.
             deadline: monotonic.
+            give_up: asked while the server has not answered.
 
         Raises:
             pymysql.err.MySQLError: the server cannot be reached, refuses, or does not answer in time.
         """
-        began = monotonic()
-        wire = self._connector.make_wire(deadline)
+        slot.since = began = monotonic()
+        wire = self._connector.make_wire(deadline, give_up)
         self._counters.created(monotonic() - began)
         learn_attributes(wire.attributes().keys())
         too_late, woken = self._lock.step(self._connected_locked, lease, slot, wire, arrival)
@@ -192,9 +192,9 @@ class PoolCore:
         slot.live_until(now + self._lifetime * (1 - uniform(0, _LIFETIME_JITTER)))
         if slot.expires_at > now:
             slot.heard_until = now + TRUST
+        self._backoff.record_success(now, began=slot.since)
         slot.since = slot.role_known = now
         self._ledger.connected(slot, wire)
-        self._backoff.record_success()
         if self._life.state is PoolState.NEW:
             self._life.state = PoolState.OPEN
         woken = []

@@ -67,7 +67,7 @@ def test_from_its_return_on_one_more_may_connect_than_have_succeeded() -> None:
     while (at_once := fill(backoff, 10.0)) < 1000:
         rounds.append(at_once)
         for _ in range(at_once):
-            backoff.record_success()
+            backoff.record_success(10.0, began=9.9)
     assert rounds == [1, 2, 4, 8, 16, 32, 64]
 
 
@@ -75,11 +75,11 @@ def test_a_failure_on_the_way_begins_anew() -> None:
     backoff = ConnectBackoff()
     backoff.record_failure(0.0, REFUSED, Server.DOWN)
     for _ in range(9):
-        backoff.record_success()
+        backoff.record_success(10.0, began=9.9)
     assert fill(backoff, 10.0) == 10
     backoff.record_failure(10.0, REFUSED, Server.DOWN)
     assert fill(backoff, 20.0) == 1
-    backoff.record_success()
+    backoff.record_success(10.0, began=9.9)
     assert fill(backoff, 20.0) == 2
 
 
@@ -90,7 +90,7 @@ def test_attempts_that_fail_together_are_one_failure() -> None:
         backoff.record_failure(10.0 + moment / 1000, REFUSED, Server.DOWN, began=9.0)
     assert not backoff.is_down(alive=1)
     assert backoff.is_down(alive=0)
-    backoff.record_success()
+    backoff.record_success(10.0, began=9.9)
     backoff.record_failure(10.1, REFUSED, Server.DOWN, began=9.0)
     assert not backoff.failing, "others that began later have succeeded"
     for moment in (11.0, 12.0, 13.0):
@@ -98,14 +98,33 @@ def test_attempts_that_fail_together_are_one_failure() -> None:
     assert backoff.is_down(alive=1)
 
 
-def test_beside_an_attempt_that_hears_nothing_for_a_second_another_may_be_made() -> None:
+def test_beside_an_attempt_that_hears_nothing_for_half_a_second_another_may_be_made() -> None:
     backoff = ConnectBackoff()
     backoff.record_failure(0.0, REFUSED, Server.DOWN)
     backoff.record_attempt(10.0)
-    assert not backoff.may_connect(1, 10.5)
-    assert backoff.may_connect(1, 11.0)
-    backoff.record_attempt(11.0)
-    assert not backoff.may_connect(2, 11.5)
+    assert not backoff.may_connect(1, 10.4)
+    assert backoff.may_connect(1, 10.5)
+    backoff.record_attempt(10.5)
+    assert not backoff.may_connect(2, 10.9)
+
+
+def test_of_several_attempts_without_an_answer_the_youngest_is_made_anew_every_half_second() -> None:
+    """All of the capacity may be taken by attempts on flows that the network has forgotten."""
+    backoff = ConnectBackoff()
+    assert not backoff.is_overtaken(10.0, [9.0], 10.4), "it is young"
+    assert backoff.is_overtaken(10.0, [9.0, 8.0], 10.5)
+    assert not backoff.is_overtaken(9.0, [10.0, 8.0], 10.5), "a younger one is"
+    assert not backoff.is_overtaken(9.0, [], 15.0), "a server may be slow to greet, so a sole one has its whole time"
+
+
+def test_a_success_shows_that_earlier_attempts_without_an_answer_are_on_lost_flows() -> None:
+    backoff = ConnectBackoff()
+    backoff.record_success(20.0, began=19.9)
+    assert backoff.is_overtaken(10.0, [], 20.1)
+    assert not backoff.is_overtaken(19.95, [], 20.6), "it began after that one"
+    backoff.record_success(26.0, began=21.0)
+    assert not backoff.is_overtaken(20.0, [], 27.0), "logins take five seconds here"
+    assert backoff.is_overtaken(20.0, [], 35.1)
 
 
 def test_a_full_server_is_not_down_to_a_pool_that_has_connections() -> None:
@@ -121,18 +140,18 @@ class Logins:
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._lock = threading.Lock()
-        self._log_in: Callable[[float], Any] = pool._connector.make_wire
+        self._log_in: Callable[..., Any] = pool._connector.make_wire
         self.going_on = 0
         self.done = 0
         self.begun: list[tuple[int, int]] = []  # going on, this one included; succeeded since the last failure
         pool._connector.make_wire = self._counted  # type: ignore[method-assign]
 
-    def _counted(self, deadline: float) -> Any:
+    def _counted(self, *arguments: Any) -> Any:
         with self._lock:
             self.going_on += 1
             self.begun.append((self.going_on, self.done))
         try:
-            wire = self._log_in(deadline)
+            wire = self._log_in(*arguments)
         except BaseException:
             with self._lock:
                 self.going_on -= 1

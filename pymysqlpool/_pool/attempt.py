@@ -1,0 +1,41 @@
+"""One attempt to connect, while it has no answer.
+
+Owns: whether it is given up, so that its caller can try again within the same deadline. Never: closes a socket; the
+thread that makes the attempt asks here from time to time, and leaves by itself.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from .core import PoolCore
+from .slot import CONNECTING, Slot
+
+
+class Attempt:
+    """The attempt to connect for `slot`, which begins now."""
+
+    __slots__ = ("_core", "_slot", "began", "given_up")
+
+    def __init__(self, core: PoolCore, slot: Slot) -> None:
+        self._core = core
+        self._slot = slot
+        self.began = slot.since = monotonic()
+        self.given_up = False
+
+    def is_overtaken(self) -> bool:
+        """Return whether it should be given up, and note that."""
+        if self._core._closed:
+            self.given_up = True
+        elif not self.given_up:
+            self.given_up = self._core._lock.step(self._is_overtaken_locked)
+        return self.given_up
+
+    def _is_overtaken_locked(self) -> bool:
+        now = monotonic()
+        others = [
+            slot.since or now  # it is about to begin
+            for slot in self._core._ledger.slots()
+            if slot.state is CONNECTING and slot is not self._slot
+        ]
+        return self._core._backoff.is_overtaken(self.began, others, now)
