@@ -52,7 +52,8 @@ from .stats import PoolStats
 __all__ = ["Cluster", "ClusterPool"]
 
 _getframe = sys._getframe
-_OF_THE_CLUSTER = ("host", "port", "unix_socket", "role", "fail_fast")  # set for its pools by the cluster itself
+# Set for its pools by the cluster itself.
+_OF_THE_CLUSTER = ("host", "port", "unix_socket", "role", "fail_fast", "track_commits")
 
 
 class Cluster:
@@ -102,7 +103,8 @@ class Cluster:
             return Topology(fresh, random=random, balance=balance, zone=zone, failback_after=failback_after)
 
         pools = [
-            ConnectionPool(host=host, port=port, role="ready", fail_fast=True, **options) for host, port, _ in places
+            ConnectionPool(host=host, port=port, role="ready", fail_fast=True, track_commits=True, **options)
+            for host, port, _ in places
         ]
         self.lending = Lending(self.name, topology, pools)
         self.primary = ClusterPool(self, "primary")
@@ -221,10 +223,14 @@ class ClusterPool:
         retry_interval: float = 0.1,
         pre_ping: bool | float = False,
         timeout: float | None = None,
+        after: str | None = None,
     ) -> Connection:
         """Borrow a connection to a server that fits the target.
 
         Args:
+            after: the `commit_token` of a connection of this cluster. The server that is lent has that commit: a
+                replica is waited for, 0.1 s at most, and then the primary is lent. In a Galera cluster the node waits
+                until it has what the others have committed. None: any server of the target.
             retry_num, retry_interval: without a `timeout`, their product plus 10 s for a connect bounds the call.
             pre_ping, timeout: as in `ConnectionPool.get_connection`.
 
@@ -234,13 +240,14 @@ class ClusterPool:
         """
         lending = self.cluster.lending
         pool = lending.express
-        if pool is not None and self._target == "primary" and monotonic() < lending.express_until and not pre_ping:
+        is_usual = self._target == "primary" and not pre_ping and after is None
+        if pool is not None and is_usual and monotonic() < lending.express_until:
             lease, is_lent = lend_idle(pool, _thread.reference, _getframe(1))
             if lease is not None:
                 if is_lent:
                     return lease
                 lease.close()  # it may not be usable, which the slow path finds out
-        lease = lending.lend(self._target, pre_ping, self._patience(retry_num, retry_interval, timeout))
+        lease = lending.lend(self._target, pre_ping, self._patience(retry_num, retry_interval, timeout), after)
         lease.note_place()
         return lease
 
@@ -251,10 +258,15 @@ class ClusterPool:
         retry_interval: float,
         pre_ping: bool | float,
         timeout: float | None,
+        after: str | None = None,
     ) -> Steps:
         """The steps of one borrow, for callers that are not threads; see `Lending.steps`."""
         patience = self._patience(retry_num, retry_interval, timeout)
-        return self.cluster.lending.steps(ticket, self._target, pre_ping, patience)
+        return self.cluster.lending.steps(ticket, self._target, pre_ping, patience, after)
+
+    def servers(self) -> Sequence[ConnectionPool]:
+        """The pools of all endpoints of the cluster, whatever their role."""
+        return self.cluster.lending.pools
 
     def _patience(self, retry_num: int, retry_interval: float, timeout: float | None) -> float:
         if timeout is None:

@@ -77,6 +77,7 @@ class PoolOptions(ConnectOptions, total=False):
     fast_reader: bool
     role: RoleWanted
     role_check: float
+    track_commits: bool
     tcp_user_timeout: float | None
     allow_cleartext_password: bool
     fail_fast: bool

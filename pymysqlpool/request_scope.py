@@ -25,6 +25,7 @@ from pymysql.constants import CR
 from . import transaction as _transaction
 from ._driver.exchange import can_go_on, is_between_commands
 from ._driver.statements import WROTE
+from ._pool.committed import Committed
 from ._pool.cost import Use as Use
 from ._pool.cost import Watch as Watch
 from ._pool.cost import server_timing as _server_timing
@@ -71,7 +72,7 @@ class RequestScope:
         transaction: None (nothing is committed for you) or "request".
         watch: the slow waits and long holds to log.
         label: names the request in log lines; may be set later.
-        deadline: monotonic time beyond which no borrow waits; None: only the pool's `timeout` bounds each borrow.
+        deadline: monotonic time beyond which no borrow waits; None: only the pool's `timeout` does.
         revalidate: for scopes that last hours: seconds without use after which a lease is pinged; None: never.
     """
 
@@ -95,7 +96,8 @@ class RequestScope:
         self._revalidate_after = revalidate
         self._pool = pool
         self._watch = watch or Watch()
-        self._lock = new_lock()  # guards the three below; never held while borrowing or returning
+        self._committed = Committed()
+        self._lock = new_lock()  # guards the three below; never held while borrowing
         self._places: dict[Lender, _Place] = {}
         self._closed = False
         self._finished = False  # the commit point has passed
@@ -136,7 +138,7 @@ class RequestScope:
     def _borrow(self, pool: Lender, place: _Place) -> None:
         started = monotonic()
         try:
-            connection = pool.get_connection(timeout=self._patience(pool, started))
+            connection = self._committed.borrow(pool, self._patience(pool, started), self.uses)
         except GetConnectionFromPoolError as error:
             self.refused = error
             held = [other.name for other, its in self._places.items() if other is not pool and its.connection]
@@ -171,8 +173,7 @@ class RequestScope:
         return left if pool.settings.timeout is None else min(left, pool.settings.timeout)
 
     def _part_with_a_lost_one(self, pool: Lender, place: _Place) -> None:
-        """End a lease whose session is gone, so that another one is borrowed. An error reports what was lost with the
-        session.
+        """End a lease whose session is gone, so that another one is borrowed. An error tells what was lost with it.
 
         Raises:
             pymysql.err.OperationalError: 2006: a transaction or session state is lost. In a transaction block, again
@@ -249,8 +250,7 @@ class RequestScope:
 
     @property
     def trouble(self) -> err.MySQLError | None:
-        """Return the error for which a response of 500 should become a 503: no connection was available, or one was
-        lost."""
+        """The error for which a response of 500 should become a 503: no connection was available, or one was lost."""
         if self.refused is not None:
             return self.refused
         for pool, place in list(self._places.items()):
@@ -276,6 +276,7 @@ class RequestScope:
         if connection is None or use is None:
             return
         use.end()
+        self._committed.note(connection)
         said = {"event": "late write", "pool": pool.name}
         if self.transaction == "request" and self._finished and connection.is_used and connection.marks & WROTE:
             logger.warning(_LATE_WRITE, self.label or "A request", pool.name, extra=said)

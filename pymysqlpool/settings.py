@@ -65,6 +65,8 @@ class Settings:
             like one that cannot be reached: callers wait for a right one within their time.
         role_check: seconds after which a connection's server is asked for its role again when it is lent, at a round
             trip. Without effect with role="any".
+        track_commits: have the server report the global transaction id of each commit, for
+            `connection.commit_token`. A `Cluster` sets it.
         tcp_user_timeout: a connection over TCP ends when the server's machine has acknowledged nothing for so long, be
             it data or a keep-alive probe: the machine or the way to it is gone. A statement may take longer. None:
             after the system's own time, which is minutes to hours.
@@ -102,6 +104,7 @@ class Settings:
     fast_reader: bool = True
     role: RoleWanted = "any"
     role_check: float = 5.0
+    track_commits: bool = False
     tcp_user_timeout: float | None = 60.0
     allow_cleartext_password: bool = False
     fail_fast: bool = False
@@ -137,7 +140,14 @@ class Settings:
         seconds("role_check", self.role_check, 0.0)
         if self.deadlock not in ("warn", "raise"):
             raise SettingsError(f"deadlock={self.deadlock!r} must be 'warn' or 'raise'")
-        for flag in ("allow_cleartext_password", "background", "fast_reader", "fail_fast", "record_stacks"):
+        for flag in (
+            "allow_cleartext_password",
+            "background",
+            "fast_reader",
+            "fail_fast",
+            "record_stacks",
+            "track_commits",
+        ):
             if not isinstance(getattr(self, flag), bool):
                 raise SettingsError(f"{flag}={getattr(self, flag)!r} must be True or False")
         if self.pipeline_reset not in (None, True, False):

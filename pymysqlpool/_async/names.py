@@ -120,6 +120,11 @@ class FieldsNames:
         return self.lease.unix_socket  # type: ignore[no-any-return]
 
     @property
+    def commit_token(self) -> str | None:
+        """The position of this lease's last commit; see `Connection.commit_token`."""
+        return self.lease.commit_token  # type: ignore[no-any-return]
+
+    @property
     def server_status(self) -> int:
         return self.lease.server_status  # type: ignore[no-any-return]
 

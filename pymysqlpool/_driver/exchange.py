@@ -37,6 +37,7 @@ from ..errors import ConnectionInterruptedError, ConnectionTakenBackError, Forke
 from ..secrets import conceal
 from .block import Block
 from .commands import COM_QUERY, LARGEST_STATEMENT, pack_header
+from .commits import commit_after
 from .deadline import UNKNOWN_TIMEOUT, within
 from .last_word import too_large
 from .local_infile import reads_local_file
@@ -47,6 +48,7 @@ from .reading import ReadingConnection
 from .receive import SocketSource
 from .role import Role
 from .session_state import EFFECT_OF_COMMAND, IN_TRANSACTION, OPAQUE, SAME, TELLING, marks_after
+from .session_state import SESSION_STATE_CHANGED as _CHANGED
 from .statements import AUTOCOMMIT, NOTHING, STATE, TRANSACTION, WROTE, reader_for
 from .tls import SharedContexts
 from .usage import Usage
@@ -74,6 +76,8 @@ class WireConnection(LoginConnection, ReadingConnection):
     _read_statement: Callable[[bytes, int], int] = staticmethod(_anything)  # until it is connected
     _effect = NOTHING  # what the statement being answered may do, from its text
     _tracked = False  # the server reports session state changes
+    _tracks_commits = False  # the server reports the global transaction ids of commits
+    _commit_token: str | None = None  # of this lease's last commit
     _server_role: Role | None = None  # as asked when the session was made; None: not asked
     _recipe: Any = None  # of its pool
     # the argument of SET ROLE that restores the login's roles; None: the server has no roles
@@ -249,6 +253,8 @@ class WireConnection(LoginConnection, ReadingConnection):
         """Note what a complete reply shows, and when none follows, that the wire is quiet."""
         if self._marks or status & TELLING or warning_count or insert_id:
             self._marks = marks_after(self._marks, self._effect, status, warning_count, insert_id, message)
+            if status & _CHANGED and self._tracks_commits:
+                self._commit_token = commit_after(message) or self._commit_token
         self.server_status = status
         if self.block is not None:
             self.block.note(status)

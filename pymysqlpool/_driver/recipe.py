@@ -35,6 +35,7 @@ from pymysql.constants import COMMAND
 
 from ..errors import WrongRole
 from ..settings import Settings
+from . import commits
 from .commands import COM_RESET_CONNECTION, Command
 from .exchange import WireConnection, is_between_commands
 from .role import QUESTIONS, read
@@ -66,6 +67,7 @@ class Recipe:
     """
 
     __slots__ = (
+        "_asked",
         "_can_combine",
         "_handle",
         "_has_roles",
@@ -77,6 +79,7 @@ class Recipe:
         "_resets_always",
         "_sameness",
         "_sql_mode",
+        "_tracking",
         "_wanted_autocommit",
         "_wanted_server",
         "autocommit",
@@ -96,6 +99,7 @@ class Recipe:
         version, is_mariadb = server_version(connection.server_version)
         self.can_reset = version >= ((10, 2, 4) if is_mariadb else (5, 7, 3))
         self.tracks = version >= ((10, 2, 2) if is_mariadb else (5, 7, 4))
+        self._tracking = [_TRACKING, commits.TRACKING[is_mariadb]] if settings.track_commits else [_TRACKING]
         pipelines = settings.pipeline_reset
         self.pipelines = pipelines if pipelines is not None else (is_mariadb or version >= (8, 0))
         self._has_roles = version >= ((10, 0, 5) if is_mariadb else (8, 0))
@@ -107,6 +111,7 @@ class Recipe:
         self._resets_always = settings.reset == "always"
         self._keeps_profiles = is_mariadb
         self._wanted_server = settings.role
+        self._asked = _WHICH_SERVER if settings.role != "any" or settings.track_commits else []
         self._wanted_autocommit: bool | None = connection.autocommit_mode
         self.autocommit = False
         self.small_undo: bytes | None = None
@@ -131,7 +136,7 @@ class Recipe:
             pymysql.err.MySQLError: a step was refused.
         """
         question = self._role_question()
-        asked = _WHICH_SERVER if self._wanted_server != "any" else []
+        asked = self._asked
         if self._is_known:
             results = self._say(connection, [*question, *asked, *self._basics(), *self._rest()])
             server = results[len(question) : len(question) + len(asked)]
@@ -143,6 +148,10 @@ class Recipe:
         if self._has_roles:
             connection._role = _role_in(results[0])
         connection._tracked = self.tracks
+        if len(self._tracking) > 1:
+            role = connection._server_role
+            connection._tracks_commits = self.tracks and role is not None and role.gtids
+            connection._commit_token = None if connection._tracks_commits else commits.UNKNOWN
         connection._recipe = self
 
     def finish(self, wire: Wire, deadline: float, status: int) -> None:
@@ -282,7 +291,7 @@ class Recipe:
         if self._init_command is None and self._wanted_autocommit is not None:
             settings.append(f"autocommit = {self._wanted_autocommit:d}")
         if self.tracks:
-            settings.append(_TRACKING)
+            settings += self._tracking
         if self._can_combine:
             settings = [", ".join(settings)]  # each would cost a statement of its own
         return [(COMMAND.COM_QUERY, f"SET {setting}".encode()) for setting in settings]
@@ -292,7 +301,7 @@ class Recipe:
             return []
         commands: list[Command] = [(COMMAND.COM_QUERY, self._init_command)]
         settings = [] if self._wanted_autocommit is None else [f"autocommit = {self._wanted_autocommit:d}"]
-        settings += [_TRACKING] if self.tracks else []  # which init_command may have switched off
+        settings += self._tracking if self.tracks else []  # which init_command may have switched off
         if settings:
             commands.append((COMMAND.COM_QUERY, f"SET {', '.join(settings)}".encode()))
         return commands

@@ -21,12 +21,13 @@ from ..settings import RoleWanted
 _SYNCED = "4"
 _OFF = frozenset({"OFF", "0", ""})  # MariaDB 12 has more than one way to be read-only
 _READ_ONLY = ("read_only", "super_read_only", "innodb_read_only")
+_GTIDS = ("log_bin", "gtid_mode", "gtid_domain_id")  # the last two: of MySQL, of MariaDB
 _GALERA = ("wsrep_ready", "wsrep_local_state", "wsrep_cluster_status")
 
 # The statements to send, each with one result, for `read`. A name that the server does not know is no row.
 QUESTIONS = tuple(
     f"SHOW GLOBAL {kind} WHERE Variable_name IN ({', '.join(map(repr, names))})"
-    for kind, names in (("VARIABLES", (*_READ_ONLY, "wsrep_on")), ("STATUS", _GALERA))
+    for kind, names in (("VARIABLES", (*_READ_ONLY, *_GTIDS, "wsrep_on")), ("STATUS", _GALERA))
 )
 
 
@@ -39,12 +40,14 @@ class Role:
         writable: it takes writes; False on a replica.
         galera: it is a node of a Galera cluster, in which every ready node takes writes.
         said: the server variables and values that show it, for messages.
+        gtids: each of its commits has a global transaction id, for which a replica can wait.
     """
 
     ready: bool
     writable: bool
     galera: bool
     said: str
+    gtids: bool = False
 
     def fits(self, wanted: RoleWanted) -> bool:
         """Whether a server of this role may serve a pool that wants `wanted`."""
@@ -63,4 +66,6 @@ def read(results: Iterable[Iterable[Sequence[Any]]]) -> Role:
     if galera:
         ready = values.get("wsrep_ready") == "ON" and values.get("wsrep_local_state") == _SYNCED
         said += [f"{name}={values[name]}" for name in _GALERA if name in values]
-    return Role(ready, ready and writable, galera, ", ".join(said) or "read_only=OFF")
+    has_ids = values.get("gtid_mode") == "ON" or "gtid_domain_id" in values
+    gtids = has_ids and not galera and values.get("log_bin", "").upper() not in _OFF
+    return Role(ready, ready and writable, galera, ", ".join(said) or "read_only=OFF", gtids)

@@ -61,21 +61,21 @@ def tells_of_state(message: bytes) -> bool:
     understood to its last byte counts as such a difference.
     """
     try:
-        length, at = _integer(message, 0)
-        length, at = _integer(message, at + length)
+        length, at = integer(message, 0)
+        length, at = integer(message, at + length)
         if at + length != len(message):
             return True
         while at < len(message):
             if message[at] not in _NO_STATE:
                 return True
-            length, at = _integer(message, at + 1)
+            length, at = integer(message, at + 1)
             at += length
     except IndexError:
         return True
     return at != len(message)
 
 
-def _integer(data: bytes, at: int) -> tuple[int, int]:
+def integer(data: bytes, at: int) -> tuple[int, int]:
     """A length-encoded integer at `at`, and where it ends."""
     first = data[at]
     if first < 0xFB:

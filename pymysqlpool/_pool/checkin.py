@@ -18,6 +18,7 @@ from typing import Any
 from .. import reuse
 from .._driver import reset as _session
 from .._driver import wire as _wire
+from .._driver.commits import commit_token_of
 from .._driver.reset import Cleanup
 from .._driver.session_state import OPAQUE
 from .._driver.statements import READ_ONLY, STATE, TRANSACTION, WROTE
@@ -49,7 +50,7 @@ def give_back(core: PoolCore, lease: Connection, exception: BaseException | None
     lease._offset = slot.offset
     lease._returned_code = _borrower.stack() if core._records_stacks else frame.f_code
     lease._returned_offset = frame.f_lasti
-    lease.__dict__ = {}
+    lease.__dict__ = {"_commit_token": commit_token_of(attributes)} if core._settings.track_commits else {}
     if HAS_GIL:
         lease.__class__ = SpentLease
     now = monotonic()

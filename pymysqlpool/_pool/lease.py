@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from types import FrameType, MappingProxyType
 from typing import Any, NoReturn, Protocol, Self
 
+from .._driver.commits import commit_token_of
 from .._driver.connector import Connector
 from .._driver.exchange import can_go_on
 from .._driver.statements import INSERT_ID, TRANSACTION, WROTE
@@ -249,6 +250,12 @@ class Connection(Conveniences):
     def pool(self) -> Any:
         """The pool that lent it, also after its return; None for a connection that stands alone."""
         return self._pool
+
+    @property
+    def commit_token(self) -> str | None:
+        """The position of this lease's last commit, for `replica.get_connection(after=...)`; also after its return.
+        None: nothing was committed, or `track_commits` is off. "?": something may have been, and where is not known."""
+        return commit_token_of(self.__dict__)
 
     @property
     def session_info(self) -> dict[Any, Any]:

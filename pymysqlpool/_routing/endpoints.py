@@ -98,6 +98,13 @@ class Ambiguous:
 Decision = Use | Ask | Wait | Ambiguous
 
 
+def described(endpoint: Endpoint) -> str:
+    """Its state and role."""
+    if endpoint.state is not State.UP:
+        return str(endpoint.state.value)
+    return "up, takes writes" if endpoint.writable else "up, read-only"
+
+
 def spread(
     endpoints: Sequence[Endpoint],
     fitting: Sequence[int],

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
+from .._async.borrowing import Borrowing
 from .._async.connection import AsyncConnection
 from .._async.worker import Errand, Workers, running_loop
 from .._pool.checkout_request import Work
@@ -55,6 +57,18 @@ class AsyncClusterPool(AsyncConnectionPool):
         pools = pool.cluster.lending.pools
         self._pools = [AsyncConnectionPool(pool=endpoint, kill_on_cancel=kill_on_cancel) for endpoint in pools]
 
+    def get_connection(
+        self,
+        retry_num: int = 3,
+        retry_interval: float = 0.1,
+        pre_ping: bool | float = False,
+        timeout: float | None = None,
+        after: str | None = None,
+    ) -> Borrowing:
+        """As `AsyncConnectionPool.get_connection`; `after` is that of `ClusterPool.get_connection`."""
+        lender = self if after is None else _After(self, after)
+        return Borrowing(lender, retry_num, retry_interval, pre_ping, timeout)
+
     def _lend_at_once(self, pre_ping: bool | float) -> tuple[None, None]:
         running_loop()
         return None, None
@@ -66,9 +80,10 @@ class AsyncClusterPool(AsyncConnectionPool):
         pre_ping: bool | float,
         timeout: float | None,
         lease: Any = None,
+        after: str | None = None,
     ) -> AsyncConnection:
         ticket = AsyncTicket()
-        steps = self._target.steps(ticket, retry_num, retry_interval, pre_ping, timeout)
+        steps = self._target.steps(ticket, retry_num, retry_interval, pre_ping, timeout, after)
         connection: AsyncConnection | None = None
         try:
             step = next(steps)
@@ -95,6 +110,14 @@ class AsyncClusterPool(AsyncConnectionPool):
         super().end_threads(wait)
         for endpoint in self._pools:
             endpoint.end_threads(wait)
+
+
+class _After:
+    """A target of a cluster for one borrow that is to see a commit; what `Borrowing` needs of a pool."""
+
+    def __init__(self, pool: AsyncClusterPool, after: str) -> None:
+        self._lend_at_once = pool._lend_at_once
+        self._borrow = partial(pool._borrow, after=after)
 
 
 def _do_nothing() -> None:

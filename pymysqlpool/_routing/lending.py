@@ -25,7 +25,8 @@ from .._util.log import logger
 from .._util.process import mark_process
 from ..errors import AmbiguousPrimary, PoolClosed, PoolTimeout, PoolUnavailable
 from ..pool import ConnectionPool
-from .endpoints import Ambiguous, Ask, Endpoint, State, Target, Use
+from .endpoints import Ambiguous, Ask, State, Target, Use, described
+from .following import has_commit
 from .queue import Queue, Ticket
 from .topology import Topology
 
@@ -69,10 +70,10 @@ class Lending:
         self._queues: dict[Target, Queue] = {}
         self._here = mark_process()
 
-    def lend(self, target: Target, pre_ping: bool | float, timeout: float) -> Connection:
-        """Borrow a connection to an endpoint that fits `target`, within `timeout` seconds."""
+    def lend(self, target: Target, pre_ping: bool | float, timeout: float, after: str | None = None) -> Connection:
+        """Borrow a connection to an endpoint that fits `target`, within `timeout` seconds; see `steps`."""
         ticket = Ticket()
-        steps = self.steps(ticket, target, pre_ping, timeout)
+        steps = self.steps(ticket, target, pre_ping, timeout, after)
         try:
             step = next(steps)
             while True:
@@ -92,13 +93,43 @@ class Lending:
         finally:
             steps.close()
 
-    def steps(self, ticket: Ticket, target: Target, pre_ping: bool | float, timeout: float) -> Steps:
+    def steps(
+        self, ticket: Ticket, target: Target, pre_ping: bool | float, timeout: float, after: str | None = None
+    ) -> Steps:
         """The steps of a borrow, for threads and tasks: a float is a sleep of that many seconds, which ends early when
-        `ticket` is called; `Work` runs where blocking is allowed."""
+        `ticket` is called; `Work` runs where blocking is allowed.
+
+        Args:
+            after: the position of a commit that the server must have; one that does not have it soon is given back, and
+                the primary is taken.
+        """
         if not self._here[0]:
             self._enter_process()
         started = monotonic()
-        deadline = started + timeout
+        while True:
+            lease = yield from self._one(ticket, target, pre_ping, started, started + timeout)
+            if after is None:
+                return lease
+            try:
+                if (yield Work(partial(self._has_commit, lease, after, started + timeout))):
+                    return lease
+                yield Work(lease.close)
+            except BaseException:
+                if not lease.is_returned:
+                    lease.invalidate()  # its return does no I/O then
+                    lease.close()
+                raise
+            target = "primary"
+
+    def _has_commit(self, lease: Connection, token: str, deadline: float) -> bool:
+        endpoint = self._topology.endpoints[self.pools.index(lease.pool)]
+        if endpoint.writable and not endpoint.galera:
+            return True  # it is the primary
+        return has_commit(lease, token, endpoint.galera, deadline)
+
+    def _one(
+        self, ticket: Ticket, target: Target, pre_ping: bool | float, started: float, deadline: float
+    ) -> Generator[float | Work | Borrow, Any, Connection]:
         problem: BaseException | None = None
         served_by: ConnectionPool | None = None
         asked: int | None = None
@@ -315,10 +346,3 @@ def _role_of(lease: Connection) -> Role:
             cursor.execute(question)
             results.append(cursor.fetchall())
     return read(results)
-
-
-def described(endpoint: Endpoint) -> str:
-    """Its state and role."""
-    if endpoint.state is not State.UP:
-        return str(endpoint.state.value)
-    return "up, takes writes" if endpoint.writable else "up, read-only"

@@ -79,3 +79,15 @@ def test_a_node_that_came_back_takes_the_writes_after_a_while(nodes: Galera) -> 
         wait_until(lambda: port_of_the_primary(seen.cluster) == nodes.servers[0].port, "writes are back", 30)
     assert sum(seen.failed.values()) <= POOL, seen.told()
     assert not seen.written - set(nodes.written(0))
+
+
+def test_another_node_shows_what_was_just_written(nodes: Galera) -> None:
+    with Cluster(nodes.hosts(), size=4, maxsize=4, timeout=10, **APP) as cluster:
+        for _ in range(100):
+            number = next(numbers)
+            with cluster.primary.get_connection() as connection, connection.cursor() as cursor:
+                cursor.execute("INSERT INTO written VALUES (%s, 1)", (number,))
+            assert connection.commit_token == "?"
+            with cluster.replica.get_connection(after="?") as reader, reader.cursor() as cursor:
+                assert reader.port != nodes.servers[0].port
+                assert cursor.execute("SELECT 1 FROM written WHERE id = %s", (number,)) == 1
