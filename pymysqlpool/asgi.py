@@ -174,7 +174,9 @@ class PoolMiddleware:
     async def _before_head(self, request: AsyncRequestScope, message: Message) -> Message:
         """The commit point, before the head is sent: a COMMIT that fails here still becomes a 500."""
         headers = list(message.get("headers", ()))
-        words = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+        words: list[tuple[str, str]] = []  # for the veto only, because decoding them costs every request
+        if self.commit_veto is not None:
+            words = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
         await request.async_finish(commit=commits(message["status"], words, None, self.commit_veto))
         if self.server_timing and request.uses:
             headers.append((b"server-timing", server_timing(request).encode()))

@@ -16,6 +16,7 @@ from functools import partial
 from threading import get_ident
 from time import monotonic
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 from .. import transaction as _transaction
 from .._async.worker import Bell, Errand
@@ -45,7 +46,7 @@ class AsyncRequestScope(RequestScope):
         self._awaited_pools: dict[Lender, AsyncConnectionPool] = {pool.pool: pool}
         self._loop = asyncio._get_running_loop()
         self._thread = get_ident()  # the event loop's
-        self._limiter = _limiter_of_threads() if self._loop is not None else None
+        self._limiter = _limiter_of_threads(self._loop) if self._loop is not None else None
         self._turn = asyncio.Lock()  # held while a task borrows
         self._connections: dict[Lender, AsyncConnection] = {}  # the leases, as tasks see them
         self._units = 0  # open blocks that keep the lease
@@ -199,10 +200,18 @@ class AsyncRequestScope(RequestScope):
             self._give_back(pool, place, None)
 
 
-def _limiter_of_threads() -> Any:
-    """Return anyio's thread limiter if the application uses anyio: Starlette and FastAPI run sync code through it."""
-    anyio = sys.modules.get("anyio.to_thread")
-    return anyio.current_default_thread_limiter() if anyio is not None else None
+_limiters: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+
+
+def _limiter_of_threads(loop: asyncio.AbstractEventLoop) -> Any:
+    """Return anyio's thread limiter if the application uses anyio: Starlette and FastAPI run sync code through it.
+
+    anyio keeps one per event loop. It is looked up once per loop, because each look-up takes some microseconds.
+    """
+    limiter = _limiters.get(loop)
+    if limiter is None and (anyio := sys.modules.get("anyio.to_thread")) is not None:
+        limiter = _limiters[loop] = anyio.current_default_thread_limiter()
+    return limiter
 
 
 def _add_threads(limiter: Any, more: int) -> None:
