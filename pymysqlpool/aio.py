@@ -59,7 +59,7 @@ from ._pool.for_loops import (
 )
 from ._pool.idle_lease import make_lease
 from ._pool.lease import Connection, slot_of
-from ._util import callsite as _borrower
+from ._util import callsite
 from ._util.log import logger
 from .errors import ReturnConnectionToPoolError
 from .failures import number_of
@@ -184,7 +184,7 @@ class AsyncConnectionPool(PoolNames):
             if woken and lend_given(pool, lease, waiter, since):
                 return self._connection_class(self, lease, token)
             has_queued = monotonic() - since
-        place = _borrower.place()
+        place = callsite.place()
         request = CheckoutRequest(pool, retry_num, retry_interval, pre_ping, timeout, waiter.borrower, place)
         request.began_before(has_queued)
         borrow = checkout(pool, lease, waiter, request)

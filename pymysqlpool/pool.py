@@ -28,7 +28,7 @@ from ._pool.idle_lease import make_lease
 from ._pool.lease import Connection
 from ._pool.slot import IDLE, IN_USE, MaintenanceLease, Slot
 from ._pool.waiter import ThreadWaiter, Waiter
-from ._util import callsite as _borrower
+from ._util import callsite
 from ._util.namesakes import warn_of_namesakes
 from .errors import PoolUnavailable, ReturnConnectionToPoolError
 from .reuse import Reason
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["ConnectionPool", "PoolState"]
 
 _getframe = sys._getframe
-_thread = _borrower.local
+_thread = callsite.local
 
 
 class ConnectionPool(PoolCore):

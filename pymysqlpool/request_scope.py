@@ -31,7 +31,7 @@ from ._pool.cost import Watch as Watch
 from ._pool.cost import server_timing as _server_timing
 from ._pool.lease import Connection, Lender
 from ._pool.loss import lost_with
-from ._util import callsite as _borrower
+from ._util import callsite
 from ._util.lock import new_lock
 from ._util.log import OneLine, logger
 from .errors import ConnectionInterruptedError, GetConnectionFromPoolError, PoolError, ReturnConnectionToPoolError
@@ -151,7 +151,7 @@ class RequestScope:
         now = monotonic()
         connection.note_place()
         connection.has_owner = True
-        spot = _borrower.describe_place(_borrower.place()) if self._watch else ""
+        spot = callsite.describe_place(callsite.place()) if self._watch else ""
         place.use = Use(pool.name, spot, now - started, now, connection)
         place.connection = connection
         if self._closed:  # the scope ended during the borrow, and `close` has not seen this lease

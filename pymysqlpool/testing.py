@@ -36,7 +36,7 @@ from ._driver.commands import Command
 from ._pool import diagnostics as _report
 from ._pool.core import open_pools
 from ._pool.lease import Connection
-from ._util import callsite as _borrower
+from ._util import callsite
 from .errors import PoolError, PoolTimeout
 from .failures import number_of
 from .pool import ConnectionPool
@@ -327,7 +327,7 @@ _INSTEAD: tuple[tuple[re.Pattern[str], Callable[[_Handle], None]], ...] = (
 
 def _asker() -> str:
     """The call site: the innermost frame that is neither this package's nor PyMySQL's."""
-    frame = _borrower.caller()
+    frame = callsite.caller()
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("pymysql", "pymysqlpool"):
         frame = frame.f_back
-    return _borrower.describe_place((frame.f_code, frame.f_lasti) if frame is not None else None)
+    return callsite.describe_place((frame.f_code, frame.f_lasti) if frame is not None else None)

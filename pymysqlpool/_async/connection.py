@@ -29,7 +29,7 @@ from .._driver import steps as _steps
 from .._driver.exchange import can_go_on, is_between_commands
 from .._driver.statements import TRANSACTION, WROTE
 from .._pool.lease import Connection
-from .._util import callsite as _borrower
+from .._util import callsite
 from ..errors import ConnectionInterruptedError, ReturnConnectionToPoolError
 from .cursor import AsyncCursor
 from .cutting import cut, expire
@@ -68,11 +68,11 @@ class AsyncConnection(Speaking, FieldsNames):
     has_owner = False  # True: a scope returns it; its with-blocks commit or roll back, but do not return it
     _errand: Errand | None = None  # what a thread is doing at this moment
     _was_cut = False
-    given_back: _borrower.Place | None = None  # call site of the return; None: not returned
+    given_back: callsite.Place | None = None  # call site of the return; None: not returned
     _lost_changes = False
     _depth = 0  # with-blocks of this connection that are open, transactions included
 
-    def __init__(self, pool: Home, lease: Connection, token: _borrower.Token | None = None) -> None:
+    def __init__(self, pool: Home, lease: Connection, token: callsite.Token | None = None) -> None:
         self._pool = pool
         self.lease = lease
         self.token = token  # the borrowing task's, kept alive; None: the thread that uses the lease borrows
@@ -259,7 +259,7 @@ class AsyncConnection(Speaking, FieldsNames):
         """Start the return; a worker thread may complete it. See `AsyncConnectionPool.hand_in`."""
         if self._was_cut or self.given_back is not None:
             return None
-        self.given_back = _borrower.place()
+        self.given_back = callsite.place()
         if self._errand is not None and self._errand.leave(self._cut):
             return None
         if self._turn.locked():  # a task waits for a reply
@@ -318,7 +318,7 @@ class AsyncConnection(Speaking, FieldsNames):
     def _end(self) -> str:
         if self._was_cut:
             return "was cut off: a statement on it was cancelled"
-        return f"has returned to the pool({self._pool.name}) at {_borrower.describe_place(self.given_back)}"
+        return f"has returned to the pool({self._pool.name}) at {callsite.describe_place(self.given_back)}"
 
     def note(self, query: Any) -> None:
         """Called before a cursor sends `query`; see `_web.socket_scope`."""

@@ -24,7 +24,7 @@ from .._driver import observed as _observed
 from .._driver import steps as _steps
 from .._driver.exchange import is_between_commands
 from .._pool.lease import Connection
-from .._util import callsite as _borrower
+from .._util import callsite
 from .session import DONTWAIT, ROWS, Session
 from .tokens import token_of_task
 
@@ -52,10 +52,10 @@ class Speaking:
     """The part of an `AsyncConnection` that exchanges commands and replies."""
 
     lease: Connection
-    token: _borrower.Token | None
+    token: callsite.Token | None
     floats: bool
     _was_cut: bool
-    given_back: _borrower.Place | None
+    given_back: callsite.Place | None
     _task: asyncio.Task[Any] | None
 
     async def _prepare(self) -> None:

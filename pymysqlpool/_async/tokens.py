@@ -10,27 +10,27 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from .._util import callsite as _borrower
+from .._util import callsite
 
-_tokens: weakref.WeakKeyDictionary[asyncio.Task[Any], _borrower.Token] = weakref.WeakKeyDictionary()
+_tokens: weakref.WeakKeyDictionary[asyncio.Task[Any], callsite.Token] = weakref.WeakKeyDictionary()
 
 
-def token_of_task() -> _borrower.Token:
+def token_of_task() -> callsite.Token:
     """Return the current task's token. The loop's thread cannot be the borrower: it borrows for many tasks and outlives
     them. The token lives as long as the task, or as an `AsyncConnection` that the task borrowed."""
     task = asyncio.current_task()
     if task is None:
-        return _borrower.Token("task 'none'")
+        return callsite.Token("task 'none'")
     token = _tokens.get(task)
     if token is None:
-        token = _tokens[task] = _borrower.Token(f"task {task.get_name()!r}")
+        token = _tokens[task] = callsite.Token(f"task {task.get_name()!r}")
     return token
 
 
-def on_behalf_of(task: weakref.ref[_borrower.Token], call: Callable[[], Any]) -> Any:
+def on_behalf_of(task: weakref.ref[callsite.Token], call: Callable[[], Any]) -> Any:
     """Run `call` in this thread, which the pool's reports show as `task` meanwhile."""
-    thread, _borrower.local.reference = _borrower.local.reference, task
+    thread, callsite.local.reference = callsite.local.reference, task
     try:
         return call()
     finally:
-        _borrower.local.reference = thread
+        callsite.local.reference = thread

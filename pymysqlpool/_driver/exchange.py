@@ -31,7 +31,7 @@ from typing import Any, NoReturn
 from pymysql import err
 from pymysql.constants import COMMAND, SERVER_STATUS
 
-from .._util import callsite as borrower
+from .._util import callsite
 from .._util.process import Mark, mark_process
 from ..errors import ConnectionInterruptedError, ConnectionTakenBackError, ForkedConnectionError
 from ..secrets import conceal
@@ -60,7 +60,7 @@ CLIENT_SESSION_TRACK = 1 << 23
 TRUST = 20e-6  # seconds
 
 _NO_BACKSLASH_ESCAPES = SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
-_thread = borrower.local
+_thread = callsite.local
 
 
 def _anything(text: bytes, no_escapes: int = 0) -> int:
@@ -216,8 +216,8 @@ class WireConnection(LoginConnection, ReadingConnection):
         slot = self._slot
         where = ""
         if slot is not None:
-            place = borrower.spell_out(slot.place, slot.offset)
-            where = f" It was borrowed at {borrower.describe_place(place)}."
+            place = callsite.spell_out(slot.place, slot.offset)
+            where = f" It was borrowed at {callsite.describe_place(place)}."
         raise ConnectionInterruptedError(
             "this connection is in the middle of an exchange: another thread is using it, or an earlier statement "
             f"was interrupted before its reply was read; nothing was sent.{where} Close it and borrow another"

@@ -23,7 +23,7 @@ from .._driver.reset import Cleanup
 from .._driver.session_state import OPAQUE
 from .._driver.statements import READ_ONLY, STATE, TRANSACTION, WROTE
 from .._driver.wire import Wire
-from .._util import callsite as _borrower
+from .._util import callsite
 from .._util.lock import InsideOwnStepError
 from .._util.log import logger
 from ..errors import ReturnConnectionToPoolError
@@ -48,7 +48,7 @@ def give_back(core: PoolCore, lease: Connection, exception: BaseException | None
     # From here on the handle is dead: its attributes are taken out in one step (Invariant 7).
     lease._code = slot.place
     lease._offset = slot.offset
-    lease._returned_code = _borrower.stack() if core._records_stacks else frame.f_code
+    lease._returned_code = callsite.stack() if core._records_stacks else frame.f_code
     lease._returned_offset = frame.f_lasti
     lease.__dict__ = {"_commit_token": commit_token_of(attributes)} if core._settings.track_commits else {}
     if HAS_GIL:
@@ -173,9 +173,9 @@ def _tell_of_lost_changes(core: PoolCore, lease: Connection, exception: BaseExce
         "without a commit(). Commit before, use `with pool.get_connection() as connection:`, or make the pool with "
         "autocommit=True, which was the default of pymysql-pool 0.5.0 and is not here",
         core.name,
-        _borrower.describe_place(_borrower.spell_out(lease._code, lease._offset)),
-        _borrower.describe_place(_borrower.spell_out(*place)),
-        extra=fields(core, "rollback", place=_borrower.describe_place(_borrower.spell_out(*place))),
+        callsite.describe_place(callsite.spell_out(lease._code, lease._offset)),
+        callsite.describe_place(callsite.spell_out(*place)),
+        extra=fields(core, "rollback", place=callsite.describe_place(callsite.spell_out(*place))),
     )
 
 

@@ -11,7 +11,7 @@ from logging import DEBUG
 from time import monotonic
 from typing import Any
 
-from .._util import callsite as _borrower
+from .._util import callsite
 from .._util.log import logger
 from ..errors import SettingsError
 from ..settings import seconds
@@ -95,7 +95,7 @@ class CheckoutRequest:
         self.pre_ping: bool | float = pre_ping or own.pre_ping
         self.asks_role_after = core._asks_role_after
         self.borrower = borrower  # the thread or task, as in `Slot.user`
-        self.place = _borrower.stack() if own.record_stacks else place  # the call site, as in `Slot.place`
+        self.place = callsite.stack() if own.record_stacks else place  # the call site, as in `Slot.place`
         self.offset = offset
 
     def began_before(self, seconds: float) -> None:

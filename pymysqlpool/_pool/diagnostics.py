@@ -10,7 +10,7 @@ from __future__ import annotations
 from time import monotonic
 
 from .. import failures
-from .._util import callsite as _borrower
+from .._util import callsite
 from .._util.log import Lines, logger
 from ..errors import (
     GetConnectionFromPoolError,
@@ -75,11 +75,11 @@ def borrowers(core: PoolCore) -> list[Borrower]:
     now = monotonic()
     held = [
         Borrower(
-            now - slot.since, _borrower.describe_borrower(slot.user), _borrower.describe_place(place), in_transaction
+            now - slot.since, callsite.describe_borrower(slot.user), callsite.describe_place(place), in_transaction
         )
         for slot in core._ledger.slots()
         if slot.state is IN_USE
-        for place, in_transaction in [(_borrower.spell_out(slot.place, slot.offset), bool(slot.in_transaction))]
+        for place, in_transaction in [(callsite.spell_out(slot.place, slot.offset), bool(slot.in_transaction))]
         if place is not None
     ]
     return sorted(held, key=lambda one: -one.seconds)
@@ -111,11 +111,11 @@ def is_failing(core: PoolCore) -> bool:
     return core._backoff.failing
 
 
-def inside_a_step(core: PoolCore, place: _borrower.Place | None) -> PoolTimeout:
+def inside_a_step(core: PoolCore, place: callsite.Place | None) -> PoolTimeout:
     """Return the error for a finalizer, signal handler or hook that borrows inside a step of its own thread."""
     now = numbers(core)
     return PoolTimeout(
-        f"can't get connection from pool({core.name}): the call at {_borrower.describe_place(place)} was made inside a "
+        f"can't get connection from pool({core.name}): the call at {callsite.describe_place(place)} was made inside a "
         f"step of the pool in the same thread, as by a finalizer, a signal handler or a hook, where it cannot wait; "
         f"none was idle at this instant ({now.in_use} in use of maxsize={now.maxsize}). Borrow in another place",
         pool=core.name,
@@ -192,18 +192,18 @@ def warn_of_deadlock(core: PoolCore, waiter: Waiter) -> None:
 def holders(core: PoolCore, waiter: Waiter | None = None) -> str:
     """Describe the holders of the connections, longest first; whether the caller is one of them; whether all wait."""
     now = monotonic()
-    me = (waiter.borrower if waiter is not None else None) or _borrower.current()
+    me = (waiter.borrower if waiter is not None else None) or callsite.current()
     circle = None if core._lock.is_taken_here() else _deadlock.find(core, me)
     held = [
-        (now - slot.since, slot.user, _borrower.spell_out(slot.place, slot.offset), slot.in_transaction)
+        (now - slot.since, slot.user, callsite.spell_out(slot.place, slot.offset), slot.in_transaction)
         for slot in core._ledger.slots()
-        if slot.state is IN_USE and _borrower.spell_out(slot.place, slot.offset) is not None
+        if slot.state is IN_USE and callsite.spell_out(slot.place, slot.offset) is not None
     ]
     held.sort(key=lambda one: -one[0])
     lines = [
-        f"\n  held for {age:.1f} s by {_borrower.describe_borrower(borrower)}, "
+        f"\n  held for {age:.1f} s by {callsite.describe_borrower(borrower)}, "
         f"{'in' if in_transaction else 'not in'} a transaction, "
-        f"borrowed at {_borrower.describe_place(place)}"
+        f"borrowed at {callsite.describe_place(place)}"
         for age, borrower, place, in_transaction in held[:_HOLDERS_SHOWN]
     ]
     if len(held) > _HOLDERS_SHOWN:

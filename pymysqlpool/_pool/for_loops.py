@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from .._driver.exchange import TRUST
 from .._driver.statements import READ_ONLY, TRANSACTION
-from .._util import callsite as _borrower
+from .._util import callsite
 from .._util.lock import InsideOwnStepError
 from .._util.log import logger
 from . import counters, maintenance, observed
@@ -59,7 +59,7 @@ def lend_idle(core: PoolCore, borrower: Any, frame: FrameType | None = None) -> 
         slot.heard_until = now + TRUST
     slot.since = now
     if frame is None:
-        frame = _borrower.caller()
+        frame = callsite.caller()
     if frame is not None:
         slot.place = frame.f_code
         slot.offset = frame.f_lasti
@@ -103,7 +103,7 @@ def lend_given(core: PoolCore, lease: Connection, waiter: Waiter, since: float) 
     core._counters.waited(now - since)
     slot.since = now
     slot.borrower = slot.user = waiter.borrower
-    frame = _borrower.caller()
+    frame = callsite.caller()
     if frame is not None:
         slot.place = frame.f_code
         slot.offset = frame.f_lasti

@@ -27,7 +27,7 @@ from typing import Any, NoReturn, Protocol
 
 from .._driver.exchange import TRUST
 from .._driver.wire import SESSION_DEFAULTS, Wire
-from .._util import callsite as _borrower
+from .._util import callsite
 from .._util.log import logger
 from ..errors import ReturnConnectionToPoolError, as_attribute_error
 from .lease import Connection, Home
@@ -35,7 +35,7 @@ from .ledger import Ledger
 from .slot import IDLE, IN_USE, Slot
 
 _getframe = sys._getframe
-_thread = _borrower.local
+_thread = callsite.local
 _ONE_STEP = 1.0  # seconds; a thread that takes longer for it was interrupted, and never ends it
 HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 
@@ -156,14 +156,14 @@ class UnusedLease(Connection):
         return self._slot is not None
 
     @property
-    def _returned(self) -> _borrower.Place | None:  # type: ignore[override]  # never assigned on this class
-        return None if self._slot is not None else _borrower.UNKNOWN
+    def _returned(self) -> callsite.Place | None:  # type: ignore[override]  # never assigned on this class
+        return None if self._slot is not None else callsite.UNKNOWN
 
     def _refuse_closed(self) -> NoReturn:
         assert self._pool is not None
         raise ReturnConnectionToPoolError(
             f"this connection has already returned to the pool({self._pool.name}), unused; it was borrowed at "
-            f"{_borrower.describe_place(self._borrowed)}"
+            f"{callsite.describe_place(self._borrowed)}"
         )
 
     def __del__(self) -> None:
@@ -319,11 +319,11 @@ class SpentLease(Connection):
             raise as_attribute_error(error) from None
 
     @property
-    def _returned(self) -> _borrower.Place | None:  # type: ignore[override]
+    def _returned(self) -> callsite.Place | None:  # type: ignore[override]
         if "_live" in self.__dict__:
             return None
-        place = _borrower.spell_out(getattr(self, "_returned_code", None), getattr(self, "_returned_offset", 0))
-        return place or _borrower.UNKNOWN
+        place = callsite.spell_out(getattr(self, "_returned_code", None), getattr(self, "_returned_offset", 0))
+        return place or callsite.UNKNOWN
 
     def ping(self, *arguments: Any, **named: Any) -> None:
         if "_live" not in self.__dict__:

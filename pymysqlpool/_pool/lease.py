@@ -19,7 +19,7 @@ from .._driver.commits import commit_token_of
 from .._driver.connector import Connector
 from .._driver.exchange import can_go_on
 from .._driver.statements import INSERT_ID, TRANSACTION, WROTE
-from .._util import callsite as _borrower
+from .._util import callsite
 from .._util.log import logger
 from ..errors import ConnectionInterruptedError, ReturnConnectionToPoolError
 from ..reuse import Reason
@@ -101,7 +101,7 @@ class Connection(Conveniences):
 
     has_owner = False
     _depth = 0  # with-blocks that are open
-    _returned: _borrower.Place | None = None  # where it was given back
+    _returned: callsite.Place | None = None  # where it was given back
     _given: Mapping[str, Any] = MappingProxyType({})  # without a pool: the arguments that it was made with
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -289,14 +289,14 @@ class Connection(Conveniences):
     def note_place(self) -> None:
         """Record the line that called the adapter, not the adapter's own, as the call site of this borrow."""
         if self._slot is not None:
-            self._slot.place = _borrower.place()
+            self._slot.place = callsite.place()
 
     # -- after the end -------------------------------------------------------------------------------------
 
     @property
-    def _borrowed(self) -> _borrower.Place | None:
+    def _borrowed(self) -> callsite.Place | None:
         """Where it was borrowed; known when it was given back."""
-        return _borrower.spell_out(getattr(self, "_code", None), getattr(self, "_offset", 0))
+        return callsite.spell_out(getattr(self, "_code", None), getattr(self, "_offset", 0))
 
     def refuse_closed(self) -> NoReturn:
         """Raise what says that this lease has ended, with where it was borrowed and given back."""
@@ -306,8 +306,8 @@ class Connection(Conveniences):
         if self._pool is not None and "_live" not in self.__dict__:  # or being given back by another thread
             raise ReturnConnectionToPoolError(
                 f"this connection has already returned to the pool({self._pool.name}); it was borrowed at "
-                f"{_borrower.describe_place(self._borrowed)}, and given back at "
-                f"{_borrower.describe_place(self._returned)}"
+                f"{callsite.describe_place(self._borrowed)}, and given back at "
+                f"{callsite.describe_place(self._returned)}"
             )
         super()._refuse_closed()
 

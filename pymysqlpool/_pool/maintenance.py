@@ -16,7 +16,7 @@ import threading
 import weakref
 from time import monotonic
 
-from .._util import callsite as _borrower
+from .._util import callsite
 from .._util.log import logger
 from ..reuse import Reason, unfit
 from . import counters
@@ -46,12 +46,12 @@ def reclaim_leaked(core: PoolCore, look_for_dead_borrowers: bool = False) -> Non
             logger.warning(
                 "A connection of pool(%s) was never given back; it was borrowed at %s and is taken back now",
                 core.name,
-                _borrower.describe_place(_borrower.spell_out(slot.place, slot.offset)),
+                callsite.describe_place(callsite.spell_out(slot.place, slot.offset)),
                 extra=fields(
                     core,
                     "leak",
                     seconds=monotonic() - slot.since,
-                    place=_borrower.describe_place(_borrower.spell_out(slot.place, slot.offset)),
+                    place=callsite.describe_place(callsite.spell_out(slot.place, slot.offset)),
                 ),
             )
         core._discard(owner, slot, Reason.LEAKED)
