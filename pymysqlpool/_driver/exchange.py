@@ -216,7 +216,7 @@ class WireConnection(LoginConnection, ReadingConnection):
         slot = self._slot
         where = ""
         if slot is not None:
-            place = callsite.spell_out(slot.place, slot.offset)
+            place = callsite.resolve(slot.place, slot.offset)
             where = f" It was borrowed at {callsite.describe_place(place)}."
         raise ConnectionInterruptedError(
             "this connection is in the middle of an exchange: another thread is using it, or an earlier statement "

@@ -17,7 +17,7 @@ class Usage:
     def __init__(self) -> None:
         self.holder = 0  # id() of the lease that owns it; no other lease may send
         self.user: Any = None  # the thread or task that used it last: a weak reference, see `_util.callsite`
-        self.place: Any = None  # where it was borrowed, for `callsite.spell_out`
+        self.place: Any = None  # where it was borrowed, for `callsite.resolve`
         self.offset = 0
         self.queries = 0  # how many statements its borrowers have sent
         self.in_transaction = 0  # truthy when the last reply's status flags said so; for reports

@@ -173,9 +173,9 @@ def _tell_of_lost_changes(core: PoolCore, lease: Connection, exception: BaseExce
         "without a commit(). Commit before, use `with pool.get_connection() as connection:`, or make the pool with "
         "autocommit=True, which was the default of pymysql-pool 0.5.0 and is not here",
         core.name,
-        callsite.describe_place(callsite.spell_out(lease._code, lease._offset)),
-        callsite.describe_place(callsite.spell_out(*place)),
-        extra=fields(core, "rollback", place=callsite.describe_place(callsite.spell_out(*place))),
+        callsite.describe_place(callsite.resolve(lease._code, lease._offset)),
+        callsite.describe_place(callsite.resolve(*place)),
+        extra=fields(core, "rollback", place=callsite.describe_place(callsite.resolve(*place))),
     )
 
 

@@ -99,7 +99,7 @@ def checkout(
                 break
             else:
                 if slot.holder == mine:  # inside a step, where closing it is put off
-                    raise diagnostics.inside_a_step(core, callsite.spell_out(request.place, request.offset))
+                    raise diagnostics.inside_a_step(core, callsite.resolve(request.place, request.offset))
                 served = False
                 waiter.may_grow = True  # it replaces a connection that was there
     except BaseException as error:
@@ -138,7 +138,7 @@ def _move_inside_a_step(core: PoolCore, lease: Connection, request: CheckoutRequ
     connection, and nothing else."""
     slot = slot_of(lease) or (None if core._closed else core._ledger.take(lease))
     if slot is None:
-        raise diagnostics.inside_a_step(core, callsite.spell_out(request.place, request.offset))
+        raise diagnostics.inside_a_step(core, callsite.resolve(request.place, request.offset))
     return slot
 
 

@@ -79,7 +79,7 @@ def borrowers(core: PoolCore) -> list[Borrower]:
         )
         for slot in core._ledger.slots()
         if slot.state is IN_USE
-        for place, in_transaction in [(callsite.spell_out(slot.place, slot.offset), bool(slot.in_transaction))]
+        for place, in_transaction in [(callsite.resolve(slot.place, slot.offset), bool(slot.in_transaction))]
         if place is not None
     ]
     return sorted(held, key=lambda one: -one.seconds)
@@ -195,9 +195,9 @@ def holders(core: PoolCore, waiter: Waiter | None = None) -> str:
     me = (waiter.borrower if waiter is not None else None) or callsite.current()
     circle = None if core._lock.is_taken_here() else _deadlock.find(core, me)
     held = [
-        (now - slot.since, slot.user, callsite.spell_out(slot.place, slot.offset), slot.in_transaction)
+        (now - slot.since, slot.user, callsite.resolve(slot.place, slot.offset), slot.in_transaction)
         for slot in core._ledger.slots()
-        if slot.state is IN_USE and callsite.spell_out(slot.place, slot.offset) is not None
+        if slot.state is IN_USE and callsite.resolve(slot.place, slot.offset) is not None
     ]
     held.sort(key=lambda one: -one[0])
     lines = [

@@ -322,7 +322,7 @@ class SpentLease(Connection):
     def _returned(self) -> callsite.Place | None:  # type: ignore[override]
         if "_live" in self.__dict__:
             return None
-        place = callsite.spell_out(getattr(self, "_returned_code", None), getattr(self, "_returned_offset", 0))
+        place = callsite.resolve(getattr(self, "_returned_code", None), getattr(self, "_returned_offset", 0))
         return place or callsite.UNKNOWN
 
     def ping(self, *arguments: Any, **named: Any) -> None:

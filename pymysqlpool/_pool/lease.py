@@ -296,7 +296,7 @@ class Connection(Conveniences):
     @property
     def _borrowed(self) -> callsite.Place | None:
         """Where it was borrowed; known when it was given back."""
-        return callsite.spell_out(getattr(self, "_code", None), getattr(self, "_offset", 0))
+        return callsite.resolve(getattr(self, "_code", None), getattr(self, "_offset", 0))
 
     def refuse_closed(self) -> NoReturn:
         """Raise what says that this lease has ended, with where it was borrowed and given back."""

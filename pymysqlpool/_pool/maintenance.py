@@ -46,12 +46,12 @@ def reclaim_leaked(core: PoolCore, look_for_dead_borrowers: bool = False) -> Non
             logger.warning(
                 "A connection of pool(%s) was never given back; it was borrowed at %s and is taken back now",
                 core.name,
-                callsite.describe_place(callsite.spell_out(slot.place, slot.offset)),
+                callsite.describe_place(callsite.resolve(slot.place, slot.offset)),
                 extra=fields(
                     core,
                     "leak",
                     seconds=monotonic() - slot.since,
-                    place=callsite.describe_place(callsite.spell_out(slot.place, slot.offset)),
+                    place=callsite.describe_place(callsite.resolve(slot.place, slot.offset)),
                 ),
             )
         core._discard(owner, slot, Reason.LEAKED)

@@ -82,7 +82,7 @@ def place() -> Place:
     return (frame.f_code, frame.f_lasti) if frame is not None else UNKNOWN
 
 
-def spell_out(place: Any, offset: int) -> Place | None:
+def resolve(place: Any, offset: int) -> Place | None:
     """The place that was noted as a code object and an offset apart; a place that is one already stays as it is."""
     return (place, offset) if isinstance(place, CodeType) else place
 
