@@ -57,7 +57,7 @@ from .usage import Usage
 _FAREWELLS = frozenset({1053, 1927, 4031})
 CLIENT_SESSION_TRACK = 1 << 23
 # For this long after a reply, polling the socket shows nothing new: a notice of the session's end is still on its way.
-TRUST = 20e-6  # seconds
+SOCKET_CHECK_INTERVAL = 20e-6  # seconds
 
 _NO_BACKSLASH_ESCAPES = SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
 _thread = callsite.local
@@ -261,7 +261,7 @@ class WireConnection(LoginConnection, ReadingConnection):
         slot = self._slot
         if slot is not None:
             slot.in_transaction = status & IN_TRANSACTION
-            slot.heard_until = monotonic() + TRUST
+            slot.fresh_until = monotonic() + SOCKET_CHECK_INTERVAL
         if not has_next:  # as `_end_exchange`, without the call: this runs once per statement
             exchange = self._exchange
             if exchange is None:  # of a pipeline, or given back by another thread while this one was reading

@@ -12,7 +12,7 @@ from typing import Any
 class Usage:
     """Plain data. `holder`, `place` and `offset` are the pool's to write, the others the driver's and the pool's."""
 
-    __slots__ = ("heard_until", "holder", "in_transaction", "offset", "place", "queries", "user")
+    __slots__ = ("fresh_until", "holder", "in_transaction", "offset", "place", "queries", "user")
 
     def __init__(self) -> None:
         self.holder = 0  # id() of the lease that owns it; no other lease may send
@@ -22,4 +22,4 @@ class Usage:
         self.queries = 0  # how many statements its borrowers have sent
         self.in_transaction = 0  # truthy when the last reply's status flags said so; for reports
         # monotonic; until then polling the socket shows nothing newer than the server's last reply
-        self.heard_until = 0.0
+        self.fresh_until = 0.0

@@ -263,7 +263,7 @@ def _looks_fit(slot: Slot, request: CheckoutRequest, now: float) -> bool:
         and wire is not None  # else close() has cut it off at this moment
         and not (request.pre_ping and request.wants_ping(now - slot.since))
         and not wire.exchange.locked()
-        and (now < slot.heard_until or not wire.readable(0))
+        and (now < slot.fresh_until or not wire.readable(0))
     )
 
 
@@ -278,7 +278,7 @@ def is_fit(core: PoolCore, lease: Connection, slot: Slot, waiter: Waiter, reques
     if wire is None or core._lock.is_taken_here():
         return False  # close() has cut it off; or this is no place for I/O, and the next borrower finds it out
     expired = slot.why_expired(now)
-    dead = expired is None and bool(wire.exchange.locked() or (now >= slot.heard_until and wire.readable(0)))
+    dead = expired is None and bool(wire.exchange.locked() or (now >= slot.fresh_until and wire.readable(0)))
     wrong_role = silent = False
     if expired is None and not dead:
         asks_role = now - slot.role_known > request.asks_role_after

@@ -29,7 +29,7 @@ from typing import Any
 from .. import reuse
 from .._driver.connector import Connector
 from .._driver.dial import GiveUp
-from .._driver.exchange import TRUST
+from .._driver.exchange import SOCKET_CHECK_INTERVAL
 from .._driver.wire import Wire
 from .._util import farewell as _farewell
 from .._util.lock import StepLock
@@ -114,7 +114,7 @@ class PoolCore:
         self._policy = policy
         self._records_stacks = own.record_stacks
         self._asks_role_after = own.role_check if own.role != "any" else NEVER  # seconds since it was asked
-        asks_always = own.pre_ping or self._asks_role_after < TRUST
+        asks_always = own.pre_ping or self._asks_role_after < SOCKET_CHECK_INTERVAL
         self._has_checkout_hooks = bool(asks_always or own.on_checkout or own.record_stacks or own.max_uses)
         usual = own.reset != "always" and own.on_checkin is None and not own.record_stacks
         self._allows_lock_free = usual and policy is reuse.decide and HAS_GIL
@@ -191,7 +191,7 @@ class PoolCore:
         now = monotonic()
         slot.live_until(now + self._lifetime * (1 - uniform(0, _LIFETIME_JITTER)))
         if slot.expires_at > now:
-            slot.heard_until = now + TRUST
+            slot.fresh_until = now + SOCKET_CHECK_INTERVAL
         self._backoff.record_success(now, began=slot.since)
         slot.since = slot.role_known = now
         self._ledger.connected(slot, wire)

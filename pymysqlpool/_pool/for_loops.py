@@ -14,7 +14,7 @@ from time import monotonic
 from types import FrameType
 from typing import Any, cast
 
-from .._driver.exchange import TRUST
+from .._driver.exchange import SOCKET_CHECK_INTERVAL
 from .._driver.statements import READ_ONLY, TRANSACTION
 from .._util import callsite
 from .._util.lock import InsideOwnStepError
@@ -48,7 +48,7 @@ def lend_idle(core: PoolCore, borrower: Any, frame: FrameType | None = None) -> 
     now = monotonic()
     slot.state = IN_USE
     wire = slot.wire
-    if now >= slot.heard_until or core._has_checkout_hooks or core._verbose:
+    if now >= slot.fresh_until or core._has_checkout_hooks or core._verbose:
         # Without a wire: close() has cut it off at this moment.
         if wire is None or core._has_checkout_hooks or core._verbose or now >= slot.expires_at:
             return lease, False
@@ -56,7 +56,7 @@ def lend_idle(core: PoolCore, borrower: Any, frame: FrameType | None = None) -> 
             return lease, False
         if logger.isEnabledFor(DEBUG):
             return lease, False
-        slot.heard_until = now + TRUST
+        slot.fresh_until = now + SOCKET_CHECK_INTERVAL
     slot.since = now
     if frame is None:
         frame = callsite.caller()
@@ -98,7 +98,7 @@ def lend_given(core: PoolCore, lease: Connection, waiter: Waiter, since: float) 
     now, wire = monotonic(), slot.wire
     if wire is None or now >= slot.expires_at or wire.exchange.locked():
         return False
-    if now - slot.role_known > core._asks_role_after or (now >= slot.heard_until and wire.readable(0)):
+    if now - slot.role_known > core._asks_role_after or (now >= slot.fresh_until and wire.readable(0)):
         return False
     core._counters.waited(now - since)
     slot.since = now

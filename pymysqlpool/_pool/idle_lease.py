@@ -25,7 +25,7 @@ from logging import DEBUG
 from time import monotonic, sleep
 from typing import Any, NoReturn, Protocol
 
-from .._driver.exchange import TRUST
+from .._driver.exchange import SOCKET_CHECK_INTERVAL
 from .._driver.wire import SESSION_DEFAULTS, Wire
 from .._util import callsite
 from .._util.log import logger
@@ -223,7 +223,7 @@ def get_connection(
                 slot.borrower = slot.user = _thread.reference
                 slot.lent += 1
                 now = monotonic()
-                if now >= slot.heard_until or pre_ping or self._has_checkout_hooks or self._verbose:
+                if now >= slot.fresh_until or pre_ping or self._has_checkout_hooks or self._verbose:
                     if (
                         pre_ping
                         or self._has_checkout_hooks
@@ -235,7 +235,7 @@ def get_connection(
                     ):
                         slot.state = IN_USE
                         return self._borrow_slowly(lease, retry_num, retry_interval, pre_ping, timeout)  # type: ignore[no-any-return]
-                    slot.heard_until = now + TRUST
+                    slot.fresh_until = now + SOCKET_CHECK_INTERVAL
                 slot.since = now
                 frame = _getframe(1)
                 slot.place = frame.f_code

@@ -92,7 +92,7 @@ class Slot(Usage):
         stands. A rule about connections is enforced by this call, and every kind of return obeys it."""
         if self.expired is None:
             self.expired = reason
-        self.expires_at = self.heard_until = 0.0
+        self.expires_at = self.fresh_until = 0.0
 
     def pardon(self, reason: Reason) -> None:
         """Withdraw the expiry, if it was for `reason`."""
@@ -104,7 +104,7 @@ class Slot(Usage):
         """Mark it as doubtful, because another connection was found dead. No shortcut lends it until a ping was
         answered."""
         self.doubted = True
-        self.expires_at = self.heard_until = 0.0
+        self.expires_at = self.fresh_until = 0.0
 
     def trust(self) -> None:
         """Record that the server answered on it."""

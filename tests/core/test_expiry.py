@@ -83,7 +83,7 @@ def test_an_expired_connection_that_is_idle_is_not_lent(make_pool: MakePool, rea
     pool = make_pool(size=1, maxsize=1)
     before = next_session(pool)
     slot = pool._ledger.slots()[0]
-    slot.heard_until = 0.0
+    slot.fresh_until = 0.0
     EXPIRE[reason](slot)
     assert next_session(pool) != before
     assert dict(pool.stats().discarded) == {reason.value: 1}

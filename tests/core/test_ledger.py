@@ -181,7 +181,7 @@ class Books(RuleBasedStateMachine):
         self.wires += 1
         self.ledger.connected(slot, self.wires)
         slot.live_until(float("inf"))
-        slot.heard_until = float("inf")
+        slot.fresh_until = float("inf")
         earlier = self.ledger.yield_to_earlier(slot, waiter.arrival)
         if earlier is None:
             assert all(other.arrival > waiter.arrival for other in self.queue)

@@ -64,7 +64,7 @@ def test_who_begins_to_read_the_log_is_told_of_the_next_lease(
         pool.get_connection().close()
         caplog.set_level(level, logger="pymysqlpool")
         caplog.clear()
-        wait_until(lambda: monotonic() > slot.heard_until, "the server was heard a while ago")
+        wait_until(lambda: monotonic() > slot.fresh_until, "the server was heard a while ago")
         pool.get_connection().close()
         assert [record.getMessage() for record in caplog.records] == expected
 
