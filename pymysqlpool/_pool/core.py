@@ -31,7 +31,7 @@ from .._driver.connector import Connector
 from .._driver.dial import GiveUp
 from .._driver.exchange import SOCKET_CHECK_INTERVAL
 from .._driver.wire import Wire
-from .._util import farewell as _farewell
+from .._util import child_exit
 from .._util.lock import StepLock
 from .._util.log import logger
 from .._util.process import Mark, mark_process
@@ -183,7 +183,7 @@ class PoolCore:
         too_late, woken = self._lock.step(self._connected_locked, lease, slot, wire, arrival)
         if woken:
             self._wake(woken)
-        _farewell.arrange(self._pid, _quit_idle_connections)
+        child_exit.register(self._pid, _quit_idle_connections)
         if too_late:
             self._discard(lease, slot, Reason.POOL_CLOSED, quiet=True)
 

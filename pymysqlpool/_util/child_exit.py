@@ -16,8 +16,8 @@ _LAST = -1  # after finalizers that may still need a connection
 
 
 @cache
-def arrange(pid: int, goodbye: Callable[[], None]) -> None:
-    """Call `goodbye` when this process, `pid`, ends, if it is a child of multiprocessing. Once per process."""
+def register(pid: int, callback: Callable[[], None]) -> None:
+    """Call `callback` when this process, `pid`, ends, if it is a child of multiprocessing. Once per process."""
     process, util = (sys.modules.get(f"multiprocessing.{name}") for name in ("process", "util"))
     if process is not None and util is not None and process.parent_process() is not None:
-        util.Finalize(None, goodbye, exitpriority=_LAST)
+        util.Finalize(None, callback, exitpriority=_LAST)
