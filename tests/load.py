@@ -236,7 +236,7 @@ class Client(threading.Thread):
         self.check(counted in (None, len(self.crowd.known)), "another report")
 
     def hang_up(self) -> None:
-        """Half-way in the request, before the answer, or in the middle of a stream; without a goodbye."""
+        """Half-way in the request, before the answer, or in the middle of a stream; without closing in order."""
         with self.crowd.web.connect() as client:
             path = self.chance.choice(("/", "/export.csv", "/report?hold=0.2", f"/echo/{self.token}"))
             request = f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode()

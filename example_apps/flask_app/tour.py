@@ -147,7 +147,7 @@ class Tour:
             client.sendall(b"GET /export.csv HTTP/1.0\r\n\r\n")
             read = len(client.recv(4096))
             self._until(lambda now: now["in_use"] == 1, "the export holds a connection")
-            # Gone at once, without goodbye: a browser that was closed.
+            # Gone at once, without closing in order: a browser that was closed.
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         left = time.monotonic()
         now = self._all_home()

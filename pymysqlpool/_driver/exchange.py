@@ -54,7 +54,7 @@ from .tls import SharedContexts
 from .usage import Usage
 
 # Errors with which a server ends a session: shutdown, killed (MariaDB), idle for too long (MySQL 8.0.24).
-_FAREWELLS = frozenset({1053, 1927, 4031})
+_SESSION_ENDED = frozenset({1053, 1927, 4031})
 CLIENT_SESSION_TRACK = 1 << 23
 # For this long after a reply, polling the socket shows nothing new: a notice of the session's end is still on its way.
 SOCKET_CHECK_INTERVAL = 20e-6  # seconds
@@ -85,7 +85,7 @@ class WireConnection(LoginConnection, ReadingConnection):
     _slot: Usage | None = None  # of the lease; None outside a pool
     block: Block | None = None  # the transaction block that is open
     _refusal: err.OperationalError | None = None  # of a statement that was too large, see `last_word`
-    said_farewell = False  # the server's last error packet ended this session
+    ended_by_server = False  # the server's last error packet ended this session
     _owner_pid = 0
     _here: Mark = (1,)  # whether this is still that process
     _tls_contexts: SharedContexts | None = None  # of a pool's connections
@@ -271,8 +271,8 @@ class WireConnection(LoginConnection, ReadingConnection):
 
     def _reply_failed(self, error: err.MySQLError) -> None:
         """The server refused with an error packet, which ends the exchange. Its status is not known."""
-        if error.args[0] in _FAREWELLS:
-            self.said_farewell = True
+        if error.args[0] in _SESSION_ENDED:
+            self.ended_by_server = True
         else:
             self._marks |= STATE | TRANSACTION
         if self.block is not None:

@@ -175,7 +175,7 @@ class Connection(Conveniences):
     @property
     def is_lost(self) -> bool:
         """Whether it was used, and its session is known to be gone."""
-        return self.is_used and (not self.open or self.said_farewell)
+        return self.is_used and (not self.open or self.ended_by_server)
 
     @property
     def can_pipeline(self) -> bool:

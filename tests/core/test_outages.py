@@ -243,7 +243,7 @@ def test_a_reset_that_stalls_is_bounded_and_only_discards(make_pool: MakePool, p
 def test_wait_timeout_of_the_server_is_noticed(make_pool: MakePool, admin: Any) -> None:
     pool = make_pool(size=1, maxsize=1, init_command="set session wait_timeout = 1")
     before = works(pool)
-    wait_until(lambda: pool._ledger.idle_slots()[0].wire.readable(0), "the server said goodbye")
+    wait_until(lambda: pool._ledger.idle_slots()[0].wire.readable(0), "the server closed the session")
     assert works(pool) != before
 
 

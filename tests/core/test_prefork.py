@@ -176,7 +176,7 @@ def test_uwsgi_prefork(ground: Ground, admin: Any, threads: int) -> None:
 
 @needs("celery")
 def test_celery_prefork(ground: Ground, admin: Any) -> None:
-    """Children are replaced after 3 tasks; they say goodbye where Celery lets them, see the program."""
+    """Children are replaced after 3 tasks; they send COM_QUIT where Celery lets them, see the program."""
     folders = {name: ground.folder / name for name in ("queue", "control", "answers")}
     for folder in folders.values():
         folder.mkdir()
@@ -194,7 +194,7 @@ def test_celery_prefork(ground: Ground, admin: Any) -> None:
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_multiprocessing(ground: Ground, admin: Any, method: str) -> None:
-    """Its children end without atexit handlers, and say goodbye all the same."""
+    """Its children end without atexit handlers, and send COM_QUIT all the same."""
     aborted = status(admin, "Aborted_clients")
     told = ground.run([sys.executable, "-W", "ignore::DeprecationWarning", "-m", "tests.core.prefork.children", method])
     check_children(json.loads(told), least_processes=5)

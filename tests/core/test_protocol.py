@@ -524,7 +524,10 @@ def test_an_error_packet_while_idle_means_dead(make_pool: MakePool) -> None:
         connection.execute("do 0")
         told.wait(5)
         connection.close()
-        wait_until(lambda: all(slot.wire.readable(0) for slot in pool._ledger.idle_slots()), "the farewell has arrived")
+        wait_until(
+            lambda: all(slot.wire.readable(0) for slot in pool._ledger.idle_slots()),
+            "the end of the session has arrived",
+        )
         pool.get_connection(timeout=5).close()
         assert discarded(pool) in ({"dead": 1}, {"interrupted": 1}, {"reset failed": 1})
         pool.close(timeout=0)

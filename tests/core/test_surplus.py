@@ -42,8 +42,8 @@ def test_a_surplus_reply_answers_no_statement(make_pool: MakePool, reply: bytes,
 
 def test_a_farewell_behind_a_reply_is_a_lost_connection(make_pool: MakePool) -> None:
     """Number 0: the server ends the session, as with ERROR 4031."""
-    farewell = packet(0, b"\xff\xbf\x0f#HY000disconnected by the server because of inactivity")
-    with FakeServer(lambda peer: peer.sendall(ONE + farewell)) as fake:
+    ended = packet(0, b"\xff\xbf\x0f#HY000disconnected by the server because of inactivity")
+    with FakeServer(lambda peer: peer.sendall(ONE + ended)) as fake:
         pool = to_a_fake(make_pool, fake)
         connection = pool.get_connection(timeout=5)
         connection.query("select 7")

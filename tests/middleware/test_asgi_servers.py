@@ -90,7 +90,7 @@ def numbers(web: Web) -> dict[str, Any]:
 
 
 def hang_up(web: Web, path: str, lent: int) -> None:
-    """Ask, wait until the request has its connection, and be gone at once, without goodbye."""
+    """Ask, wait until the request has its connection, and be gone at once, without closing in order."""
     with web.connect() as client:
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         wait_until(lambda: numbers(web)["in_use"] >= lent, "the request has a connection")

@@ -53,7 +53,7 @@ def test_nothing_stays_lent_whatever_clients_do(
 
 
 def _hang_up_in_the_middle(web: Web) -> None:
-    """Read the first bytes of a stream of 12 MB and be gone without a goodbye."""
+    """Read the first bytes of a stream of 12 MB and be gone without closing in order."""
     with web.connect() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.sendall(b"GET /all HTTP/1.1\r\nHost: here\r\n\r\n")

@@ -1,7 +1,7 @@
 """Celery's prefork pool: the module is imported, and the pool used, before the children are forked.
 
 A child of Celery's ends with `os._exit()`, without atexit handlers or finalizers; `worker_process_shutdown` is where it
-can say goodbye to the server.
+can close its sessions in order (COM_QUIT).
 """
 
 from __future__ import annotations
