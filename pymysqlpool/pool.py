@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import failures, reuse, settings
-from ._pool import checkin, diagnostics, idle_lease, maintenance, pickled, told
+from ._pool import checkin, diagnostics, idle_lease, log_fields, maintenance, pickled
 from ._pool.checkout import LOOK_AROUND, checkout, withdraw
 from ._pool.checkout_request import CheckoutRequest
 from ._pool.core import CONNECT_TIMEOUT, PoolCore, PoolState
@@ -292,7 +292,7 @@ class ConnectionPool(PoolCore):
     def label(self) -> str:
         """A name for metrics, the same in every process and without a user or a path: the pool's own `name`, else
         host:port/database."""
-        return told.label(self)
+        return log_fields.label(self)
 
     # -- numbers -------------------------------------------------------------------------------------------
 

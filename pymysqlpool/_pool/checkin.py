@@ -33,8 +33,8 @@ from . import counters, maintenance
 from .core import INTERVAL, PoolCore
 from .idle_lease import HAS_GIL, SpentLease, return_to_idle
 from .lease import Connection, slot_of
+from .log_fields import fields
 from .slot import Slot
-from .told import fields
 from .waiter import Waiter
 
 _MOST_PLACES = 1000  # that are remembered, so that each is reported once

@@ -37,8 +37,8 @@ from .checkout_request import CheckoutRequest, Work
 from .core import CONNECT_TIMEOUT, PoolCore
 from .idle_lease import HAS_GIL, SpentLease
 from .lease import Connection, slot_of
+from .log_fields import fields
 from .slot import CONNECTING, IN_USE, Slot
-from .told import fields
 from .waiter import GIVEN, WAITING, Waiter
 
 # How often a waiter looks for leaked leases: dropped ones, and those of dead threads.

@@ -25,8 +25,8 @@ from ..stats import Borrower, PoolEvent, PoolStats
 from . import counters
 from . import deadlock as _deadlock
 from .core import PoolCore
+from .log_fields import fields
 from .slot import CLOSING, CONNECTING, IDLE, IN_USE, RESERVED
-from .told import fields
 from .waiter import Waiter
 
 _HOLDERS_SHOWN = 10

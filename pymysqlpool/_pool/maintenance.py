@@ -22,8 +22,8 @@ from ..reuse import Reason, unfit
 from . import counters
 from .asking import ask
 from .core import INTERVAL, PoolCore, PoolState
+from .log_fields import fields
 from .slot import IN_USE, MaintenanceLease, Slot
-from .told import fields
 from .waiter import ThreadWaiter
 
 _PING_TIMEOUT = 5.0  # seconds for one keepalive
