@@ -47,9 +47,9 @@ class Session:
         "_decodes",
         "_descriptor",
         "_future",
-        "_heard",
         "_is_tls",
         "_is_watched",
+        "_last_received",
         "_loop",
         "_missing",
         "_parts",
@@ -83,7 +83,7 @@ class Session:
         self._segment = _SEGMENT
         self._timer: asyncio.TimerHandle | None = None
         self._timeout = 0.0
-        self._heard = 0.0  # monotonic: the last receipt of bytes; kept only with a timeout
+        self._last_received = 0.0  # monotonic: the last receipt of bytes; kept only with a timeout
         self._blocking_timeout: float | None = None  # seconds: a TLS socket's timeout between two exchanges
         self._turns = turns_of(loop)
         self._descriptor = os.dup(sock.fileno())
@@ -150,7 +150,7 @@ class Session:
         self._segment = _SEGMENT
         if timeout is not None:
             self._timeout = timeout
-            self._heard = self._loop.time()
+            self._last_received = self._loop.time()
             self._timer = self._loop.call_later(timeout, self._time_out)
         future = self._future = self._loop.create_future()
         return future
@@ -198,7 +198,7 @@ class Session:
             self._fail(err.OperationalError(CR.CR_SERVER_LOST, LOST))
             return
         if self._timer is not None:
-            self._heard = self._loop.time()
+            self._last_received = self._loop.time()
         if self._missing:
             self._parts.append(data)
             self._missing -= len(data)
@@ -277,7 +277,7 @@ class Session:
             future.set_exception(error)
 
     def _time_out(self) -> None:
-        left = self._heard + self._timeout - self._loop.time()
+        left = self._last_received + self._timeout - self._loop.time()
         if left > 0 or not self._waits:
             self._timer = self._loop.call_later(max(left, 0.001), self._time_out)
         else:

@@ -28,12 +28,12 @@ from ..failures import Server, number_of
 
 FIRST_DELAY = 0.02  # seconds
 LONGEST_DELAY = 0.25  # seconds; one attempt at a time, so a pool tries a refusing server at most four times a second
-LONGEST_DELAY_UNHEARD = 0.05  # seconds; an attempt on a port without a listener costs almost nothing
+LONGEST_DELAY_REFUSED = 0.05  # seconds; an attempt on a port without a listener costs almost nothing
 FIRST_RENEWAL, LONGEST_RENEWAL = 0.25, 1.0  # seconds from one replacement of all connections to the next
-_NOBODY_LISTENS = frozenset({2002, 2003})  # client error numbers: no socket to talk through
+_NO_LISTENER = frozenset({2002, 2003})  # client error numbers: no socket to talk through
 _UNLIMITED_FROM = 64  # connects at a time
 # seconds without an answer, after which another attempt may be made beside it, or in its place
-_UNHEARD_FOR = 0.5
+_NO_ANSWER_FOR = 0.5
 _MUCH_LONGER = 3  # times the duration of a later attempt that succeeded
 _DOWN_FROM = 3  # failures in a row that count as an outage although other connections are alive
 
@@ -78,7 +78,7 @@ class ConnectBackoff:
 
     def record_attempt(self, now: float) -> None:
         """Record the start of a connect."""
-        self._beside_from = now + _UNHEARD_FOR
+        self._beside_from = now + _NO_ANSWER_FOR
 
     def is_down(self, alive: int) -> bool:
         """Return whether the server cannot serve a pool that has `alive` connections. A full server still serves those,
@@ -104,8 +104,8 @@ class ConnectBackoff:
         if is_of_the_last_wave:
             return
         self._failed_at = now
-        unheard = number_of(error) in _NOBODY_LISTENS
-        self._delay = min(LONGEST_DELAY_UNHEARD if unheard else LONGEST_DELAY, self._delay * 2 or FIRST_DELAY)
+        is_refused = number_of(error) in _NO_LISTENER
+        self._delay = min(LONGEST_DELAY_REFUSED if is_refused else LONGEST_DELAY, self._delay * 2 or FIRST_DELAY)
         self.failing = True
         self._row += 1
         self._limit = 1
@@ -115,7 +115,7 @@ class ConnectBackoff:
         """Return whether an attempt that started at `began` and has no answer should be made anew. `others`: when the
         other attempts under way started."""
         waited = now - began
-        if waited < _UNHEARD_FOR:
+        if waited < _NO_ANSWER_FOR:
             return False
         if self._succeeded_from > began and waited > _MUCH_LONGER * self._took:
             return True

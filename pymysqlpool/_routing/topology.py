@@ -184,8 +184,8 @@ class Topology:
         if self.primary is not None:
             return Use((self.primary,))
         asks = self._due(now)
-        if isinstance(asks, Ask) or any(self._is_unheard(endpoint, now) for endpoint in self.endpoints):
-            return self._ask_the_unheard() or asks
+        if isinstance(asks, Ask) or any(self._is_unanswered(endpoint, now) for endpoint in self.endpoints):
+            return self._ask_unanswered() or asks
         if len(writable) > 1:
             return Ambiguous(tuple(writable))
         if not writable:
@@ -219,13 +219,13 @@ class Topology:
             return None
         return self.primary if self.primary in up else up[0]
 
-    def _is_unheard(self, endpoint: Endpoint, now: float) -> bool:
+    def _is_unanswered(self, endpoint: Endpoint, now: float) -> bool:
         """Whether it may be another primary: no recent news since the last primary was lost rules that out."""
         if endpoint.state is State.DRAINING or endpoint.told_at >= self._since:
             return False
         return endpoint.asked or endpoint.state is not State.DOWN or endpoint.ask_at <= now
 
-    def _ask_the_unheard(self) -> Ask | None:
+    def _ask_unanswered(self) -> Ask | None:
         """Return an endpoint to ask again: one that is up, and whose answer is older than the last primary's loss."""
         for index, endpoint in enumerate(self.endpoints):
             if endpoint.state is State.UP and endpoint.told_at < self._since and not endpoint.asked:

@@ -10,7 +10,7 @@ import pymysql
 import pytest
 
 from pymysqlpool import ConnectionPool
-from pymysqlpool._pool.backoff import LONGEST_DELAY, LONGEST_DELAY_UNHEARD, ConnectBackoff
+from pymysqlpool._pool.backoff import LONGEST_DELAY, LONGEST_DELAY_REFUSED, ConnectBackoff
 from pymysqlpool.failures import Server
 from tests.conftest import MakePool
 from tests.proxy import Proxy
@@ -34,7 +34,7 @@ def test_while_all_is_well_the_gate_holds_nobody_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "longest"), [(REFUSED, LONGEST_DELAY_UNHEARD), (FULL, LONGEST_DELAY), (OSError(), LONGEST_DELAY)]
+    ("error", "longest"), [(REFUSED, LONGEST_DELAY_REFUSED), (FULL, LONGEST_DELAY), (OSError(), LONGEST_DELAY)]
 )
 def test_while_the_server_is_down_one_tries_and_only_after_the_delay(error: Exception, longest: float) -> None:
     backoff = ConnectBackoff()
