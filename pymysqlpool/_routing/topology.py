@@ -184,7 +184,7 @@ class Topology:
         if self.primary is not None:
             return Use((self.primary,))
         asks = self._due(now)
-        if isinstance(asks, Ask) or any(self._is_unanswered(endpoint, now) for endpoint in self.endpoints):
+        if isinstance(asks, Ask) or any(self._may_be_primary(endpoint, now) for endpoint in self.endpoints):
             return self._ask_unanswered() or asks
         if len(writable) > 1:
             return Ambiguous(tuple(writable))
@@ -219,7 +219,7 @@ class Topology:
             return None
         return self.primary if self.primary in up else up[0]
 
-    def _is_unanswered(self, endpoint: Endpoint, now: float) -> bool:
+    def _may_be_primary(self, endpoint: Endpoint, now: float) -> bool:
         """Whether it may be another primary: no recent news since the last primary was lost rules that out."""
         if endpoint.state is State.DRAINING or endpoint.told_at >= self._since:
             return False

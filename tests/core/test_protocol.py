@@ -526,7 +526,7 @@ def test_an_error_packet_while_idle_means_dead(make_pool: MakePool) -> None:
         connection.close()
         wait_until(
             lambda: all(slot.wire.readable(0) for slot in pool._ledger.idle_slots()),
-            "the end of the session has arrived",
+            "the session has ended",
         )
         pool.get_connection(timeout=5).close()
         assert discarded(pool) in ({"dead": 1}, {"interrupted": 1}, {"reset failed": 1})
