@@ -37,7 +37,7 @@ from ._async.cutting import cut
 from ._async.pool_names import PoolNames
 from ._async.tokens import token_of_task
 from ._async.waiter import AsyncWaiter
-from ._async.worker import Bell, Errand, Workers, in_a_thread_of_its_own, running_loop, runs_asyncio
+from ._async.worker import Bell, ThreadCall, WorkerThreads, in_a_thread_of_its_own, running_loop, runs_asyncio
 from ._driver.exchange import is_between_commands
 from ._driver.steps import begin, note, steps_of_reply, watch_of
 from ._driver.stop import stop_statement
@@ -112,9 +112,9 @@ class AsyncConnectionPool(PoolNames):
         del options  # in the clear, for tools that report the variables of frames
         self.pool = cast(ConnectionPool, pool) if pool is not None else ConnectionPool(*args, **given)
         self.kill_on_cancel = kill_on_cancel
-        # Each errand belongs to one slot, so none waits for another to end. One more thread is for a return that goes
+        # Each call belongs to one slot, so none waits for another to end. One more thread is for a return that goes
         # on to maintain the idle connections.
-        self._workers = Workers(lambda: capacity(self.pool) + 1, f"pymysqlpool {self.pool.name}")
+        self._workers = WorkerThreads(lambda: capacity(self.pool) + 1, f"pymysqlpool {self.pool.name}")
 
     @property
     def name(self) -> str:
@@ -206,11 +206,11 @@ class AsyncConnectionPool(PoolNames):
 
     async def _for(self, waiter: AsyncWaiter, step: Work) -> Any:
         """Run a step of a borrow in a thread; if the task is cancelled meanwhile, the thread passes the lease on."""
-        errand = Errand(step.call, partial(withdraw, self.pool, waiter.lease, waiter))
+        call = ThreadCall(step.call, partial(withdraw, self.pool, waiter.lease, waiter))
         try:
-            return await self._workers.run(errand)
+            return await self._workers.run(call)
         except BaseException:
-            waiter.left = errand.leave(step.hurry or _do_nothing)
+            waiter.left = call.abandon(step.interrupt or _do_nothing)
             raise
 
     def _withdraw(self, lease: Connection, waiter: AsyncWaiter) -> None:
@@ -289,9 +289,9 @@ class AsyncConnectionPool(PoolNames):
         else:
             give_back()
 
-    async def run(self, errand: Errand, users: bool = False) -> Any:
-        """Run the errand in one of the pool's worker threads and return its result; see `Workers.run`."""
-        return await self._workers.run(errand, users)
+    async def run(self, call: ThreadCall, users: bool = False) -> Any:
+        """Run the call in one of the pool's worker threads and return its result; see `WorkerThreads.run`."""
+        return await self._workers.run(call, users)
 
     def kill(self, lease: Connection) -> None:
         """Stop on the server the statement that the session of `lease` runs. Called in a thread."""
@@ -327,7 +327,7 @@ class AsyncConnectionPool(PoolNames):
         await in_a_thread_of_its_own(end, f"pymysqlpool {self.name} close")
 
     def end_threads(self, wait: bool = True) -> None:
-        """End the worker threads once they are idle; the next errand starts new ones."""
+        """End the worker threads once they are idle; the next call starts new ones."""
         self._workers.end(wait)
 
     async def __aenter__(self) -> Self:
@@ -338,4 +338,4 @@ class AsyncConnectionPool(PoolNames):
 
 
 def _do_nothing() -> None:
-    """The `hurry` of a step that cannot be interrupted."""
+    """The `interrupt` of a step that cannot be interrupted."""

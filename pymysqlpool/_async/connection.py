@@ -38,7 +38,7 @@ from .session import Session
 from .speaking import Speaking
 from .tokens import on_behalf_of, token_of_task
 from .turn import Turn
-from .worker import Bell, Errand
+from .worker import Bell, ThreadCall
 
 
 class Home(Protocol):
@@ -49,7 +49,7 @@ class Home(Protocol):
 
     @property
     def name(self) -> str: ...
-    async def run(self, errand: Errand, users: bool = False) -> Any: ...
+    async def run(self, thread_call: ThreadCall, users: bool = False) -> Any: ...
     def hand_in(self, lease: Connection, give_back: Callable[[], object]) -> Bell | None: ...
     def hand_in_interrupted(self, give_back: Callable[[], object]) -> None: ...
     def kill(self, lease: Connection) -> None: ...
@@ -66,7 +66,7 @@ class AsyncConnection(Speaking, FieldsNames):
     lease: Connection
     floats = False  # True: it may have no lease, and `_prepare` borrows one; see `_web.socket_scope`
     has_owner = False  # True: a scope returns it; its with-blocks commit or roll back, but do not return it
-    _errand: Errand | None = None  # what a thread is doing at this moment
+    _thread_call: ThreadCall | None = None  # what a thread is doing at this moment
     _was_cut = False
     given_back: callsite.Place | None = None  # call site of the return; None: not returned
     _lost_changes = False
@@ -216,15 +216,15 @@ class AsyncConnection(Speaking, FieldsNames):
     async def _in_turn(self, call: Callable[[], Any], users: bool = False) -> Any:
         if self.token is not None:
             call = partial(on_behalf_of, weakref.ref(token_of_task()), call)
-        errand = self._errand = Errand(call, self._hand_in_cut)
+        thread_call = self._thread_call = ThreadCall(call, self._hand_in_cut)
         try:
-            return await self._pool.run(errand, users)
+            return await self._pool.run(thread_call, users)
         except BaseException:
-            if errand.leave(self._cut):
+            if thread_call.abandon(self._cut):
                 self._was_cut = True
             raise
         finally:
-            self._errand = None
+            self._thread_call = None
 
     def _cut(self) -> None:
         """Wake the thread that waits for the server with an error. The server rolls back uncommitted changes."""
@@ -260,7 +260,7 @@ class AsyncConnection(Speaking, FieldsNames):
         if self._was_cut or self.given_back is not None:
             return None
         self.given_back = callsite.place()
-        if self._errand is not None and self._errand.leave(self._cut):
+        if self._thread_call is not None and self._thread_call.abandon(self._cut):
             return None
         if self._turn.locked():  # a task waits for a reply
             session = _steps.watch_of(self.lease)

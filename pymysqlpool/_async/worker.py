@@ -1,8 +1,8 @@
 """Worker threads of an event loop: calls in threads, wake-ups of tasks, and clean-up after a cancelled task.
 
-Cancelling a task does not end the thread that works for it. A call in a thread is therefore an `Errand`: the last of
-the two, the thread or the waiting task, cleans up after it. A thread wakes a task with a `Bell`; `Workers` are the
-threads of one pool in one process.
+Cancelling a task does not end the thread that works for it. A call in a thread is therefore a `ThreadCall`: the last
+of the two, the thread or the waiting task, cleans up after it. A thread wakes a task with a `Bell`; `WorkerThreads` are
+the threads of one pool in one process.
 
 Never: knows about connections, blocks the loop for longer than starting a thread takes.
 """
@@ -113,20 +113,21 @@ class _Stage(Enum):
     RUNNING = "running"
     DONE = "done"
     REVOKED = "revoked"  # abandoned before it began; it will not run
-    LEFT = "left"  # abandoned while it ran
+    ABANDONED = "abandoned"  # abandoned while it ran
 
 
-class Errand:
+class ThreadCall:
     """A call in a worker thread that its waiting task may abandon.
 
-    QUEUED -> RUNNING -> DONE; QUEUED -> REVOKED; or RUNNING -> LEFT -> DONE, and then the thread calls `if_left`.
+    QUEUED -> RUNNING -> DONE; QUEUED -> REVOKED; or RUNNING -> ABANDONED -> DONE, and then the thread calls
+    `if_abandoned`.
     """
 
-    __slots__ = ("_call", "_if_left", "_lock", "_stage")
+    __slots__ = ("_call", "_if_abandoned", "_lock", "_stage")
 
-    def __init__(self, call: Callable[[], Any], if_left: Callable[[], object]) -> None:
+    def __init__(self, call: Callable[[], Any], if_abandoned: Callable[[], object]) -> None:
         self._call = call
-        self._if_left = if_left
+        self._if_abandoned = if_abandoned
         self._lock = new_lock()
         self._stage = _Stage.QUEUED  # guarded by _lock
 
@@ -139,24 +140,24 @@ class Errand:
             return self._call()
         finally:
             with self._lock:
-                left = self._stage is _Stage.LEFT
+                abandoned = self._stage is _Stage.ABANDONED
                 self._stage = _Stage.DONE
-            if left:
-                self._if_left()
+            if abandoned:
+                self._if_abandoned()
 
-    def leave(self, hurry: Callable[[], object] = lambda: None) -> bool:
-        """Abandon the call. Return True if it is running: then `hurry` was called, and the thread will clean up."""
+    def abandon(self, interrupt: Callable[[], object] = lambda: None) -> bool:
+        """Abandon the call. Return True if it is running: then `interrupt` was called, and the thread will clean up."""
         with self._lock:
             if self._stage is _Stage.QUEUED:
                 self._stage = _Stage.REVOKED
             elif self._stage is _Stage.RUNNING:
-                self._stage = _Stage.LEFT
-                hurry()  # before the thread can pass the connection to another borrower
-            return self._stage is _Stage.LEFT
+                self._stage = _Stage.ABANDONED
+                interrupt()  # before the thread can pass the connection to another borrower
+            return self._stage is _Stage.ABANDONED
 
 
-class Workers:
-    """The threads that run one pool's errands; started on demand, and again in a forked child (Invariant 13).
+class WorkerThreads:
+    """The threads that run one pool's calls; started on demand, and again in a forked child (Invariant 13).
 
     Args:
         most: returns the maximum number of threads at this moment.
@@ -171,18 +172,18 @@ class Workers:
         self._number = 0
         self._executor: ThreadPoolExecutor | None = None
 
-    async def run(self, errand: Errand, users: bool = False) -> Any:
-        """Run the errand in a thread and return its result.
+    async def run(self, call: ThreadCall, users: bool = False) -> Any:
+        """Run the call in a thread and return its result.
 
         Args:
-            users: the errand calls a function of the user's. With asgiref installed it runs through asgiref, so that
+            users: it runs a function of the user's. With asgiref installed it runs through asgiref, so that
                 `async_to_sync` inside it returns to this loop.
         """
         loop = running_loop()
         executor = self._lock.step(self._start_locked)
         if users and (bridge := _sync_to_async()) is not None:
-            return await bridge(errand.run, thread_sensitive=False, executor=executor)()
-        return await loop.run_in_executor(executor, copy_context().run, errand.run)
+            return await bridge(call.run, thread_sensitive=False, executor=executor)()
+        return await loop.run_in_executor(executor, copy_context().run, call.run)
 
     def submit(self, work: Callable[[], object]) -> None:
         """Run `work` in a thread, without waiting."""
@@ -203,7 +204,7 @@ class Workers:
         return self._executor
 
     def end(self, wait: bool) -> None:
-        """End the threads once they are idle; the next errand starts new ones."""
+        """End the threads once they are idle; the next call starts new ones."""
         if self._lock.put_off(self.end, wait):
             return
         executor = self._lock.step(self._take_locked)

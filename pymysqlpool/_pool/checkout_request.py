@@ -20,15 +20,15 @@ from .core import CONNECT_TIMEOUT, NEVER, PoolCore
 
 
 class Work:
-    """A call that may block. `hurry` ends it early; `awaited`: the borrow goes on when it is done."""
+    """A call that may block. `interrupt` ends it early; `awaited`: the borrow goes on when it is done."""
 
-    __slots__ = ("awaited", "call", "hurry")
+    __slots__ = ("awaited", "call", "interrupt")
 
     def __init__(
-        self, call: Callable[[], Any], hurry: Callable[[], object] | None = None, *, awaited: bool = True
+        self, call: Callable[[], Any], interrupt: Callable[[], object] | None = None, *, awaited: bool = True
     ) -> None:
         self.call = call
-        self.hurry = hurry
+        self.interrupt = interrupt
         self.awaited = awaited
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from .._async.borrowing import Borrowing
 from .._async.connection import AsyncConnection
-from .._async.worker import Errand, Workers, running_loop
+from .._async.worker import ThreadCall, WorkerThreads, running_loop
 from .._pool.checkout_request import Work
 from ..aio import AsyncConnectionPool
 from ..errors import PoolTimeout, PoolUnavailable
@@ -53,7 +53,7 @@ class AsyncClusterPool(AsyncConnectionPool):
     def __init__(self, *, pool: Any, kill_on_cancel: bool = False) -> None:
         super().__init__(pool=pool, kill_on_cancel=kill_on_cancel)
         self._target = pool
-        self._workers = Workers(lambda: len(self._pools) + 1, f"pymysqlpool {pool.name}")
+        self._workers = WorkerThreads(lambda: len(self._pools) + 1, f"pymysqlpool {pool.name}")
         pools = pool.cluster.lending.pools
         self._pools = [AsyncConnectionPool(pool=endpoint, kill_on_cancel=kill_on_cancel) for endpoint in pools]
 
@@ -97,7 +97,7 @@ class AsyncClusterPool(AsyncConnectionPool):
                     else:
                         step = steps.send(connection.lease)
                 elif isinstance(step, Work):
-                    step = steps.send(await self.run(Errand(step.call, _do_nothing)))
+                    step = steps.send(await self.run(ThreadCall(step.call, _do_nothing)))
                 else:
                     step = steps.send(await ticket.sleep(step))
         except StopIteration:

@@ -19,7 +19,7 @@ from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 from .. import transaction as _transaction
-from .._async.worker import Bell, Errand
+from .._async.worker import Bell, ThreadCall
 from .._driver.exchange import is_between_commands
 from .._pool.lease import Connection, Lender
 from ..aio import AsyncConnection, AsyncConnectionPool
@@ -50,7 +50,7 @@ class AsyncRequestScope(RequestScope):
         self._turn = asyncio.Lock()  # held while a task borrows
         self._connections: dict[Lender, AsyncConnection] = {}  # the leases, as tasks see them
         self._units = 0  # open blocks that keep the lease
-        self._commit: Errand | None = None
+        self._commit: ThreadCall | None = None
 
     def connection(self, pool: Lender | None = None) -> Connection:
         """The sync connection, for code that runs in a thread; see `RequestScope.connection`."""
@@ -171,7 +171,7 @@ class AsyncRequestScope(RequestScope):
         if self.transaction is None or not self._places:
             self.finish(commit=commit)
             return
-        self._commit = Errand(partial(self.finish, commit=commit), self._give_all_back)
+        self._commit = ThreadCall(partial(self.finish, commit=commit), self._give_all_back)
         await self._awaited.run(self._commit)
 
     async def async_close(self, exception: BaseException | None = None) -> None:
@@ -181,7 +181,7 @@ class AsyncRequestScope(RequestScope):
                 return
             self._closed = True
         self.refused = None  # its traceback would keep the borrower's local variables alive
-        if self._commit is None or not self._commit.leave():
+        if self._commit is None or not self._commit.abandon():
             await all_rung(self._start_returns(exception, also_busy=True))
 
     def _start_returns(self, exception: BaseException | None, also_busy: bool) -> list[Bell]:

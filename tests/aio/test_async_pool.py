@@ -25,7 +25,7 @@ from pymysqlpool import (
     aio,
 )
 from pymysqlpool._async import worker as _worker
-from pymysqlpool._async.worker import Errand
+from pymysqlpool._async.worker import ThreadCall
 from pymysqlpool._driver.wire import Wire
 from pymysqlpool.aio import AsyncConnection, AsyncConnectionPool
 from pymysqlpool.transaction import TransactionError
@@ -279,7 +279,7 @@ def test_a_timeout_names_the_task_that_holds_it_before_and_after_a_statement(ope
                     await pool.get_connection(timeout=0.01)
                 await connection.ping()
             await connection.close()
-            lent = await pool.run(Errand(pool.pool.get_connection, lambda: None))
+            lent = await pool.run(ThreadCall(pool.pool.get_connection, lambda: None))
             with pytest.raises(PoolTimeout, match=r"held for .* by thread 'pymysqlpool "):
                 await pool.get_connection(timeout=0.01)
             lent.close()

@@ -22,7 +22,7 @@ import pytest
 from pymysql.cursors import SSCursor
 
 from pymysqlpool import PoolTimeout, health, request_scope
-from pymysqlpool._async import worker as _errand
+from pymysqlpool._async import worker as _worker
 from pymysqlpool._async.session import Session
 from pymysqlpool.aio import AsyncConnectionPool
 from pymysqlpool.asgi import PoolMiddleware, current_async_connection
@@ -121,7 +121,7 @@ class Watch:
 
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
-    for module in (_errand, request_scope, health):
+    for module in (_worker, request_scope, health):
         monkeypatch.setattr(module, "new_lock", Watched)
     watch = Watch()
     threading.setprofile(watch)
@@ -235,7 +235,7 @@ async def serve(pool: AsyncConnectionPool) -> None:
 
 
 @pytest.mark.parametrize(
-    "errand",
+    "call",
     [
         answer,
         leave_dirty,
@@ -251,12 +251,10 @@ async def serve(pool: AsyncConnectionPool) -> None:
         wait_in_vain,
         serve,
     ],
-    ids=lambda errand: errand.__name__,
+    ids=lambda call: call.__name__,
 )
 @pytest.mark.parametrize("link", ["tcp", "unix", "tls"], indirect=True)
-def test_the_loop_makes_no_call_that_could_wait(
-    opened: Opened, link: dict[str, Any], watch: Watch, errand: Any
-) -> None:
+def test_the_loop_makes_no_call_that_could_wait(opened: Opened, link: dict[str, Any], watch: Watch, call: Any) -> None:
     hooks: list[bool] = []
 
     def note(reason: str) -> None:
@@ -265,7 +263,7 @@ def test_the_loop_makes_no_call_that_could_wait(
     async def main() -> None:
         async with opened(**link, size=2, maxsize=2, kill_on_cancel=True, on_discard=note) as pool:
             watched(pool)
-            await errand(pool)
+            await call(pool)
             await all_home(pool)
             await answer(pool)
 

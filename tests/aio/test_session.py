@@ -530,11 +530,11 @@ def test_load_data_local_is_read_in_a_thread(opened: Opened, admin: Any, tmp_pat
         cursor.execute("SET GLOBAL local_infile = 1")
         cursor.execute("CREATE OR REPLACE TABLE loaded (id INT) ENGINE=InnoDB")
     trips: list[Any] = []
-    run = _worker.Workers.run
+    run = _worker.WorkerThreads.run
 
-    async def counted(workers: Any, errand: Any, users: bool = False) -> Any:
-        trips.append(errand)
-        return await run(workers, errand, users)
+    async def counted(workers: Any, call: Any, users: bool = False) -> Any:
+        trips.append(call)
+        return await run(workers, call, users)
 
     async def main() -> None:
         async with opened(size=1, maxsize=1, local_infile=True) as pool, pool.get_connection() as connection:
@@ -546,7 +546,7 @@ def test_load_data_local_is_read_in_a_thread(opened: Opened, admin: Any, tmp_pat
             assert await cursor.fetchone() == (5000,)
             assert len(trips) == 1
 
-    monkeypatch.setattr(_worker.Workers, "run", counted)
+    monkeypatch.setattr(_worker.WorkerThreads, "run", counted)
     asyncio.run(main())
     with admin.cursor() as cursor:
         cursor.execute("DROP TABLE loaded")

@@ -15,7 +15,7 @@ import pytest
 from pymysql.constants import CLIENT
 from pymysql.cursors import SSCursor
 
-from pymysqlpool._async import worker as _errand
+from pymysqlpool._async import worker as _worker
 from pymysqlpool.aio import AsyncConnection, AsyncConnectionPool
 
 from .conftest import Opened
@@ -31,7 +31,7 @@ def trips(monkeypatch: pytest.MonkeyPatch) -> list[object]:
             taken.append(call)
             return super().submit(call, *args, **options)
 
-    monkeypatch.setattr(_errand, "ThreadPoolExecutor", Counting)
+    monkeypatch.setattr(_worker, "ThreadPoolExecutor", Counting)
     return taken
 
 
