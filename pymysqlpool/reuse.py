@@ -34,7 +34,7 @@ from enum import Enum
 
 from . import failures
 from ._driver.reset import Cleanup
-from .errors import SettingsError
+from ._util import functions
 from .failures import Server, Siblings
 
 
@@ -95,10 +95,9 @@ def check(policy: object) -> None:
     """Refuse what cannot be a policy.
 
     Raises:
-        SettingsError: it cannot be called.
+        SettingsError: it cannot be called with the facts.
     """
-    if not callable(policy):
-        raise SettingsError(f"reuse_policy={policy!r} must be a function of Facts, see pymysqlpool.reuse")
+    functions.check("reuse_policy", policy, "facts")
 
 
 def decide(facts: Facts) -> Decision:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from ._util import arguments
+from ._util import arguments, functions
 from .errors import SettingsError
 from .secrets import conceal
 
@@ -153,8 +153,8 @@ class Settings:
         if self.pipeline_reset not in (None, True, False):
             raise SettingsError(f"pipeline_reset={self.pipeline_reset!r} must be True, False or None")
         for hook in ("on_connect", "on_checkout", "on_checkin", "on_discard"):
-            if getattr(self, hook) is not None and not callable(getattr(self, hook)):
-                raise SettingsError(f"{hook}={getattr(self, hook)!r} must be callable")
+            if getattr(self, hook) is not None:
+                functions.check(hook, getattr(self, hook), "reason" if hook == "on_discard" else "connection")
 
 
 OPTION_NAMES = frozenset(field.name for field in fields(Settings))

@@ -76,6 +76,8 @@ class CheckoutRequest:
             raise SettingsError(
                 f"retry_num={retry_num!r} and retry_interval={retry_interval!r} must be numbers, at least 0"
             ) from None
+        if pre_ping and not isinstance(pre_ping, bool):
+            seconds("pre_ping", pre_ping, 0.001)
         self.started = monotonic()
         self.retry_interval = retry_interval
         if timeout is None:

@@ -23,6 +23,7 @@ from pymysql.constants import CLIENT
 
 from ..errors import SettingsError
 from ..secrets import Secret, reveal
+from . import functions
 
 NAMES = frozenset(inspect.signature(Connection.__init__).parameters) - {"self"}
 
@@ -50,6 +51,8 @@ def check(given: Mapping[str, Any]) -> None:
     for name, rule in _RULES.items():
         if name in given:
             rule(name, given[name], given)
+            if name in _MAY_BE_CALLED and callable(given[name]):
+                functions.check(name, given[name])
     for name, alias in (("database", "db"), ("password", "passwd")):
         if given.get(name) is not None and given.get(alias) is not None:
             raise SettingsError(f"{name} and {alias} are two names of one argument; give one of them")

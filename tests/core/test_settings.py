@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import Any
 
@@ -43,6 +44,12 @@ from pymysqlpool import ConnectionPool, SettingsError, settings
         ("conv", [], "must be a dict"),
         ("compress", True, "not supported"),
         ("defer_connect", True, "contradicts"),
+        ("on_connect", lambda: None, "with 1 argument (connection)"),
+        ("on_checkin", lambda connection, more: None, "with 1 argument (connection)"),
+        ("on_discard", lambda: None, "with 1 argument (reason)"),
+        ("on_connect", asyncio.sleep, "coroutine function"),
+        ("reuse_policy", lambda: None, "with 1 argument (facts)"),
+        ("password", lambda account: "secret", "with 0 arguments"),
     ],
 )
 def test_an_argument_that_cannot_work_is_refused_by_name(option: str, value: Any, says: str) -> None:
@@ -101,3 +108,11 @@ def test_the_default_size_gives_way_to_maxsize_and_a_written_one_does_not() -> N
 def test_a_misspelt_option_is_answered_with_the_one_that_was_meant() -> None:
     with pytest.raises(SettingsError, match="did you mean 'host', 'size'"):
         ConnectionPool(hots="db", siz=3)
+
+
+@pytest.mark.parametrize("given", ["x", -1, float("nan"), [1]])
+def test_a_pre_ping_of_one_call_is_checked_as_the_option_is(given: Any) -> None:
+    pool = ConnectionPool(host="127.0.0.1", port=1)
+    with pytest.raises(SettingsError, match="pre_ping="):
+        pool.get_connection(pre_ping=given, timeout=0)
+    assert pool.stats().waiting == 0
