@@ -71,7 +71,7 @@ def open_socket(
             try:
                 if source is not None:
                     sock.bind(source)
-                _connect(sock, address, monotonic() + limit, give_up)
+                _connect(sock, address, limit, give_up)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 if tcp_user_timeout is not None:
@@ -87,13 +87,13 @@ def open_socket(
     raise failure or OSError(f"no address for host {connection.host!r}")
 
 
-def _connect(sock: socket.socket, address: Any, deadline: float, give_up: GiveUp) -> None:
-    """Connect `sock` before `deadline`, unless `give_up` says to stop meanwhile.
+def _connect(sock: socket.socket, address: Any, limit: float, give_up: GiveUp) -> None:
+    """Connect `sock` within `limit` seconds, unless `give_up` says to stop meanwhile.
 
     Raises:
         OSError: it cannot be connected.
     """
-    limit = remaining(deadline)
+    deadline = monotonic() + limit
     sock.settimeout(limit if give_up is None else min(limit, _LOOK))
     try:
         sock.connect(address)
@@ -117,16 +117,17 @@ def _writable(sock: socket.socket, seconds: float) -> Any:
     return select.select([], [sock], [], seconds)[1]
 
 
-def _await_greeting(sock: socket.socket, deadline: float, give_up: Callable[[], bool]) -> None:
-    """Wait for the first byte, which the server sends, and leave it unread."""
+def _await_greeting(sock: socket.socket, left: float, deadline: float, give_up: Callable[[], bool]) -> None:
+    """Wait for the first byte, which the server sends, and leave it unread. `left`: seconds until `deadline`."""
     while True:
-        sock.settimeout(min(_LOOK, remaining(deadline)))
+        sock.settimeout(min(_LOOK, left))
         try:
             sock.recv(1, socket.MSG_PEEK)
             return
         except TimeoutError:
             if give_up():
                 raise TimeoutError(_GIVEN_UP) from None
+        left = remaining(deadline)
 
 
 def notice_a_dead_peer(sock: socket.socket, seconds: float) -> None:
@@ -169,10 +170,11 @@ def establish(
     sock: socket.socket | None = None
     try:
         sock = open_socket(connection, deadline, tcp_user_timeout, give_up)
+        left = remaining(deadline)
         if give_up is not None:
-            _await_greeting(sock, deadline, give_up)
-        sock.settimeout(remaining(deadline))
-        connection._read_timeout = connection._write_timeout = remaining(deadline)
+            _await_greeting(sock, left, deadline, give_up)
+        sock.settimeout(left)
+        connection._read_timeout = connection._write_timeout = left
         connection.connect(sock)
         shared = connection.__dict__.get("ctx")
         if isinstance(shared, SharedContext):
