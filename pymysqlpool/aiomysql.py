@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from threading import Thread
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, TypeVar
 
 from pymysql import cursors
@@ -300,4 +300,5 @@ def install_as_aiomysql() -> None:
     sys.modules["aiomysql.cursors"] = cursors
 
 
-connection = pool = sys.modules[__name__]  # aiomysql's submodules, which annotations refer to
+connection: ModuleType = sys.modules[__name__]  # aiomysql's submodules, which annotations refer to
+pool: ModuleType = connection

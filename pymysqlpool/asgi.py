@@ -95,7 +95,9 @@ class PoolMiddleware:
                 f"PoolMiddleware(app, pool) needs an AsyncConnectionPool or a ConnectionPool, not {type(pool).__name__}"
             )
         self.app = app
-        self.pool = pool if isinstance(pool, AsyncConnectionPool) else AsyncConnectionPool(pool=pool)
+        self.pool: AsyncConnectionPool = (
+            pool if isinstance(pool, AsyncConnectionPool) else AsyncConnectionPool(pool=pool)
+        )
         warn_of_missing_timeouts(self.pool.pool)
         self.owns_pool = owns_pool
         self.eager = eager

@@ -95,8 +95,8 @@ class Cluster:
                 raise SettingsError(f"{refused}={options[refused]!r}: a cluster has hosts=, and says this to its pools")
         places = places_of(hosts)
         endpoints = [endpoint for _, _, endpoint in places]
-        self.name = name or ",".join(endpoint.name for endpoint in endpoints)
-        self.endpoint = self.name
+        self.name: str = name or ",".join(endpoint.name for endpoint in endpoints)
+        self.endpoint: str = self.name
 
         def topology() -> Topology:
             fresh = [replace(endpoint) for endpoint in endpoints]
@@ -106,9 +106,9 @@ class Cluster:
             ConnectionPool(host=host, port=port, role="ready", fail_fast=True, track_commits=True, **options)
             for host, port, _ in places
         ]
-        self.lending = Lending(self.name, topology, pools)
-        self.primary = ClusterPool(self, "primary")
-        self.replica = ClusterPool(self, "replica")
+        self.lending: Lending = Lending(self.name, topology, pools)
+        self.primary: ClusterPool = ClusterPool(self, "primary")
+        self.replica: ClusterPool = ClusterPool(self, "replica")
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
@@ -208,8 +208,8 @@ class ClusterPool:
 
     def __init__(self, cluster: Cluster, target: Target) -> None:
         self.cluster = cluster
-        self.name = f"{cluster.name} {target}"
-        self.endpoint = cluster.endpoint
+        self.name: str = f"{cluster.name} {target}"
+        self.endpoint: str = cluster.endpoint
         self._target = target
 
     @property

@@ -107,14 +107,16 @@ class DevServer:
         start_timeout: float = 60.0,
     ) -> None:
         self.database = database
-        self.binary = find_server(binary)
-        self.options = tuple(options)
+        self.binary: Path = find_server(binary)
+        self.options: tuple[str, ...] = tuple(options)
         self.start_timeout = start_timeout
         self.host = HOST
         self._base = self.binary.resolve().parent.parent
         for option in self.options:
             if option.startswith("--basedir="):
                 self._base = Path(option.partition("=")[2])
+        self.flavor: str
+        self.version: str
         self.flavor, self.version = self._ask_version()
         self._lock = threading.RLock()  # held while the server is started or ended
         self._owner = os.getpid()

@@ -50,7 +50,7 @@ class GetConnectionFromPoolError(PoolError, err.OperationalError):
         __cause__: the last error of an attempt to connect, if one was made.
     """
 
-    number = _NO_ROOM
+    number: int = _NO_ROOM
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class PoolDeadlock(PoolTimeout):
 class PoolUnavailable(GetConnectionFromPoolError):
     """The server could not be reached in time; `__cause__` is the last connect error."""
 
-    number = _NOT_REACHED
+    number: int = _NOT_REACHED
 
 
 class PoolOverloaded(GetConnectionFromPoolError):
@@ -92,7 +92,7 @@ class PoolOverloaded(GetConnectionFromPoolError):
 class PoolClosed(GetConnectionFromPoolError):
     """The pool has been closed: it lends nothing any more (Invariant 12)."""
 
-    number = _NOT_REACHED
+    number: int = _NOT_REACHED
 
 
 class AmbiguousPrimary(GetConnectionFromPoolError):
@@ -119,14 +119,14 @@ class WrongRole(PoolError, err.OperationalError):
 class ReturnConnectionToPoolError(PoolError, err.InterfaceError):
     """The connection has gone back to its pool already: it can be neither used nor returned again."""
 
-    number = _UNUSABLE
+    number: int = _UNUSABLE
 
 
 class ConnectionTakenBackError(ReturnConnectionToPoolError):
     """The pool has ended this connection while it was lent: it was closed, or its borrower's thread had ended. For a
     library on top of PyMySQL it is a lost connection."""
 
-    number = _ENDED
+    number: int = _ENDED
 
 
 class _NoAttributeAnyMore(ReturnConnectionToPoolError, AttributeError):
@@ -155,13 +155,13 @@ class ConnectionInterruptedError(PoolError, err.InterfaceError):
     had been read. Sending now would mix up answers, so nothing was sent.
     """
 
-    number = _UNUSABLE
+    number: int = _UNUSABLE
 
 
 class ForkedConnectionError(PoolError, err.InterfaceError):
     """The connection was borrowed before a fork and belongs to the parent process (Invariant 13)."""
 
-    number = _UNUSABLE
+    number: int = _UNUSABLE
 
 
 class TransactionError(PoolError, err.ProgrammingError):

@@ -20,12 +20,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import failures, reuse, settings
-from ._pool import checkin, diagnostics, idle_lease, log_fields, maintenance, pickled
+from ._pool import checkin, diagnostics, log_fields, maintenance
 from ._pool.checkout import LOOK_AROUND, checkout, withdraw
 from ._pool.checkout_request import CheckoutRequest
 from ._pool.core import CONNECT_TIMEOUT, PoolCore, PoolState
-from ._pool.idle_lease import make_lease
+from ._pool.idle_lease import FirstStep, make_lease
 from ._pool.lease import Connection
+from ._pool.pickled import Travelling
 from ._pool.slot import IDLE, IN_USE, MaintenanceLease, Slot
 from ._pool.waiter import ThreadWaiter, Waiter
 from ._util import callsite
@@ -46,7 +47,7 @@ _getframe = sys._getframe
 _thread = callsite.local
 
 
-class ConnectionPool(PoolCore):
+class ConnectionPool(FirstStep, Travelling, PoolCore):
     """A pool of PyMySQL connections to one server.
 
     Args:
@@ -97,9 +98,6 @@ class ConnectionPool(PoolCore):
             raise
 
     # -- borrowing -----------------------------------------------------------------------------------------
-
-    get_connection = idle_lease.get_connection
-    __reduce__ = pickled.reduce
 
     def _borrow_slowly(
         self, lease: Connection, retry_num: int, retry_interval: float, pre_ping: bool | float, timeout: float | None

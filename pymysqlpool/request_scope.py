@@ -76,7 +76,7 @@ class RequestScope:
         revalidate: for scopes that last hours: seconds without use after which a lease is pinged; None: never.
     """
 
-    label = OneLine()
+    label: OneLine = OneLine()
 
     def __init__(
         self,

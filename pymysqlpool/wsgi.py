@@ -97,7 +97,7 @@ class PoolMiddleware:
         self.server_timing = server_timing
         self.watch = watch
         self.deadline = deadline
-        self.refusals = RefusalLog()
+        self.refusals: RefusalLog = RefusalLog()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         around = current_scope()

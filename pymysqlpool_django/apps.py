@@ -8,7 +8,7 @@ from django.core.checks import Tags, register
 
 class PoolConfig(AppConfig):
     name = "pymysqlpool_django"
-    verbose_name = "Connection pool"
+    verbose_name: str = "Connection pool"
 
     def ready(self) -> None:
         from . import checks

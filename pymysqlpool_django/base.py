@@ -55,14 +55,16 @@ _CONVERSIONS = {**conversions, FIELD_TYPE.TIME: typecast_time}
 class DatabaseWrapper(mysql.DatabaseWrapper):
     Database = pymysql  # drives the translation of exceptions
     SchemaEditorClass = DatabaseSchemaEditor
-    creation_class = DatabaseCreation
-    features_class = DatabaseFeatures
-    validation_class = DatabaseValidation
+    creation_class: type[DatabaseCreation] = DatabaseCreation
+    features_class: type[DatabaseFeatures] = DatabaseFeatures
+    validation_class: type[DatabaseValidation] = DatabaseValidation
+    autocommit: bool
+    connection: Any  # PyMySQL's, or a lease
 
     _lease: Lease | None = None  # of `connection`; None when it was not borrowed
     _latest: pools.PooledDatabase | None = None  # what the settings led to when they were last looked at
     _item: weakref.ref[Future[Any]] | None = None  # the work item that calls `_work_ended()`
-    hold_count = 0  # blocks of code in progress that keep the connection from being released early
+    hold_count: int = 0  # blocks of code in progress that keep the connection from being released early
 
     # -- the pool ------------------------------------------------------------------------------------------
 

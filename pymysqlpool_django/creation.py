@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 from ._mysqldb import creation
 
@@ -13,7 +13,7 @@ class DatabaseCreation(creation.DatabaseCreation):
     connection: Any  # the stubs know no close_pool()
 
     # Asked for by Django's own tests, from 6.1 on.
-    destroy_test_db_connection_close_method = "close_pool"
+    destroy_test_db_connection_close_method: ClassVar[str] = "close_pool"
 
     def setup_worker_connection(self, _worker_id: int) -> None:
         super().setup_worker_connection(_worker_id)

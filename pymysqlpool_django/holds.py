@@ -66,14 +66,14 @@ class Lease:
     )
 
     def __init__(self, database: PooledDatabase, process: int, ends: Ends) -> None:
-        self.database = database
-        self.process = process
-        self.ends = ends
+        self.database: PooledDatabase = database
+        self.process: int = process
+        self.ends: Ends = ends
         self.cursors: WeakSet[Any] | None = None if ends is Ends.CLOSE else WeakSet()
-        self.constraints_off = False
-        self.remembers = False
-        self.autocommit_is_set = True
-        self.is_set_up = database.sets_up
+        self.constraints_off: bool = False
+        self.remembers: bool = False
+        self.autocommit_is_set: bool = True
+        self.is_set_up: bool = database.sets_up
 
 
 class Holder(Protocol):

@@ -47,7 +47,7 @@ class UnavailableMiddleware:
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         self.get_response = get_response
-        self.is_async = iscoroutinefunction(get_response)
+        self.is_async: bool = iscoroutinefunction(get_response)
         self._log = RefusalLog()
         if self.is_async:
             markcoroutinefunction(self)

@@ -84,22 +84,22 @@ class PooledDatabase:
         understood = options.read(alias, key.pool, health_checks)
         params = dict(key.params)
         setup = session_setup(params.get("init_command"), key.isolation_level)
-        self.sets_up = setup is not None
+        self.sets_up: bool = setup is not None
         if setup is not None:
             params["init_command"] = setup
         options.check(alias, understood, params)
         try:
-            self.pool = ConnectionPool(**params, **understood.core)
+            self.pool: ConnectionPool = ConnectionPool(**params, **understood.core)
         except SettingsError as error:
             raise ImproperlyConfigured(f"DATABASES[{alias!r}]: {error}") from error
         _warn_when_it_serves(self.pool)
-        self.release_after_transaction = understood.release_after_transaction
+        self.release_after_transaction: bool = understood.release_after_transaction
         self.server_data: dict[str, Any] | None = None
-        self.alias = alias
-        self.process = os.getpid()
-        self.is_current = True
-        self.is_listed = alias in connections.settings
-        self.key = key
+        self.alias: str = alias
+        self.process: int = os.getpid()
+        self.is_current: bool = True
+        self.is_listed: bool = alias in connections.settings
+        self.key: PoolKey = key
 
 
 def session_setup(init_command: str | None, isolation_level: str | None) -> str | None:

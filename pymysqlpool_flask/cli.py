@@ -21,7 +21,7 @@ from pymysqlpool import status as running
 if TYPE_CHECKING:
     from .state import AppState
 
-pool = AppGroup("pool", help="The connection pools of this application.")
+pool: AppGroup = AppGroup("pool", help="The connection pools of this application.")
 
 # What a value is shown for; everything else that PyMySQL or a hook takes is only said to be set.
 _SECRET = re.compile("passw|secret|token|key|init_command|ssl|auth|read_default", re.IGNORECASE)

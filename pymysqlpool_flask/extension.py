@@ -49,7 +49,7 @@ else:
 
 _View = TypeVar("_View", bound=Callable[..., Any])
 
-g = cast("PoolGlobals", flask.g)
+g: PoolGlobals = cast("PoolGlobals", flask.g)
 
 
 def no_transaction(view: _View) -> _View:

@@ -29,7 +29,7 @@ class Holder:
     def __init__(self) -> None:
         self.scopes: dict[Request | None, RequestScope] = {}
         self.sockets: dict[tuple[RequestScope, ConnectionPool], SocketConnection] = {}  # of websockets
-        self.ended = False  # the context has been torn down, and not pushed again
+        self.ended: bool = False  # the context has been torn down, and not pushed again
         self.exception: BaseException | None = None  # what the request died of, if unhandled
 
 
@@ -39,9 +39,9 @@ class Outer:
     __slots__ = ("holder", "over", "request")
 
     def __init__(self, holder: Holder, request: Request) -> None:
-        self.holder = holder
-        self.request = request
-        self.over = False  # torn down; a stream may yet push its context again
+        self.holder: Holder = holder
+        self.request: Request = request
+        self.over: bool = False  # torn down; a stream may yet push its context again
 
     @property
     def lends(self) -> bool:

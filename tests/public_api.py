@@ -53,7 +53,7 @@ def _names_of(file: Path) -> Iterator[str]:
         yield f"{module}.{name}"
         node = defined.get(name)
         if isinstance(node, ast.ClassDef):
-            yield from (f"{module}.{name}.{member}" for member in _members(node))
+            yield from (f"{module}.{name}.{member}" for member in {*_members(node), *_inherited(file, tree, node)})
 
 
 @cache
@@ -71,6 +71,21 @@ def _listed(tree: ast.Module) -> list[str] | None:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
             return list(ast.literal_eval(node.value))
     return None
+
+
+def _inherited(file: Path, tree: ast.Module, node: ast.ClassDef) -> Iterator[str]:
+    """The members of bases that live in a private module: no list of that module names them."""
+    bases = {base.id for base in node.bases if isinstance(base, ast.Name)}
+    for item in tree.body:
+        if not isinstance(item, ast.ImportFrom) or not item.level or not item.module:
+            continue
+        source = file.parents[item.level - 1].joinpath(*item.module.split(".")).with_suffix(".py")
+        if not source.exists() or _module(source):
+            continue
+        for alias in item.names:
+            base = _definitions(_tree(source)).get(alias.name)
+            if alias.name in bases and isinstance(base, ast.ClassDef):
+                yield from _members(base)
 
 
 def _members(node: ast.ClassDef) -> Iterator[str]:

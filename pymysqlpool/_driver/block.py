@@ -50,9 +50,9 @@ class Block:
     __slots__ = ("_ends", "_undoes", "_unsure", "cause", "committed", "depth", "lost")
 
     def __init__(self) -> None:
-        self.depth = 1
-        self.lost = False
-        self.committed = False
+        self.depth: int = 1
+        self.lost: bool = False
+        self.committed: bool = False
         self.cause: err.MySQLError | None = None
         self._unsure = False  # an error has come, and no status since
         # Of the statement that is being answered:

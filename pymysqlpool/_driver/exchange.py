@@ -85,7 +85,7 @@ class WireConnection(LoginConnection, ReadingConnection):
     _slot: Usage | None = None  # of the lease; None outside a pool
     block: Block | None = None  # the transaction block that is open
     _refusal: err.OperationalError | None = None  # of a statement that was too large, see `last_word`
-    ended_by_server = False  # the server's last error packet ended this session
+    ended_by_server: bool = False  # the server's last error packet ended this session
     _owner_pid = 0
     _here: Mark = (1,)  # whether this is still that process
     _tls_contexts: SharedContexts | None = None  # of a pool's connections

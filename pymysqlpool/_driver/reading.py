@@ -9,7 +9,7 @@ from it, does.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from pymysql import err, protocol
@@ -45,6 +45,10 @@ class _Fresh:
         return copy
 
 
+def _fresh(pristine: str) -> Any:
+    return _Fresh(pristine)
+
+
 class ReadingConnection(PyMySQLConnection):
     _reads_fast = True  # replies are read by the protocol core, not by PyMySQL
     _establishing = False
@@ -55,8 +59,8 @@ class ReadingConnection(PyMySQLConnection):
     _current_timeout: float | None = UNKNOWN_TIMEOUT  # of the socket, in seconds; as newer PyMySQL has it
     _result: Any = None  # a dead handle has none: a cursor that outlives it asks
     _pristine_decoders: Mapping[int, Any]  # a pool's, for as long as there are no `decoders` of this handle alone
-    decoders = _Fresh("_pristine_decoders")
-    encoders = _Fresh("_pristine_encoders")
+    decoders: dict[int, Callable[[str], Any]] = _fresh("_pristine_decoders")
+    encoders: dict[type[Any], Callable[[Any], str]] = _fresh("_pristine_encoders")
 
     # -- of the exchange -----------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """The parts of a borrow and of a return that an event loop runs itself, because they never block.
 
-Lending an idle connection is the same step as in `idle_lease.get_connection`, for a borrower that is not a thread.
+Lending an idle connection is the same step as in `idle_lease.FirstStep`, for a borrower that is not a thread.
 Owns: these shortcuts. Never: judges a connection. One that does not look fit is left to `checkout`, a changed one to
 `checkin`.
 

@@ -42,7 +42,6 @@ HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 class _SessionAttribute:
     """Stands for an attribute of the session on a lease that has none yet.
-
     Not a `__getattr__`: with one, Python 3.11 takes ten times as long to find any attribute, those that are there too.
     """
 
@@ -65,8 +64,7 @@ class UnusedLease(Connection):
     __init__ = object.__init__  # making one opens nothing
 
     def _await_claimer(self) -> None:
-        """Wait until another thread has finished using or returning this lease. It has finished already, except in a
-        process with an audit hook, which runs when a class is assigned."""
+        """Wait for another thread's use or return. It has ended already, but where an audit hook runs in between."""
         until = monotonic() + _ONE_STEP
         while type(self) is UnusedLease and self._slot is not None and monotonic() < until:
             sleep(0)
@@ -179,72 +177,74 @@ class UnusedLease(Connection):
         return f"<{type(self).__name__} of pool {self._pool.name!r} {'lent' if self.open else 'returned'}>"
 
 
-def get_connection(
-    self: Any,
-    retry_num: int = 3,
-    retry_interval: float = 0.1,
-    pre_ping: bool | float = False,
-    timeout: float | None = None,
-) -> Connection:
-    """Borrow a connection. Give it back with `close()`, or use it as a context manager.
+class FirstStep:
+    """A pool's `get_connection`; here because it is the counterpart of `UnusedLease.close`."""
 
-    When none is idle and `size` is reached, the call waits for a return, in order of arrival. After the patience
-    (`retry_num * retry_interval`) it opens a new connection if `maxsize` allows.
+    def get_connection(
+        self: Any,
+        retry_num: int = 3,
+        retry_interval: float = 0.1,
+        pre_ping: bool | float = False,
+        timeout: float | None = None,
+    ) -> Connection:
+        """Borrow a connection. Give it back with `close()`, or use it as a context manager.
 
-    Args:
-        retry_num, retry_interval: the patience is their product, in seconds.
-        pre_ping: ask the server before lending: always (True), or when it was idle for longer than so many seconds.
-            Dead sockets are found without it.
-        timeout: seconds that bound everything: waiting, connecting (handshake included), checking. Default is the
-            pool's `timeout`; without either, the patience bounds the waiting and `connect_timeout` the rest.
+        When none is idle and `size` is reached, the call waits for a return, in order of arrival. After the patience
+        (`retry_num * retry_interval`) it opens a new connection if `maxsize` allows.
 
-    Raises:
-        PoolTimeout: none was returned in time and `maxsize` is reached.
-        PoolDeadlock: a PoolTimeout, with `deadlock="raise"`: all that hold a connection wait for another.
-        PoolUnavailable: the server could not be reached in time; the cause is the last connect error.
-        PoolOverloaded: more than `max_waiting` callers wait already.
-        PoolClosed: the pool is closed.
-        pymysql.err.Error: the server refused the login or the set-up; waiting would not help.
-        SettingsError: `retry_num` or `retry_interval` is not a number, or negative.
+        Args:
+            retry_num, retry_interval: the patience is their product, in seconds.
+            pre_ping: ask the server before lending: always (True), or when it was idle for longer than so many seconds.
+                Dead sockets are found without it.
+            timeout: seconds that bound everything: waiting, connecting (handshake included), checking. Default is the
+                pool's `timeout`; without either, the patience bounds the waiting and `connect_timeout` the rest.
 
-    The five `Pool...` errors are `GetConnectionFromPoolError`, which is a `pymysql.err.OperationalError`.
-    """
-    # The pool's method; here because it is the counterpart of `UnusedLease.close`.
-    if self._here[0]:
-        ledger = self._ledger
-        if ledger.lock_free:
-            try:
-                lease: Connection = ledger.idle.pop()
-            except IndexError:
-                pass  # and out of this handler, whose error would be the context of all that follow
-            else:
-                slot: Any = lease._slot
-                lease._pool = self
-                slot.borrower = slot.user = _thread.reference
-                slot.lent += 1
-                now = monotonic()
-                if now >= slot.fresh_until or pre_ping or self._has_checkout_hooks or self._verbose:
-                    if (
-                        pre_ping
-                        or self._has_checkout_hooks
-                        or now >= slot.expires_at
-                        or now - slot.role_known > self._asks_role_after
-                        or (wire := slot.wire) is None  # close() has cut it off at this moment
-                        or wire.readable(0)
-                        or logger.isEnabledFor(DEBUG)
-                    ):
-                        slot.state = IN_USE
-                        return self._borrow_slowly(lease, retry_num, retry_interval, pre_ping, timeout)  # type: ignore[no-any-return]
-                    slot.fresh_until = now + SOCKET_CHECK_INTERVAL
-                slot.since = now
-                frame = _getframe(1)
-                slot.place = frame.f_code
-                slot.offset = frame.f_lasti
-                slot.state = IN_USE
-                return lease
-    else:
-        self._enter_process()
-    return self._borrow_slowly(make_lease(self), retry_num, retry_interval, pre_ping, timeout)  # type: ignore[no-any-return]
+        Raises:
+            PoolTimeout: none was returned in time and `maxsize` is reached.
+            PoolDeadlock: a PoolTimeout, with `deadlock="raise"`: all that hold a connection wait for another.
+            PoolUnavailable: the server could not be reached in time; the cause is the last connect error.
+            PoolOverloaded: more than `max_waiting` callers wait already.
+            PoolClosed: the pool is closed.
+            pymysql.err.Error: the server refused the login or the set-up; waiting would not help.
+            SettingsError: `retry_num` or `retry_interval` is not a number, or negative.
+
+        The five `Pool...` errors are `GetConnectionFromPoolError`, which is a `pymysql.err.OperationalError`.
+        """
+        if self._here[0]:
+            ledger = self._ledger
+            if ledger.lock_free:
+                try:
+                    lease: Connection = ledger.idle.pop()
+                except IndexError:
+                    pass  # and out of this handler, whose error would be the context of all that follow
+                else:
+                    slot: Any = lease._slot
+                    lease._pool = self
+                    slot.borrower = slot.user = _thread.reference
+                    slot.lent += 1
+                    now = monotonic()
+                    if now >= slot.fresh_until or pre_ping or self._has_checkout_hooks or self._verbose:
+                        if (
+                            pre_ping
+                            or self._has_checkout_hooks
+                            or now >= slot.expires_at
+                            or now - slot.role_known > self._asks_role_after
+                            or (wire := slot.wire) is None  # close() has cut it off at this moment
+                            or wire.readable(0)
+                            or logger.isEnabledFor(DEBUG)
+                        ):
+                            slot.state = IN_USE
+                            return self._borrow_slowly(lease, retry_num, retry_interval, pre_ping, timeout)  # type: ignore[no-any-return]
+                        slot.fresh_until = now + SOCKET_CHECK_INTERVAL
+                    slot.since = now
+                    frame = _getframe(1)
+                    slot.place = frame.f_code
+                    slot.offset = frame.f_lasti
+                    slot.state = IN_USE
+                    return lease
+        else:
+            self._enter_process()
+        return self._borrow_slowly(make_lease(self), retry_num, retry_interval, pre_ping, timeout)  # type: ignore[no-any-return]
 
 
 class Books(Protocol):

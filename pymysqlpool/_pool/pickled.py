@@ -22,16 +22,18 @@ _here: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 _made_here: list[Any] = []  # unpickled pools, kept alive: between two tasks nothing else may refer to one
 
 
-def reduce(pool: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """`__reduce__` of a pool. The password travels with it."""
-    import uuid  # here: few pools travel
+class Travelling:
+    """A pool's `__reduce__`. The password travels with it."""
 
-    number = pool.__dict__.setdefault("_number", uuid.uuid4().hex)
-    with _lock:
-        _here[number] = pool
-    own = {field.name: getattr(pool.settings, field.name) for field in fields(Settings)}
-    own["pre_create_num"] = 0
-    return arrive, (number, type(pool), {**own, **pool._connect_args, "reuse_policy": pool._policy})
+    def __reduce__(self: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        import uuid  # here: few pools travel
+
+        number = self.__dict__.setdefault("_number", uuid.uuid4().hex)
+        with _lock:
+            _here[number] = self
+        own = {field.name: getattr(self.settings, field.name) for field in fields(Settings)}
+        own["pre_create_num"] = 0
+        return arrive, (number, type(self), {**own, **self._connect_args, "reuse_policy": self._policy})
 
 
 def arrive(number: str, kind: Callable[..., Any], options: dict[str, Any]) -> Any:

@@ -54,13 +54,13 @@ class Lending:
     def __init__(self, name: str, new_topology: Callable[[], Topology], pools: Sequence[ConnectionPool]) -> None:
         self.name = name
         self.pools = pools
-        self.closed = False
+        self.closed: bool = False
         self._new_topology = new_topology
         self._enter_process()
         # The pool of the primary, while that is known and no caller waits for it: then a borrow needs no decision.
         # Assigned with _lock held; forgotten at any news, and after a while, so that a caller decides again.
         self.express: ConnectionPool | None = None
-        self.express_until = 0.0  # monotonic
+        self.express_until: float = 0.0  # monotonic
 
     def _enter_process(self) -> None:
         """Open the books of this process. In a forked child the parent's lock may be taken, and an endpoint be asked,

@@ -22,7 +22,7 @@ class Ticket:
     __slots__ = ("__weakref__", "_called", "number")
 
     def __init__(self) -> None:
-        self.number = 0  # in order of arrival; 0: not queued yet
+        self.number: int = 0  # in order of arrival; 0: not queued yet
         self._called = threading.Semaphore(0)
 
     def call(self) -> None:

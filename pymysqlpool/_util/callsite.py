@@ -44,7 +44,7 @@ class Token:
     __slots__ = ("__weakref__", "description")
 
     def __init__(self, description: str = "") -> None:
-        self.description = description or f"thread {threading.current_thread().name!r}"
+        self.description: str = description or f"thread {threading.current_thread().name!r}"
 
 
 class _Local(threading.local):

@@ -57,5 +57,5 @@ def _clean_record(record: logging.LogRecord) -> bool:
     return True
 
 
-logger = logging.getLogger("pymysqlpool")
+logger: logging.Logger = logging.getLogger("pymysqlpool")
 logger.addFilter(_clean_record)

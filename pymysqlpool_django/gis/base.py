@@ -19,5 +19,5 @@ class DatabaseSchemaEditor(schema.DatabaseSchemaEditor, MySQLGISSchemaEditor):
 
 
 class DatabaseWrapper(base.DatabaseWrapper, gis.DatabaseWrapper):
-    SchemaEditorClass = DatabaseSchemaEditor
-    features_class = DatabaseFeatures
+    SchemaEditorClass: type[DatabaseSchemaEditor] = DatabaseSchemaEditor
+    features_class: type[DatabaseFeatures] = DatabaseFeatures

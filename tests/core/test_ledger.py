@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pymysqlpool._pool.idle_lease import UnusedLease, get_connection, make_idle_lease, return_to_idle
+from pymysqlpool._pool.idle_lease import FirstStep, UnusedLease, make_idle_lease, return_to_idle
 from pymysqlpool._pool.ledger import Ledger
 from pymysqlpool._pool.slot import CLOSING, CONNECTING, FREE, IDLE, IN_USE, RESERVED, Slot
 from pymysqlpool._pool.waiter import Waiter, WaiterState
@@ -41,7 +41,7 @@ class Home:
     _here = (1,)
     _has_checkout_hooks = _verbose = False
     _tend_at = float("inf")
-    get_connection = get_connection
+    get_connection = FirstStep.get_connection
 
     def __init__(self, size: int, maxsize: int) -> None:
         self._ledger = Ledger(size, maxsize, make_idle_lease)

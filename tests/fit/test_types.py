@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,22 @@ def test_mypy_knows_the_options_and_the_cursors(folder: Path, monkeypatch: pytes
 def test_pyright_knows_the_options_and_the_cursors(folder: Path) -> None:
     (folder / "pyrightconfig.json").write_text(f'{{"extraPaths": ["{ROOT}"]}}')
     check(folder, [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "right.py", "wrong.py"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("package", ["pymysqlpool", "pymysqlpool_flask", "pymysqlpool_django"])
+def test_every_public_name_has_a_known_type(package: str) -> None:
+    # pyright asks the first `python` of PATH where the imported packages are.
+    search = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    told = subprocess.run(
+        [sys.executable, "-m", "pyright", "--verifytypes", package, "--ignoreexternal"],
+        env={**os.environ, **search},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    ).stdout
+    assert "Type completeness score: 100%" in told, told
 
 
 def test_the_types_name_every_option_that_is_accepted() -> None:

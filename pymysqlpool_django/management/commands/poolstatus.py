@@ -18,7 +18,7 @@ from pymysqlpool_django import options, server
 
 class Command(BaseCommand):
     help = "Shows the pool of each database, and whether all of them fit into the server's max_connections."
-    requires_system_checks = ()
+    requires_system_checks: tuple[()] = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--database", action="append", metavar="ALIAS", help="only this one; repeatable")
