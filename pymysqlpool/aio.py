@@ -37,7 +37,14 @@ from ._async.cutting import cut
 from ._async.pool_names import PoolNames
 from ._async.tokens import token_of_task
 from ._async.waiter import AsyncWaiter
-from ._async.worker import Bell, ThreadCall, WorkerThreads, in_a_thread_of_its_own, running_loop, runs_asyncio
+from ._async.worker import (
+    ThreadCall,
+    ThreadsafeEvent,
+    WorkerThreads,
+    in_a_thread_of_its_own,
+    running_loop,
+    runs_asyncio,
+)
 from ._driver.exchange import is_between_commands
 from ._driver.steps import begin, note, steps_of_reply, watch_of
 from ._driver.stop import stop_statement
@@ -222,10 +229,10 @@ class AsyncConnectionPool(PoolNames):
 
     # -- giving back ---------------------------------------------------------------------------------------
 
-    def hand_in(self, lease: Connection, give_back: Callable[[], object]) -> Bell | None:
+    def give_back_nowait(self, lease: Connection, give_back: Callable[[], object]) -> ThreadsafeEvent | None:
         """Start the return of `lease` by `give_back`: on the loop if it is kept unchanged, else in a thread.
 
-        Returns the `Bell` that rings at the end of the return, or None if the return is complete or cannot be awaited.
+        Returns an event that is set at the end of the return, or None if the return is complete or cannot be awaited.
         The caller need not wait: the return completes either way.
         """
         if slot_of(lease) is None:
@@ -245,21 +252,21 @@ class AsyncConnectionPool(PoolNames):
                     return self._roll_back(lease, session, give_back)
         except ReturnConnectionToPoolError:
             pass  # another thread returns it at this moment
-        bell = Bell() if runs_asyncio() else None
+        returned = ThreadsafeEvent() if runs_asyncio() else None
 
         def work() -> None:
             try:
                 give_back()
             finally:
-                if bell is not None:
-                    bell.ring()
+                if returned is not None:
+                    returned.set()
 
         self._workers.submit(work)
-        return bell
+        return returned
 
-    def _roll_back(self, lease: Connection, session: Any, give_back: Callable[[], object]) -> Bell:
+    def _roll_back(self, lease: Connection, session: Any, give_back: Callable[[], object]) -> ThreadsafeEvent:
         """Roll back the open transaction of `lease`, then return it, both on the loop."""
-        bell, loop = Bell(), running_loop()
+        returned, loop = ThreadsafeEvent(), running_loop()
         answer = session.exchange(begin(lease, COMMAND.COM_QUERY, b"ROLLBACK"), steps_of_reply(lease, False, 1), None)
         answer = asyncio.ensure_future(answer)
         alarm = loop.call_later(self.pool.settings.reset_timeout, answer.cancel)
@@ -276,12 +283,12 @@ class AsyncConnectionPool(PoolNames):
                     cut(lease)
                 self._workers.submit(give_back)
             finally:
-                bell.ring()
+                returned.set()
 
         answer.add_done_callback(answered)
-        return bell
+        return returned
 
-    def hand_in_interrupted(self, give_back: Callable[[], object]) -> None:
+    def give_back_interrupted(self, give_back: Callable[[], object]) -> None:
         """Discard by `give_back` a connection whose exchange was abandoned; in a thread if that needs I/O or a hook."""
         own = self.pool.settings
         if self.kill_on_cancel or own.on_discard is not None or own.on_checkin is not None:

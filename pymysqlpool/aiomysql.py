@@ -120,7 +120,7 @@ class Connection(AsyncConnection):
     def close(self) -> None:  # type: ignore[override]  # a plain call, as in aiomysql
         """Return it to its pool, or close it if `connect` made it; does not wait."""
         if not self.closed:
-            self.start_return(partial(self._give_back, None))
+            self.give_back_nowait(partial(self._give_back, None))
         self._end_alone()
 
     async def ensure_closed(self) -> None:
@@ -180,11 +180,11 @@ class Pool(AsyncConnectionPool):
     def release(self, connection: Any) -> Any:
         """Return the connection; uncommitted changes are rolled back. Awaiting the result is optional."""
         done = asyncio.get_running_loop().create_future()
-        bell = connection.start_return(partial(connection._give_back, None)) if not connection.closed else None
-        if bell is None:
+        returned = connection.give_back_nowait(partial(connection._give_back, None)) if not connection.closed else None
+        if returned is None:
             done.set_result(None)
             return done
-        return asyncio.ensure_future(bell.wait())
+        return asyncio.ensure_future(returned.wait())
 
     def close(self, timeout: float = 10.0) -> Any:
         """Stop lending. Lent connections can still be returned; `wait_closed()` waits for them."""

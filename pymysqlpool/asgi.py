@@ -118,7 +118,7 @@ class PoolMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "http" and self.ready_path == scope["path"] and scope["method"] in ("GET", "HEAD"):
-            await self._say_health(scope, send)
+            await self._answer_health(scope, send)
             return
         if kind in ("http", "websocket"):
             around = current_scope()
@@ -189,7 +189,7 @@ class PoolMiddleware:
         retry_after = (b"retry-after", str(self.retry_after).encode())
         await answer(send, method, 503, b"text/plain; charset=utf-8", _BUSY, retry_after)
 
-    async def _say_health(self, scope: Scope, send: Send) -> None:
+    async def _answer_health(self, scope: Scope, send: Send) -> None:
         health = self._health.look()
         if health is None:
             if self._asking is None or self._asking.done() or self._asking.get_loop() is not running_loop():

@@ -207,7 +207,7 @@ class RequestScope:
             except err.MySQLError:
                 return  # it is lost
 
-    def hand_back(self, pool: Lender) -> None:
+    def give_back(self, pool: Lender) -> None:
         """Return the lease of `pool` now; the next use borrows again."""
         with self._lock:
             place = self._places.get(pool)

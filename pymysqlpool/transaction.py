@@ -162,7 +162,7 @@ def carry_out(connection: Connection, steps: Steps) -> Any:
         statements = next(steps)
         while True:
             try:
-                _say(connection, *statements)
+                _execute(connection, *statements)
             except BaseException as error:  # noqa: BLE001 - theirs to handle
                 statements = steps.throw(error)
             else:
@@ -175,7 +175,7 @@ def _savepoint(depth: int) -> str:
     return f"pymysqlpool_{depth}"
 
 
-def _say(connection: Connection, *statements: str) -> None:
+def _execute(connection: Connection, *statements: str) -> None:
     """Execute all `statements`, in one round trip if the server is known to support it; then raise the first error."""
     failure: err.MySQLError | None = None
     if len(statements) > 1 and connection.can_pipeline:

@@ -325,7 +325,7 @@ def written(server: DevServer) -> Counter[str]:
         return Counter(text for (text,) in cursor.fetchall())
 
 
-def run(seconds: float, server_name: str = SERVERS[0], clients: int = CLIENTS, say: Any = print) -> list[str]:
+def run(seconds: float, server_name: str = SERVERS[0], clients: int = CLIENTS, report: Any = print) -> list[str]:
     """The load; returns what was wrong."""
     with (
         DevServer(database="board") as database,
@@ -356,7 +356,7 @@ def run(seconds: float, server_name: str = SERVERS[0], clients: int = CLIENTS, s
             killer.join()
             lasted = time.monotonic() - started
             numbers = _all_home(web)
-        return judge(crowd, people, killed, lasted, numbers, written(database), log, say)
+        return judge(crowd, people, killed, lasted, numbers, written(database), log, report)
 
 
 def _all_home(web: Web) -> dict[str, Any]:
@@ -379,7 +379,7 @@ def judge(
     numbers: dict[str, Any],
     there: Counter[str],
     log: Any,
-    say: Any,
+    report: Any,
 ) -> list[str]:
     wrong = list(crowd.wrong)
     wrong += [f"{client.name} hangs" for client in people if client.is_alive()]
@@ -400,19 +400,19 @@ def judge(
     answers = sorted(client.answers for client in people)
     if answers[0] < statistics.median(answers) / 10:
         wrong.append(f"a client was left behind: {answers[0]} answers, where half had {statistics.median(answers)}")
-    say(f"{sum(crowd.statuses.values()) / lasted:.0f} requests/s of {len(people)} clients for {lasted:.0f} s")
+    report(f"{sum(crowd.statuses.values()) / lasted:.0f} requests/s of {len(people)} clients for {lasted:.0f} s")
     for what, number in sorted(crowd.statuses.items()):
-        say(f"  {number:7} {what}")
-    say(f"{sum(killed)} sessions killed; the pool: {json.dumps(numbers)}")
-    say(f"changes acknowledged: {len(crowd.acknowledged)}, each there once unless said below")
-    say(f"longest wait for an answer: {crowd.longest:.2f} s (the pool's timeout is {TIMEOUT:g} s)")
-    say(f"answers to one client: least {answers[0]}, median {statistics.median(answers):.0f}, most {answers[-1]}")
-    say(f"wrong: {len(wrong)}")
+        report(f"  {number:7} {what}")
+    report(f"{sum(killed)} sessions killed; the pool: {json.dumps(numbers)}")
+    report(f"changes acknowledged: {len(crowd.acknowledged)}, each there once unless said below")
+    report(f"longest wait for an answer: {crowd.longest:.2f} s (the pool's timeout is {TIMEOUT:g} s)")
+    report(f"answers to one client: least {answers[0]}, median {statistics.median(answers):.0f}, most {answers[-1]}")
+    report(f"wrong: {len(wrong)}")
     for each in wrong[:20]:
-        say(f"  {each}")
+        report(f"  {each}")
     if wrong:
         log.seek(0)
-        say("the server's last words:\n" + "".join(log.readlines()[-60:]))
+        report("the server's last words:\n" + "".join(log.readlines()[-60:]))
     return wrong
 
 

@@ -279,7 +279,7 @@ class Fuzz:
             cursor.execute(self.glance.variables)
             return dict(cursor.fetchall())
 
-    def run(self, statements: int, say: Callable[[str], None] = lambda text: None) -> None:
+    def run(self, statements: int, report: Callable[[str], None] = lambda text: None) -> None:
         done = 0
         while done < statements:
             said = [self._grammar.statement() for _ in range(self._chance.choice((1, 1, 2, 3, 4, 6)))]
@@ -288,7 +288,7 @@ class Fuzz:
             if len(self.found) >= 20:
                 return
             if self.leases % 2000 == 0:
-                say(f"{done} statements, {len(self.found)} differences, {self.share()}")
+                report(f"{done} statements, {len(self.found)} differences, {self.share()}")
 
     def lease(self, said: Sequence[str]) -> None:
         self.leases += 1

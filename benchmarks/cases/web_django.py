@@ -184,20 +184,20 @@ def in_threads(app: Any) -> Segment:
 
 
 def _child(backend: str, connect: str) -> None:
-    def say(what: object) -> None:
+    def reply(what: object) -> None:
         print(json.dumps(what), flush=True)
 
     try:
         app = application(backend, json.loads(connect))
         segments = {"one": timed(requests(app)), "each": in_threads(app)}
     except NotInstalled as error:
-        say(str(error))
+        reply(str(error))
         return
-    say("ready")
+    reply("ready")
     for line in sys.stdin:
         threads, operations = line.split()
         took = segments[threads](int(operations))
-        say((took.wall, took.cpu))
+        reply((took.wall, took.cpu))
 
 
 if __name__ == "__main__":

@@ -33,12 +33,12 @@ from .._util import callsite
 from ..errors import ConnectionInterruptedError, ReturnConnectionToPoolError
 from .cursor import AsyncCursor
 from .cutting import cut, expire
+from .exchanges import Exchanges
 from .names import FieldsNames
 from .session import Session
-from .speaking import Speaking
 from .tokens import on_behalf_of, token_of_task
 from .turn import Turn
-from .worker import Bell, ThreadCall
+from .worker import ThreadCall, ThreadsafeEvent
 
 
 class Home(Protocol):
@@ -50,12 +50,12 @@ class Home(Protocol):
     @property
     def name(self) -> str: ...
     async def run(self, thread_call: ThreadCall, users: bool = False) -> Any: ...
-    def hand_in(self, lease: Connection, give_back: Callable[[], object]) -> Bell | None: ...
-    def hand_in_interrupted(self, give_back: Callable[[], object]) -> None: ...
+    def give_back_nowait(self, lease: Connection, give_back: Callable[[], object]) -> ThreadsafeEvent | None: ...
+    def give_back_interrupted(self, give_back: Callable[[], object]) -> None: ...
     def kill(self, lease: Connection) -> None: ...
 
 
-class AsyncConnection(Speaking, FieldsNames):
+class AsyncConnection(Exchanges, FieldsNames):
     """A borrowed connection whose methods are awaited. `close()` returns it to the pool.
 
     As a context manager it commits at the end of the block, rolls back at an exception, and returns itself to the pool
@@ -118,7 +118,7 @@ class AsyncConnection(Speaking, FieldsNames):
         async with self._turn:
             session = await self.enter()
             if self.lease.marks or not is_between_commands(self.lease):
-                await (self._in_turn(call) if session is None else self.say(session, sql))
+                await (self._in_turn(call) if session is None else self.query_on(session, sql))
 
     async def ping(self, reconnect: bool = False) -> None:
         """Check that the server answers; raises if it does not.
@@ -132,12 +132,12 @@ class AsyncConnection(Speaking, FieldsNames):
             if session is None:
                 await self._in_turn(lambda: self.lease.ping(reconnect=False))
             else:
-                await self._ask(session, COMMAND.COM_PING)
+                await self._exchange_command(session, COMMAND.COM_PING)
 
     async def _command(self, sql: str, call: Callable[[], Any]) -> None:
         async with self._turn:
             session = await self.enter()
-            await (self._in_turn(call) if session is None else self.say(session, sql))
+            await (self._in_turn(call) if session is None else self.query_on(session, sql))
 
     async def run_sync(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run `function(connection, *args)` in a worker thread, with the sync `Connection`."""
@@ -179,7 +179,7 @@ class AsyncConnection(Speaking, FieldsNames):
                 statements = next(steps)
                 while True:
                     try:
-                        await self._say_all(session, statements)
+                        await self._query_all(session, statements)
                     except Exception as error:  # noqa: BLE001 - theirs to handle
                         statements = steps.throw(error)
                     else:
@@ -187,11 +187,11 @@ class AsyncConnection(Speaking, FieldsNames):
             except StopIteration as end:
                 return end.value
 
-    async def _say_all(self, session: Session, statements: tuple[str, ...]) -> None:
+    async def _query_all(self, session: Session, statements: tuple[str, ...]) -> None:
         failure: err.MySQLError | None = None
         for statement in statements:
             try:
-                await self.say(session, statement)
+                await self.query_on(session, statement)
             except err.MySQLError as error:
                 failure = failure or error
         _transaction.raise_first(failure)
@@ -201,7 +201,7 @@ class AsyncConnection(Speaking, FieldsNames):
         self._was_cut = True
         self._lost_changes = bool(self.lease.marks & WROTE)
         expire(self.lease)
-        self._pool.hand_in_interrupted(self._hand_in_cut)
+        self._pool.give_back_interrupted(self._give_back_interrupted)
 
     # -- in a thread ---------------------------------------------------------------------------------------
 
@@ -216,7 +216,7 @@ class AsyncConnection(Speaking, FieldsNames):
     async def _in_turn(self, call: Callable[[], Any], users: bool = False) -> Any:
         if self.token is not None:
             call = partial(on_behalf_of, weakref.ref(token_of_task()), call)
-        thread_call = self._thread_call = ThreadCall(call, self._hand_in_cut)
+        thread_call = self._thread_call = ThreadCall(call, self._give_back_interrupted)
         try:
             return await self._pool.run(thread_call, users)
         except BaseException:
@@ -232,7 +232,7 @@ class AsyncConnection(Speaking, FieldsNames):
             self._lost_changes = bool(self.lease.marks & WROTE)
             cut(self.lease)
 
-    def _hand_in_cut(self) -> None:
+    def _give_back_interrupted(self) -> None:
         """Return the cut connection. Called by the last user of it, after the interrupted call has ended."""
         if self._pool.kill_on_cancel and not is_between_commands(self.lease):
             self._pool.kill(self.lease)
@@ -251,12 +251,12 @@ class AsyncConnection(Speaking, FieldsNames):
 
     async def give_back(self, exception: BaseException | None) -> None:
         """Return it after `exception`; a second call does nothing. The return is under way before the first await."""
-        bell = self.start_return(partial(self._give_back, exception))
-        if bell is not None:
-            await bell.wait()
+        returned = self.give_back_nowait(partial(self._give_back, exception))
+        if returned is not None:
+            await returned.wait()
 
-    def start_return(self, give_back: Callable[[], object]) -> Bell | None:
-        """Start the return; a worker thread may complete it. See `AsyncConnectionPool.hand_in`."""
+    def give_back_nowait(self, give_back: Callable[[], object]) -> ThreadsafeEvent | None:
+        """Start the return; a worker thread may complete it. See `AsyncConnectionPool.give_back_nowait`."""
         if self._was_cut or self.given_back is not None:
             return None
         self.given_back = callsite.place()
@@ -266,7 +266,7 @@ class AsyncConnection(Speaking, FieldsNames):
             session = _steps.watch_of(self.lease)
             if session is not None:
                 session.fail(err.OperationalError(CR.CR_SERVER_LOST, "the connection was given back meanwhile"))
-        return self._pool.hand_in(self.lease, give_back)
+        return self._pool.give_back_nowait(self.lease, give_back)
 
     def _give_back(self, exception: BaseException | None) -> None:
         try:  # noqa: SIM105 - `suppress` costs more than the rest

@@ -1,8 +1,8 @@
 """Worker threads of an event loop: calls in threads, wake-ups of tasks, and clean-up after a cancelled task.
 
 Cancelling a task does not end the thread that works for it. A call in a thread is therefore a `ThreadCall`: the last
-of the two, the thread or the waiting task, cleans up after it. A thread wakes a task with a `Bell`; `WorkerThreads` are
-the threads of one pool in one process.
+of the two, the thread or the waiting task, cleans up after it. A thread wakes a task with a `ThreadsafeEvent`.
+`WorkerThreads` are the threads of one pool in one process.
 
 Never: knows about connections, blocks the loop for longer than starting a thread takes.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
@@ -46,19 +46,19 @@ def running_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-class Bell:
-    """A wake-up for one waiting task, which any thread can ring."""
+class ThreadsafeEvent:
+    """An event that one task awaits and any thread can set."""
 
-    __slots__ = ("_loop", "_rung", "_sleeper", "_thread")
+    __slots__ = ("_is_set", "_loop", "_sleeper", "_thread")
 
     def __init__(self) -> None:
         self._loop = running_loop()
         self._thread = get_ident()  # the loop's
-        self._rung = False
+        self._is_set = False
         self._sleeper: asyncio.Future[None] | None = None  # touched in the loop's thread only
 
-    def ring(self) -> None:
-        self._rung = True
+    def set(self) -> None:
+        self._is_set = True
         with suppress(RuntimeError):  # the loop is closed, so no task waits
             if get_ident() == self._thread:
                 self._wake()  # the loop is awake: it runs this code
@@ -69,24 +69,25 @@ class Bell:
         if self._sleeper is not None and not self._sleeper.done():
             self._sleeper.set_result(None)
 
-    async def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it rings, at most `timeout` seconds; may end early. Return True if it rang."""
-        if not self._rung:
+    async def wait(self) -> None:
+        if not self._is_set:
             self._sleeper = self._loop.create_future()
-            alarm = self._loop.call_later(timeout, self._wake) if timeout is not None else None
             try:
                 await self._sleeper
             finally:
                 self._sleeper = None
-                if alarm is not None:
-                    alarm.cancel()
-        rung, self._rung = self._rung, False
-        return rung
+
+
+async def wait_for_all(events: Iterable[ThreadsafeEvent | None]) -> None:
+    """Wait until all `events` are set; None stands for what is done already."""
+    for event in events:
+        if event is not None:
+            await event.wait()
 
 
 async def in_a_thread_of_its_own(call: Callable[[], T], name: str) -> T:
     """Run `call` in a new thread, without a free worker, and wait for it. After a cancellation the call continues."""
-    bell = Bell()
+    done = ThreadsafeEvent()
     results: list[T] = []
     errors: list[BaseException] = []
 
@@ -96,12 +97,11 @@ async def in_a_thread_of_its_own(call: Callable[[], T], name: str) -> T:
         except BaseException as error:  # noqa: BLE001 - handed to the task
             errors.append(error)
         finally:
-            bell.ring()
+            done.set()
 
     thread = Thread(target=work, name=name)
     thread.start()
-    while not await bell.wait():
-        pass
+    await done.wait()
     thread.join()
     if errors:
         raise errors[0]

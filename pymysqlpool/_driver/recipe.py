@@ -138,11 +138,11 @@ class Recipe:
         question = self._role_question()
         asked = self._asked
         if self._is_known:
-            results = self._say(connection, [*question, *asked, *self._basics(), *self._rest()])
+            results = self._execute(connection, [*question, *asked, *self._basics(), *self._rest()])
             server = results[len(question) : len(question) + len(asked)]
         else:
             results = self._learn(connection)
-            server = self._say(connection, [*asked, *self._rest()])[: len(asked)]
+            server = self._execute(connection, [*asked, *self._rest()])[: len(asked)]
         if asked:
             self._judge_server(connection, server)
         if self._has_roles:
@@ -179,7 +179,7 @@ class Recipe:
         Raises:
             WrongRole: the server no longer has the pool's `role`.
         """
-        self._judge_server(connection, self._say(connection, _WHICH_SERVER))
+        self._judge_server(connection, self._execute(connection, _WHICH_SERVER))
 
     def _judge_server(self, connection: WireConnection, results: Sequence[Any]) -> None:
         role = read([result.rows for result in results])
@@ -201,7 +201,7 @@ class Recipe:
             (again,) = connection.outcomes(self._basics())
             if isinstance(again, Exception):
                 self._can_combine = False
-                self._say(connection, self._basics())
+                self._execute(connection, self._basics())
         self._has_roles = self._has_roles and bool(getattr(results[0], "rows", None))
         return results
 
@@ -247,9 +247,9 @@ class Recipe:
         rest = self._rest()
         connection = wire.lend_for_set_up(WireConnection.__new__(WireConnection))
         with connection.within(deadline):
-            results = self._say(connection, first if in_transaction else [*first, *rest])
+            results = self._execute(connection, first if in_transaction else [*first, *rest])
             if in_transaction and rest:
-                self._say(connection, rest)
+                self._execute(connection, rest)
             if self.database is None and results[1 + bool(in_transaction)].rows != ((None,),):
                 raise err.InternalError("the session is in a database, the pool's are in none")
             if looks_for_profiles and results[len(first) - 1].rows:
@@ -306,7 +306,7 @@ class Recipe:
             commands.append((COMMAND.COM_QUERY, f"SET {', '.join(settings)}".encode()))
         return commands
 
-    def _say(self, connection: WireConnection, commands: Sequence[Command]) -> list[Any]:
+    def _execute(self, connection: WireConnection, commands: Sequence[Command]) -> list[Any]:
         if self.pipelines:
             return connection.pipeline(commands)
         return [result for command in commands for result in connection.pipeline([command])]

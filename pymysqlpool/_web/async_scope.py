@@ -19,7 +19,7 @@ from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 from .. import transaction as _transaction
-from .._async.worker import Bell, ThreadCall
+from .._async.worker import ThreadCall, ThreadsafeEvent, wait_for_all
 from .._driver.exchange import is_between_commands
 from .._pool.lease import Connection, Lender
 from ..aio import AsyncConnection, AsyncConnectionPool
@@ -164,7 +164,7 @@ class AsyncRequestScope(RequestScope):
     async def release(self) -> None:
         """Return the request's connections now, except those in use at this moment; the next use borrows again."""
         if not self._units:
-            await all_rung(self._start_returns(None, also_busy=False))
+            await wait_for_all(self._give_all_back_nowait(None, also_busy=False))
 
     async def async_finish(self, *, commit: bool) -> None:
         """See `RequestScope.finish`. After a cancellation the thread that commits still completes the commit."""
@@ -182,18 +182,16 @@ class AsyncRequestScope(RequestScope):
             self._closed = True
         self.refused = None  # its traceback would keep the borrower's local variables alive
         if self._commit is None or not self._commit.abandon():
-            await all_rung(self._start_returns(exception, also_busy=True))
+            await wait_for_all(self._give_all_back_nowait(exception, also_busy=True))
 
-    def _start_returns(self, exception: BaseException | None, also_busy: bool) -> list[Bell]:
-        bells = []
+    def _give_all_back_nowait(self, exception: BaseException | None, also_busy: bool) -> list[ThreadsafeEvent | None]:
+        returns = []
         for pool, place in list(self._places.items()):
             lent = self._lent(pool, place, self._awaited_pools.get(pool, self._awaited))
             if lent is None or not (also_busy or is_between_commands(lent.lease)):
                 continue
-            bell = lent.start_return(partial(self._give_back, pool, place, exception))
-            if bell is not None:
-                bells.append(bell)
-        return bells
+            returns.append(lent.give_back_nowait(partial(self._give_back, pool, place, exception)))
+        return returns
 
     def _give_all_back(self) -> None:
         for pool, place in list(self._places.items()):
@@ -216,12 +214,6 @@ def _limiter_of_threads(loop: asyncio.AbstractEventLoop) -> Any:
 
 def _add_threads(limiter: Any, more: int) -> None:
     limiter.total_tokens = max(1, limiter.total_tokens + more)
-
-
-async def all_rung(bells: list[Bell]) -> None:
-    """Wait until all of them have rung."""
-    for bell in bells:
-        await bell.wait()
 
 
 async def current_async_connection(pool: AsyncConnectionPool | None = None) -> AsyncConnection:

@@ -134,7 +134,7 @@ class SocketConnection:
                 return
             if lease.is_lost:
                 self._loss = lost_with(lease)
-            self._scope.hand_back(self._pool)
+            self._scope.give_back(self._pool)
         self._lease = None
 
     def _is_over(self, lease: Connection) -> bool:

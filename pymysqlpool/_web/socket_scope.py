@@ -27,13 +27,13 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, Self
 
-from .._async.worker import Bell
+from .._async.worker import ThreadsafeEvent, wait_for_all
 from .._driver.statements import TRANSACTION, WROTE
 from .._pool.lease import Connection, Lender
 from .._util.log import logger
 from ..aio import AsyncConnection, AsyncConnectionPool
 from ..request_scope import Watch, _Place
-from .async_scope import AsyncRequestScope, all_rung
+from .async_scope import AsyncRequestScope
 from .task_connection import SocketConnection
 
 _UNUSED = 1.0  # seconds that session state is kept for a task which does something else
@@ -124,29 +124,29 @@ class _Share(AsyncRequestScope):
         """Called when the task awaits the next message: until then it needs only leases with uncommitted work."""
         if self._units:
             return
-        bells = []
+        returns = []
         for pool, place, lent in self._idle():
             if lent.has_changes:
                 self._warn(lent)
             else:
-                bells.append(lent.park(partial(self._give_back, pool, place, None)))
+                returns.append(lent.park(partial(self._give_back, pool, place, None)))
         self._of_threads = False
-        await all_rung([bell for bell in bells if bell is not None])
+        await wait_for_all(returns)
 
     async def before_an_answer(self) -> None:
         """Called before a message is sent while another task awaits the next one: return unneeded leases first."""
         if not self._units and not self._of_threads and self.socket.waits:
-            bells = [
+            returns = [
                 lent.park(partial(self._give_back, pool, place, None))
                 for pool, place, lent in self._idle()
                 if not lent.has_changes and not lent.has_state
             ]
-            await all_rung([bell for bell in bells if bell is not None])
+            await wait_for_all(returns)
 
     async def release(self) -> None:
         if not self._units:
-            bells = [lent.park(partial(self._give_back, pool, place, None)) for pool, place, lent in self._idle()]
-            await all_rung([bell for bell in bells if bell is not None])
+            returns = [lent.park(partial(self._give_back, pool, place, None)) for pool, place, lent in self._idle()]
+            await wait_for_all(returns)
 
     def make_way(self) -> None:
         """Return unneeded leases, so that another task of the websocket that borrows does not wait for them."""
@@ -175,7 +175,7 @@ class _Share(AsyncRequestScope):
                 extra={"event": "uncommitted", "pool": lent.pool_name},
             )
 
-    def end(self) -> list[Bell]:
+    def end(self) -> list[ThreadsafeEvent | None]:
         """Return everything: the task has ended."""
         if self._later is not None:
             self._later.cancel()
@@ -188,7 +188,7 @@ class _Share(AsyncRequestScope):
                     extra={"event": "rollback", "pool": lent.pool_name},
                 )
         self._closed = True
-        return self._start_returns(None, also_busy=True)
+        return self._give_all_back_nowait(None, also_busy=True)
 
 
 _block: ContextVar[_Share | None] = ContextVar("pymysqlpool_socket_block", default=None)
@@ -293,4 +293,4 @@ class SocketScope(AsyncRequestScope):
 
     async def async_close(self, exception: BaseException | None = None) -> None:
         self._closed = True
-        await all_rung(self._own.end())
+        await wait_for_all(self._own.end())

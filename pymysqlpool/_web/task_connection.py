@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, Self
 
-from .._async.worker import Bell
+from .._async.worker import ThreadsafeEvent
 from .._driver.exchange import is_between_commands
 from .._driver.statements import AUTOCOMMIT, DATABASE, STATE, TRANSACTION, WROTE
 from ..aio import AsyncConnection, AsyncConnectionPool, AsyncCursor
@@ -51,11 +51,11 @@ class SocketConnection(AsyncConnection):
         self.lease, self.parked, self._keeps = lent.lease, False, False
         self.lease.has_owner = True
 
-    def park(self, give_back: Callable[[], object]) -> Bell | None:
-        """Return the lease; see `AsyncConnection.start_return`."""
+    def park(self, give_back: Callable[[], object]) -> ThreadsafeEvent | None:
+        """Return the lease; see `AsyncConnection.give_back_nowait`."""
         self._cursor_class = self.lease.cursorclass
         self.parked = True
-        return self._pool.hand_in(self.lease, give_back)
+        return self._pool.give_back_nowait(self.lease, give_back)
 
     @property
     def is_busy(self) -> bool:
@@ -81,9 +81,9 @@ class SocketConnection(AsyncConnection):
     def closed(self) -> bool:
         return super().closed and not (self.parked and self.given_back is None)
 
-    async def say(self, session: Any, sql: str | bytes, unbuffered: bool = False) -> int:
+    async def query_on(self, session: Any, sql: str | bytes, unbuffered: bool = False) -> int:
         try:
-            return await super().say(session, sql, unbuffered)
+            return await super().query_on(session, sql, unbuffered)
         finally:
             self._done()
 
@@ -140,11 +140,11 @@ class SocketConnection(AsyncConnection):
     def can_read_here(self) -> bool:
         return self.parked or super().can_read_here()
 
-    def start_return(self, give_back: Callable[[], object]) -> Bell | None:
+    def give_back_nowait(self, give_back: Callable[[], object]) -> ThreadsafeEvent | None:
         if self.parked:
             self.parked = False
             return None
-        return super().start_return(give_back)
+        return super().give_back_nowait(give_back)
 
     def _refuse_closed(self) -> None:
         if not self.parked or self.given_back is not None:

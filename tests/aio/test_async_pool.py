@@ -404,9 +404,9 @@ def test_what_another_thread_gives_back_in_this_very_instant_is_not_cut_for_the_
                 with monkeypatch.context() as patch:
                     patch.setattr(aio, "is_between_commands", question)
                     patch.setattr(Wire, "cut", shutdown)
-                    bell = pool.hand_in(connection.lease, partial(connection._give_back, None))
-                assert bell is not None
-                await bell.wait()
+                    returned = pool.give_back_nowait(connection.lease, partial(connection._give_back, None))
+                assert returned is not None
+                await returned.wait()
                 thread.submit(lent[0].ping, reconnect=False).result()
                 thread.submit(lent[0].close).result()
 

@@ -159,9 +159,11 @@ def test_connect(make_pool: MakePool, connect_args: dict[str, Any]) -> None:
     def counted(operation: Callable[[], object]) -> Counter[str]:
         operation()  # the first one of a pool also learns what a fresh session looks like
         kept.pop().close()
-        found = calls(operation, warm_up=0)
-        kept.pop().close()
-        return found
+        found = []
+        for _ in range(3):
+            found.append(calls(operation, warm_up=0))
+            kept.pop().close()
+        return min(found, key=Counter.total)  # a packet that arrives in two parts is read by more calls
 
     check("connect: more than PyMySQL", counted(ours), counted(theirs))
 

@@ -20,7 +20,7 @@ Hook = Callable[[Any], None]
 _STATUS = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT | SERVER_STATUS.SERVER_STATUS_IN_TRANS
 
 
-def say(*statements: str) -> Hook:
+def executing(*statements: str) -> Hook:
     def run(connection: Any) -> None:
         with connection.cursor() as cursor:
             for statement in statements:
@@ -58,17 +58,19 @@ SET_UPS: dict[str, dict[str, Any]] = {
     "init_command: variable": {"init_command": "SET @tenant = 'acme'"},
     "init_command: begins": {"init_command": "START TRANSACTION"},
     "init_command: trackers off": {"init_command": "SET session_track_state_change = 0"},
-    "on_connect: time zone": {"on_connect": say("SET time_zone = '+05:00', @tenant = 'acme', sql_safe_updates = 1")},
+    "on_connect: time zone": {
+        "on_connect": executing("SET time_zone = '+05:00', @tenant = 'acme', sql_safe_updates = 1")
+    },
     "on_connect: character set": {"on_connect": choose_charset, "charset": "latin1"},
-    "on_connect: collation": {"on_connect": say("SET NAMES utf8mb4 COLLATE utf8mb4_bin")},
+    "on_connect: collation": {"on_connect": executing("SET NAMES utf8mb4 COLLATE utf8mb4_bin")},
     "on_connect: autocommit": {"on_connect": commit_by_itself},
-    "on_connect: autocommit by SQL": {"on_connect": say("SET autocommit = 1")},
+    "on_connect: autocommit by SQL": {"on_connect": executing("SET autocommit = 1")},
     "on_connect: database": {"on_connect": lambda connection: connection.select_db("mysql")},
-    "on_connect: isolation": {"on_connect": say("SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE")},
-    "on_connect: reads": {"on_connect": say("SELECT * FROM test.recipe_rows")},
-    "on_connect: inserts": {"on_connect": say("INSERT INTO test.recipe_autos (v) VALUES (1)")},
+    "on_connect: isolation": {"on_connect": executing("SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE")},
+    "on_connect: reads": {"on_connect": executing("SELECT * FROM test.recipe_rows")},
+    "on_connect: inserts": {"on_connect": executing("INSERT INTO test.recipe_autos (v) VALUES (1)")},
     "on_connect and init_command": {
-        "on_connect": say("SET time_zone = '-03:00'"),
+        "on_connect": executing("SET time_zone = '-03:00'"),
         "init_command": "SET @tenant = 'acme', time_zone = '+01:00'",
     },
 }
@@ -80,14 +82,14 @@ def lose(connection: Any) -> None:
 
 LEAVES: dict[str, Hook] = {
     "nothing": lambda connection: None,
-    "a look": say("SELECT 1"),
-    "SET": say("INSERT INTO test.recipe_autos (v) VALUES (1)", "COMMIT"),
+    "a look": executing("SELECT 1"),
+    "SET": executing("INSERT INTO test.recipe_autos (v) VALUES (1)", "COMMIT"),
     "autocommit": lambda connection: connection.autocommit(not connection.get_autocommit()),
-    "ROLLBACK": say("BEGIN", "UPDATE test.recipe_rows SET v = v + 1"),
-    "RESET": say("SET @tenant = 'other', time_zone = '+09:00', sql_mode = '', @x = 1"),
-    "RESET by SET NAMES": say("SET NAMES latin1"),
-    "another SET NAMES": say("SET NAMES utf8mb4"),
-    "another database": say("USE other_recipes"),
+    "ROLLBACK": executing("BEGIN", "UPDATE test.recipe_rows SET v = v + 1"),
+    "RESET": executing("SET @tenant = 'other', time_zone = '+09:00', sql_mode = '', @x = 1"),
+    "RESET by SET NAMES": executing("SET NAMES latin1"),
+    "another SET NAMES": executing("SET NAMES utf8mb4"),
+    "another database": executing("USE other_recipes"),
     "CLOSE": lose,
 }
 
@@ -95,7 +97,7 @@ LEAVES: dict[str, Hook] = {
 @pytest.fixture(scope="module")
 def prepared(server: Any) -> Iterator[Any]:
     admin = pymysql.connect(**server.connect_args, ssl_disabled=True, autocommit=True)
-    say(
+    executing(
         "CREATE DATABASE IF NOT EXISTS other_recipes",
         "DROP TABLE IF EXISTS recipe_rows, recipe_autos",
         "CREATE TABLE recipe_rows (v INT) ENGINE=InnoDB",
@@ -175,9 +177,13 @@ def test_every_borrower_has_the_session_that_pymysql_would_have_made(
         {"init_command": "SELECT * FROM recipe_rows FOR UPDATE"},
         {"init_command": "START TRANSACTION WITH CONSISTENT SNAPSHOT"},
         {"init_command": "SET @n = (SELECT MAX(v) FROM recipe_rows)"},
-        {"on_connect": say("SELECT * FROM recipe_rows FOR UPDATE")},
-        {"on_connect": say("UPDATE recipe_rows SET v = v")},
-        {"autocommit": None, "init_command": "SET autocommit = 0", "on_connect": say("SELECT * FROM recipe_rows")},
+        {"on_connect": executing("SELECT * FROM recipe_rows FOR UPDATE")},
+        {"on_connect": executing("UPDATE recipe_rows SET v = v")},
+        {
+            "autocommit": None,
+            "init_command": "SET autocommit = 0",
+            "on_connect": executing("SELECT * FROM recipe_rows"),
+        },
     ],
     ids=str,
 )
@@ -189,7 +195,7 @@ def test_a_set_up_that_reads_leaves_no_transaction(
     LEAVES[left](connection)
     connection.close()
     pool.get_connection().close()
-    say("UPDATE recipe_rows SET v = v + 1")(prepared)  # would wait for a lock
+    executing("UPDATE recipe_rows SET v = v + 1")(prepared)  # would wait for a lock
     with pool.get_connection() as connection, prepared.cursor() as cursor:
         connection.execute("SELECT v FROM recipe_rows")
         cursor.execute("SELECT v FROM recipe_rows")
@@ -199,9 +205,9 @@ def test_a_set_up_that_reads_leaves_no_transaction(
 def test_text_is_stored_once_encoded_when_on_connect_chose_the_character_set(
     make_pool: MakePool, prepared: Any
 ) -> None:
-    say("CREATE TABLE IF NOT EXISTS recipe_texts (v VARCHAR(20) CHARACTER SET utf8mb4)", "DELETE FROM recipe_texts")(
-        prepared
-    )
+    executing(
+        "CREATE TABLE IF NOT EXISTS recipe_texts (v VARCHAR(20) CHARACTER SET utf8mb4)", "DELETE FROM recipe_texts"
+    )(prepared)
     pool = make_pool(size=1, maxsize=1, charset="latin1", on_connect=choose_charset, autocommit=True)
     for _ in range(3):
         with pool.get_connection() as connection:
@@ -301,7 +307,7 @@ def test_a_set_to_what_the_session_is_set_to_is_free_and_any_other_is_undone(
     options = {
         "sql_mode": "PIPES_AS_CONCAT",
         "init_command": "SET time_zone = '+00:00'",
-        "on_connect": say(isolation),
+        "on_connect": executing(isolation),
     }
     pool = make_pool(size=1, maxsize=1, **options)
     expected = stock(connect_args, options)
@@ -328,7 +334,7 @@ def test_set_names_is_not_free_where_a_later_step_of_the_set_up_says_another(mak
 def test_a_server_that_reports_more_variables_costs_no_reset(make_pool: MakePool, admin: Any) -> None:
     everything = "SET SESSION session_track_system_variables = '*'"
     pool = make_pool(size=1, maxsize=1, init_command=everything, autocommit=True)
-    say("CREATE TABLE IF NOT EXISTS recipe_plain (v INT)")(admin)
+    executing("CREATE TABLE IF NOT EXISTS recipe_plain (v INT)")(admin)
     for statement in ("INSERT INTO recipe_plain VALUES (1)", "SELECT 1", "BEGIN", "COMMIT"):
         with pool.get_connection() as connection:
             connection.execute(statement)

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from pymysqlpool import PoolTimeout, otel
-from pymysqlpool._async import speaking as connection_module
+from pymysqlpool._async import exchanges
 from pymysqlpool._driver.exchange import WireConnection
 from pymysqlpool.aio import AsyncConnectionPool
 from pymysqlpool.devserver import DevServer
@@ -110,7 +110,7 @@ def test_a_statement_makes_not_one_call_more_before_it_is_asked_for_and_after(
 ) -> None:
     _, provider = spans
     pool = make_pool(pre_create_num=1)
-    code = connection_module.Speaking.say.__code__.co_filename
+    code = exchanges.Exchanges.query_on.__code__.co_filename
 
     def work() -> None:
         with pool.get_connection() as connection:
@@ -133,7 +133,7 @@ def test_a_statement_makes_not_one_call_more_before_it_is_asked_for_and_after(
     awaited_before = calls_of(on_a_loop)
     assert not from_ours(before)
     assert not from_ours(awaited_before)
-    assert any(name.startswith(f"{code}:Speaking.say") for name in awaited_before)
+    assert any(name.startswith(f"{code}:Exchanges.query_on") for name in awaited_before)
     otel.instrument(tracer_provider=provider)
     assert from_ours(calls_of(work))
     assert from_ours(calls_of(on_a_loop))

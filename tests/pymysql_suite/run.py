@@ -60,7 +60,7 @@ def main() -> int:
             for statement in SET_UP:
                 connection.query(statement)
         (source / "pymysql" / "tests" / "databases.json").write_text(json.dumps(_databases(server)))
-        _say(f"{server.version}, {source.name}, Python {sys.version.split()[0]}")
+        _report(f"{server.version}, {source.name}, Python {sys.version.split()[0]}")
         stock = _run("stock", source, given.cache)
         differences = [_compare(stock, _run(subject, source, given.cache)) for subject in subjects]
     return 1 if any(differences) else 0
@@ -85,7 +85,7 @@ def _download(cache: Path, version: str) -> Path:
     folder = cache / f"PyMySQL-{version}"
     if not folder.is_dir():
         url = SOURCE.format(version)
-        _say(f"fetching {url}")
+        _report(f"fetching {url}")
         archive = cache / f"PyMySQL-{version}.tar.gz"
         with urllib.request.urlopen(url, timeout=60) as answer:
             archive.write_bytes(answer.read())
@@ -117,7 +117,7 @@ def _run(subject: str, source: Path, cache: Path) -> Results:
         subprocess.run(command, cwd=source, env=environment, stdout=log, stderr=subprocess.STDOUT, timeout=1200)
     results = _read(report)
     counts = {word: sum(said.startswith(word) for said in results.values()) for word in ("passed", "failed", "skipped")}
-    _say(f"{SUBJECTS[subject]}: {', '.join(f'{number} {word}' for word, number in counts.items())}")
+    _report(f"{SUBJECTS[subject]}: {', '.join(f'{number} {word}' for word, number in counts.items())}")
     return results
 
 
@@ -138,11 +138,11 @@ def _read(report: Path) -> Results:
 def _compare(stock: Results, ours: Results) -> list[str]:
     different = [name for name in sorted(stock | ours) if stock.get(name, "-")[:6] != ours.get(name, "-")[:6]]
     for name in different:
-        _say(f"  {name}: {stock.get(name, 'not there')} there, {ours.get(name, 'not there')} here")
+        _report(f"  {name}: {stock.get(name, 'not there')} there, {ours.get(name, 'not there')} here")
     return [name for name in different if stock.get(name) == "passed"]
 
 
-def _say(what: str) -> None:
+def _report(what: str) -> None:
     print(what, flush=True)  # noqa: T201 - speaks to a person in a terminal
 
 

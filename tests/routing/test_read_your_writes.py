@@ -135,7 +135,7 @@ def test_a_scope_reads_its_own_writes_by_itself(servers: Replication) -> None:
                     cursor.execute("INSERT INTO written VALUES (%s, 1)", (number,))
                 scope.connection().commit()
                 if hands_back:
-                    scope.hand_back(cluster.primary)
+                    scope.give_back(cluster.primary)
                 assert is_seen(scope.connection(cluster.replica), number)
         with cluster.replica.scope() as scope:
             assert scope.connection().port == servers.servers[1].port

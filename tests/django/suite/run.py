@@ -47,7 +47,7 @@ def main() -> int:
             import zones
 
             count = zones.load(connection)
-        _say(f"{server.version} with {count} time zones; Django in {source.name}; pool {given.pool}")
+        _report(f"{server.version} with {count} time zones; Django in {source.name}; pool {given.pool}")
         started = time.monotonic()
         log = given.log or given.cache / f"{source.name}-{given.pool}.log"
         code = _run(given, source, labels, server, log)
@@ -81,7 +81,7 @@ def _source(cache: Path, version: str) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     if not (found := sorted(cache.glob(f"[dD]jango-{version}.*.tar.gz"))):
-        _say(f"fetching the source of Django {version}")
+        _report(f"fetching the source of Django {version}")
         command = [*pip, "download", "--no-deps", "--no-binary", "Django", "--dest", str(cache)]
         subprocess.run([*command, f"Django=={version}.*"], check=True)
         found = sorted(cache.glob(f"[dD]jango-{version}.*.tar.gz"))
@@ -91,7 +91,7 @@ def _source(cache: Path, version: str) -> Path:
             archive.extractall(cache, filter="data")
     stamp = Path(sys.prefix) / f".{source.name}"
     if not stamp.exists():
-        _say(f"installing {source.name} and what its tests need into {sys.prefix}")
+        _report(f"installing {source.name} and what its tests need into {sys.prefix}")
         needs = _lines(source / "tests" / "requirements" / "py3.txt")
         names = [re.split(r"[ ;<>=]", line)[0] for line in needs]
         subprocess.run(
@@ -117,7 +117,7 @@ def _run(given: argparse.Namespace, source: Path, labels: list[str], server: Dev
     if given.start_method:
         environment["SUITE_START_METHOD"] = given.start_method
         environment["PYTHONPATH"] = os.pathsep.join([str(HERE / "start_method"), str(HERE)])
-    _say(f"running {len(labels) or 'all'} labels; the output goes to {log}")
+    _report(f"running {len(labels) or 'all'} labels; the output goes to {log}")
     with log.open("w") as output:
         process = subprocess.Popen(
             [*command, *labels], cwd=source / "tests", env=environment, stdout=output, stderr=subprocess.STDOUT
@@ -154,7 +154,7 @@ def _lines(path: Path) -> list[str]:
     return [line for line in lines if line]
 
 
-def _say(what: str) -> None:
+def _report(what: str) -> None:
     sys.stderr.write(f"==> {what}\n")
 
 

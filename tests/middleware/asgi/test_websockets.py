@@ -89,11 +89,11 @@ class Pumped:
             while (message := await receive())["type"] == "websocket.receive":
                 queue.put_nowait(message["text"])
 
-        async def say(text: str) -> None:
+        async def reply(text: str) -> None:
             await send({"type": "websocket.send", "text": text})
 
         pumping = asyncio.create_task(pump())
-        handling = asyncio.create_task(self._handler(queue, say))
+        handling = asyncio.create_task(self._handler(queue, reply))
         await pumping
         handling.cancel()
         await asyncio.wait([handling])
@@ -105,13 +105,13 @@ def test_uncommitted_changes_stay_with_their_task_when_another_one_receives(
     """The next message comes while the last one is being worked on: nothing that was told committed is missing."""
     pool = make()
 
-    async def handler(queue: asyncio.Queue[str], say: Callable[[str], Any]) -> None:
+    async def handler(queue: asyncio.Queue[str], reply: Callable[[str], Any]) -> None:
         while True:
             number = await queue.get()
             await (await current_async_connection()).cursor().execute("INSERT INTO item VALUES (%s)", (number,))
             await asyncio.sleep(0.05)
             await (await current_async_connection()).commit()
-            await say(number)
+            await reply(number)
 
     async def main() -> None:
         one = Socket(PoolMiddleware(Pumped(handler), pool))
@@ -130,11 +130,11 @@ def test_sockets_of_a_queue_hold_nothing_while_they_wait_and_see_what_others_com
     """Thirty sockets on a pool of two, which keep their connection object: it borrows anew, and has no old snapshot."""
     pool = make()
 
-    async def handler(queue: asyncio.Queue[str], say: Callable[[str], Any]) -> None:
+    async def handler(queue: asyncio.Queue[str], reply: Callable[[str], Any]) -> None:
         connection = await current_async_connection()
         while True:
             await queue.get()
-            await say(str(await value(connection, "SELECT COUNT(*) FROM item")))
+            await reply(str(await value(connection, "SELECT COUNT(*) FROM item")))
 
     def insert(number: int) -> None:
         with admin.cursor() as cursor:
@@ -185,12 +185,12 @@ def test_a_socket_waiting_with_uncommitted_changes_keeps_them_and_says_so(
 def test_a_transaction_that_was_begun_to_read_stays(make: Make, table: Callable[[], list[int]], begin: str) -> None:
     pool = make()
 
-    async def handler(queue: asyncio.Queue[str], say: Callable[[str], Any]) -> None:
+    async def handler(queue: asyncio.Queue[str], reply: Callable[[str], Any]) -> None:
         connection = await current_async_connection()
         await connection.cursor().execute(begin)
         before = await value(connection)
         await asyncio.sleep(0.05)
-        await say(str(before == await value(connection)))
+        await reply(str(before == await value(connection)))
         await connection.rollback()
 
     async def main() -> None:
@@ -206,11 +206,11 @@ def test_session_state_that_is_not_used_for_a_while_goes_back(make: Make, monkey
     monkeypatch.setattr("pymysqlpool._web.socket_scope._UNUSED", 0.2)
     pool = make()
 
-    async def handler(queue: asyncio.Queue[str], say: Callable[[str], Any]) -> None:
+    async def handler(queue: asyncio.Queue[str], reply: Callable[[str], Any]) -> None:
         connection = await current_async_connection()
         await connection.cursor().execute("SET @mine = 7")
         await asyncio.sleep(0.01)
-        await say(str(await value(connection, "SELECT @mine")))
+        await reply(str(await value(connection, "SELECT @mine")))
 
     async def main() -> None:
         one = Socket(PoolMiddleware(Pumped(handler), pool))

@@ -48,7 +48,7 @@ def session_of(connection: Any, loop: asyncio.AbstractEventLoop) -> Session | No
         return None
 
 
-class Speaking:
+class Exchanges:
     """The part of an `AsyncConnection` that exchanges commands and replies."""
 
     lease: Connection
@@ -98,24 +98,26 @@ class Speaking:
             if not is_between_commands(lease):
                 await self._read_rest(session)
             if _steps.needs_status(lease):
-                await self._ask(session, COMMAND.COM_PING)
+                await self._exchange_command(session, COMMAND.COM_PING)
                 _steps.note_status(lease)
         return session
 
-    async def say(self, session: Session, sql: str | bytes, unbuffered: bool = False) -> int:
+    async def query_on(self, session: Session, sql: str | bytes, unbuffered: bool = False) -> int:
         """Send a statement, read its first result, and return the number of affected rows."""
         if _observed.observer is None:
-            return await self._ask(session, COMMAND.COM_QUERY, sql, unbuffered)
+            return await self._exchange_command(session, COMMAND.COM_QUERY, sql, unbuffered)
         sql, end = _observed.observer(self.lease, sql)
         try:
-            affected = await self._ask(session, COMMAND.COM_QUERY, sql, unbuffered)
+            affected = await self._exchange_command(session, COMMAND.COM_QUERY, sql, unbuffered)
         except BaseException as error:
             end(error)
             raise
         end(None)
         return affected
 
-    async def _ask(self, session: Session, command: int, sql: str | bytes = b"", unbuffered: bool = False) -> int:
+    async def _exchange_command(
+        self, session: Session, command: int, sql: str | bytes = b"", unbuffered: bool = False
+    ) -> int:
         lease = self.lease
         data = _steps.begin(lease, command, sql, self._user())
         try:
