@@ -315,13 +315,13 @@ class _Handle(Connection):
 
 
 # It commits, and begins a transaction for the locked tables: the server's status shows no end.
-_LOCK_TABLES = re.compile(r"\s*lock\s+tables?\b", re.IGNORECASE)
+_LOCK_TABLES = re.compile(r"\s*+lock\s++tables?\b", re.IGNORECASE)
 _unrecorded = Connection.query
 _INSTEAD: tuple[tuple[re.Pattern[str], Callable[[_Handle], None]], ...] = (
-    (re.compile(r"\s*(begin|start\s+transaction)\b", re.IGNORECASE), _Handle.begin),
-    (re.compile(r"\s*commit\b", re.IGNORECASE), _Handle.commit),
-    (re.compile(r"\s*rollback\s*(work\s*)?;?\s*$", re.IGNORECASE), _Handle.rollback),
-    (re.compile(r"\s*set\s+(?:session\s+|@@)?autocommit\b", re.IGNORECASE), lambda handle: None),
+    (re.compile(r"\s*+(begin|start\s++transaction)\b", re.IGNORECASE), _Handle.begin),
+    (re.compile(r"\s*+commit\b", re.IGNORECASE), _Handle.commit),
+    (re.compile(r"\s*+rollback\s*+(?:work\s*+)?;?\s*+$", re.IGNORECASE), _Handle.rollback),
+    (re.compile(r"\s*+set\s++(?:session\s++|@@)?autocommit\b", re.IGNORECASE), lambda handle: None),
 )
 
 

@@ -44,9 +44,10 @@ QUESTION: Final = "SHOW SESSION VARIABLES WHERE Variable_name IN ({})".format(
 ).encode()
 
 _LONGEST = 200  # bytes
-_NAMES = re.compile(r"set names ['\"]?(\w+)['\"]?(?: collate ['\"]?(\w+)['\"]?)?")
+_NAMES = re.compile(r"set names ['\"]?(\w++)['\"]?(?: collate ['\"]?(\w++)['\"]?)?")
 _ASSIGNMENT = re.compile(
-    r"set (?:session |local |@@session ?\. ?|@@local ?\. ?|@@)?(\w+) ?:?= ?(?:'([^'\\]*)'|\"([^\"\\]*)\"|([\w+.-]+))"
+    r"set (?:session |local |@@session ?\. ?|@@local ?\. ?|@@)?(\w++) ?:?= ?"
+    r"(?:'([^'\\]*+)'|\"([^\"\\]*+)\"|([\w+.-]++))"
 )
 _ISOLATION = re.compile(
     r"set (?:session|local) transaction isolation level "

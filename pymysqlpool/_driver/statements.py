@@ -47,11 +47,11 @@ _CACHED_LENGTH: Final = 512  # bytes
 # Statements that are read token by token: their effects show in the reply, unless a token hides another one.
 _QUERIES = frozenset(b"select with values table show describe desc explain update delete insert replace do".split())
 # Those of whole statements, as tokens with a blank between them.
-_NAME = rb"(?:`|[a-z_\x80-\xff][\w$\x80-\xff]*)"
+_NAME = rb"(?:`|[a-z_\x80-\xff][\w$\x80-\xff]*+)"
 _KIND_OF_TRANSACTION = rb"(?: with consistent snapshot| read only| read write)"
 _TRANSACTION_CONTROL = re.compile(
     rb"begin(?: work)?"
-    rb"|start transaction(?:" + _KIND_OF_TRANSACTION + rb"(?: ," + _KIND_OF_TRANSACTION + rb")*)?"
+    rb"|start transaction(?:" + _KIND_OF_TRANSACTION + rb"(?: ," + _KIND_OF_TRANSACTION + rb")*+)?"
     rb"|(?:commit|rollback)(?: work)?(?: and(?: no)? chain)?(?: no release)?"
     rb"|rollback(?: work)? to(?: savepoint)? " + _NAME + rb"|(?:release )?savepoint " + _NAME
 )

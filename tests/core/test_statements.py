@@ -1,4 +1,4 @@
-"""The reading of a statement's text: never harmless where the server would leave a trace, and linear in the text.
+"""The reading of a statement's text: never harmless where the server would leave a trace.
 
 The oracle is a real session: texts are put together at random, and each that is read as harmless is run. What the
 session shows afterwards must be what it showed before. `PYMYSQLPOOL_FUZZ=200000` makes that many texts for each
@@ -8,18 +8,14 @@ sql_mode (a thousand by default), `PYMYSQLPOOL_FUZZ_FROM` begins at another seed
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from random import Random
 from typing import Any
 
 import pymysql
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pymysql.constants import CLIENT, SERVER_STATUS
 
-from pymysqlpool._driver.lexer import Bytes, Lexer
 from pymysqlpool._driver.statements import AUTOCOMMIT, DATABASE, INSERT_ID, NOTHING, STATE, reader_for
 
 TEXTS = int(os.environ.get("PYMYSQLPOOL_FUZZ", "1100"))
@@ -239,62 +235,7 @@ def test_statements_that_are_read_as_harmless_show_their_effect_in_the_reply(pre
         assert list(seen) == expected, statement
 
 
-# -- linear ------------------------------------------------------------------------------------------------
-
-PIECES = (
-    b"'", b'"', b"`", b"\\", b"\\'", b"''", b"/*", b"*/", b"/*/", b"/*!", b"--", b"-- ", b"#", b"\n", b" ", b"(", b")",
-    b",", b"?", b"(?)", b"(?),", b"(1),", b"NULL", b"NULL,", b"1", b"1,", b"1.", b"1e", b"1e-", b"0x", b"'a'", b"'a',",
-    b"a", b"a.", b".", b"@", b"@@", b"\xc3\xa9", b"\xa0", b"{", b";", b"-", b"f(", b"select ", b"$", b"a$", b"\0",
-    b"   x", b"1 ,", b"*",
-)  # fmt: skip
-SECONDS_PER_BYTE = 10e-6  # far more than it takes; quadratic time passes it with the first hundred kilobytes
-
-
-def read_within_bounds(text: bytes) -> None:
-    for lexer in LEXERS:
-        started = time.thread_time()
-        skeleton = lexer.skeleton(text)
-        lexer.tokens(text)
-        if skeleton is not None:
-            lexer.tokens(skeleton, skeleton=True)
-        assert time.thread_time() - started < 0.1 + SECONDS_PER_BYTE * len(text), text[:80]
-
-
-LEXERS = (Lexer(Bytes.UTF8, escapes=True), Lexer(Bytes.DOUBLE, escapes=False))
-
-
-@pytest.mark.parametrize("piece", PIECES, ids=repr)
-@pytest.mark.parametrize("length", [16_000, 256_000])
-def test_reading_is_linear_in_what_is_repeated(piece: bytes, length: int) -> None:
-    """Invariant 20."""
-    for beginning in (b"", b"'", b"select '", b"select /*", b"(", b"1"):
-        read_within_bounds(beginning + piece * (length // len(piece)))
-
-
-@pytest.mark.timeout(300)
-@given(
-    st.lists(st.sampled_from(PIECES), max_size=2),
-    st.lists(st.sampled_from(PIECES), min_size=1, max_size=4),
-    st.lists(st.sampled_from(PIECES), max_size=2),
-    st.sampled_from((20_000, 100_000)),
-)
-def test_reading_is_linear_in_what_a_fuzzer_finds(
-    beginning: list[bytes], repeated: list[bytes], end: list[bytes], length: int
-) -> None:
-    unit = b"".join(repeated)
-    read_within_bounds(b"".join(beginning) + unit * (length // len(unit)) + b"".join(end))
-
-
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("piece", [b"\\'", b"/*", b"''", b"(1),", b"f(", b"a.", b" "], ids=repr)
-def test_a_megabyte_is_read_in_linear_time(piece: bytes) -> None:
-    read_within_bounds(b"'" + piece * (1_000_000 // len(piece)))
-
-
-def test_a_text_longer_than_a_reset_is_dear_is_not_read() -> None:
-    reader = reader_for("utf8mb4", "10.11.6-MariaDB")
-    assert reader.read(b"select 1 in (" + b"1, " * 10_000 + b"1)") == NOTHING
-    assert reader.read(b"select 1 in (" + b"1, " * 40_000 + b"1)") == STATE
+# -- judged once ------------------------------------------------------------------------------------------
 
 
 def test_statements_that_differ_in_their_literals_are_judged_once() -> None:

@@ -108,6 +108,7 @@ def test_a_file_is_sent_only_in_reply_to_a_statement_that_reads_one(
         b"LOAD DATA LOCAL INFILE 'f' INTO TABLE t",
         b"  load  /* a */ data\nlow_priority local infile 'f' into table t",
         b"/* c */ LOAD XML CONCURRENT LOCAL INFILE 'f' INTO TABLE t",
+        b"/*! load data local infile 'f' into table t */",
         b"set @x = 1; load data local infile 'f' into table t",
     ],
 )
@@ -117,7 +118,15 @@ def test_statements_that_read_a_local_file(statement: bytes) -> None:
 
 @pytest.mark.parametrize(
     "statement",
-    [b"", b"select 1", b"LOAD DATA INFILE 'local' INTO TABLE t", b"select load, data, local from t", b"SET NAMES utf8"],
+    [
+        b"",
+        b"select 1",
+        b"LOAD DATA INFILE 'local' INTO TABLE t",
+        b"select load, data, local from t",
+        b"SET NAMES utf8",
+        b"/* load data local infile 'f' into table t */ select 1",
+        b"load" + b"/**/" * 1000,
+    ],
 )
 def test_statements_that_read_none(statement: bytes) -> None:
     assert not reads_local_file(statement)
