@@ -1,7 +1,7 @@
 """The execution of a cluster's decision: ask an endpoint for its role, borrow from one, or wait for the turn.
 
-Owns: the pools of a cluster, its lock, the queues, and the reports to the topology. Uses public methods of the pools
-only. Never: decides which endpoint serves, sends a statement of the user's.
+Owns: the steps of a borrow. Uses public methods of the pools only. Never: decides which endpoint serves, sends a
+statement of the user's.
 
 Invariants that live here: 2 (order of arrival, over all endpoints), 4 (nothing slow under the lock), 14 (one deadline),
 18 (never replay).
@@ -9,7 +9,7 @@ Invariants that live here: 2 (order of arrival, over all endpoints), 4 (nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -17,20 +17,16 @@ from typing import Any
 
 from pymysql import err
 
-from .._driver.role import QUESTIONS, Role, read
 from .._pool.checkout_request import Work
 from .._pool.lease import Connection
-from .._util.lock import new_lock
-from .._util.log import logger
-from .._util.process import mark_process
 from ..errors import AmbiguousPrimary, PoolClosed, PoolTimeout, PoolUnavailable
 from ..pool import ConnectionPool
+from .asking import role_of
+from .core import SLICE, ClusterCore
 from .endpoints import Ambiguous, Ask, State, Target, Use, described
 from .following import has_commit
 from .queue import Queue, Ticket
-from .topology import Topology
 
-_SLICE = 0.25  # seconds that a caller waits at one endpoint before it checks whether another fits better
 _ASKING = 2.0  # seconds for an endpoint's answer about its role
 _ASKING_BESIDE = 0.25  # the same, where another endpoint is up
 
@@ -48,27 +44,8 @@ class Borrow:
 Steps = Generator[float | Work | Borrow, Any, Connection]
 
 
-class Lending:
-    """The endpoints of one cluster, and the borrows from them."""
-
-    def __init__(self, name: str, new_topology: Callable[[], Topology], pools: Sequence[ConnectionPool]) -> None:
-        self.name = name
-        self.pools = pools
-        self.closed: bool = False
-        self._new_topology = new_topology
-        self._enter_process()
-        # The pool of the primary, while that is known and no caller waits for it: then a borrow needs no decision.
-        # Assigned with _lock held; forgotten at any news, and after a while, so that a caller decides again.
-        self.express: ConnectionPool | None = None
-        self.express_until: float = 0.0  # monotonic
-
-    def _enter_process(self) -> None:
-        """Open the books of this process. In a forked child the parent's lock may be taken, and an endpoint be asked,
-        by a thread that does not exist here; nothing has to run at the fork itself. `_here` is assigned last."""
-        self._lock = new_lock()
-        self._topology = self._new_topology()  # guarded by _lock, as are the queues
-        self._queues: dict[Target, Queue] = {}
-        self._here = mark_process()
+class Lending(ClusterCore):
+    """The borrows from the endpoints of one cluster."""
 
     def lend(self, target: Target, pre_ping: bool | float, timeout: float, after: str | None = None) -> Connection:
         """Borrow a connection to an endpoint that fits `target`, within `timeout` seconds; see `steps`."""
@@ -163,7 +140,7 @@ class Lending:
                         return lease
                 else:
                     until = deadline if isinstance(decision, Use) else min(deadline, decision.until)
-                    yield max(0.0, min(_SLICE, until - now))
+                    yield max(0.0, min(SLICE, until - now))
         finally:
             with self._lock:
                 if asked is not None:
@@ -175,17 +152,10 @@ class Lending:
             if following is not None:
                 following.call()
 
-    def _open_express(self, pool: ConnectionPool) -> None:
-        """The pool has just served the primary's callers, and none waits: unless there was other news meanwhile."""
-        primary = self._topology.primary
-        if primary is not None and self.pools[primary] is pool and not self.closed:
-            self.express = pool
-            self.express_until = monotonic() + _SLICE
-
     def _borrow(
         self, decision: Use, target: Target, pre_ping: bool | float, deadline: float, problem: BaseException | None
     ) -> Generator[Borrow | Work, Any, tuple[Connection | None, BaseException | None]]:
-        """Borrow from the first of the endpoints that lends at once; else wait for up to `_SLICE` at the best one."""
+        """Borrow from the first of the endpoints that lends at once; else wait for up to `SLICE` at the best one."""
         for place, index in enumerate(decision.endpoints):
             pool = self.pools[index]
             alone = len(decision.endpoints) == 1
@@ -193,7 +163,7 @@ class Lending:
                 continue
             left = deadline - monotonic()
             try:
-                lease: Connection = yield Borrow(index, pre_ping, max(0.001, min(left, _SLICE)))
+                lease: Connection = yield Borrow(index, pre_ping, max(0.001, min(left, SLICE)))
             except PoolTimeout as error:
                 return None, error  # all its connections are lent; check whether another endpoint fits by now
             except PoolUnavailable as error:
@@ -227,7 +197,7 @@ class Lending:
         longest = _ASKING if is_alone else _ASKING_BESIDE
         try:
             with pool.get_connection(timeout=max(0.001, min(longest, deadline - monotonic()))) as lease:
-                role = _role_of(lease)
+                role = role_of(lease)
             self._tell_role(index, role)
         except (PoolTimeout, PoolClosed) as error:
             with self._lock:
@@ -237,44 +207,6 @@ class Lending:
             self._tell_failed(index, error)
             return error
         return None
-
-    def _tell_role(self, index: int, role: Role) -> None:
-        with self._lock:
-            endpoint = self._topology.endpoints[index]
-            changed = endpoint.state is not State.UP or endpoint.writable != role.writable
-            was = endpoint.writable
-            self.express = None
-            self._topology.answered(
-                index, monotonic(), ready=role.ready, writable=role.writable, galera=role.galera, said=role.said
-            )
-            waiting = [ticket for queue in self._queues.values() for ticket in queue.all()]
-        if changed:
-            logger.info(
-                "Cluster(%s): %s is up, %s",
-                self.name,
-                endpoint.name,
-                role.said,
-                extra={"event": "endpoint up", "cluster": self.name, "endpoint": endpoint.name, "role": role.said},
-            )
-            if was != role.writable:
-                self.pools[index].drain()  # its sessions were opened while it had another role
-        for ticket in waiting:
-            ticket.call()
-
-    def _tell_failed(self, index: int, error: BaseException) -> None:
-        with self._lock:
-            endpoint = self._topology.endpoints[index]
-            was_down = endpoint.state is State.DOWN
-            self.express = None
-            self._topology.failed(index, monotonic(), str(error))
-        if not was_down:
-            logger.warning(
-                "Cluster(%s): %s is down: %s",
-                self.name,
-                endpoint.name,
-                error,
-                extra={"event": "endpoint down", "cluster": self.name, "endpoint": endpoint.name},
-            )
 
     # -- what the decision needs to know -------------------------------------------------------------------
 
@@ -311,38 +243,3 @@ class Lending:
             pool=self.name,
             waited=waited,
         )
-
-    # -- operator's requests, and state --------------------------------------------------------------------
-
-    def take_out(self, index: int) -> None:
-        with self._lock:
-            self.express = None
-            self._topology.drain(index, monotonic())
-        self.pools[index].drain()
-
-    def put_back(self, index: int) -> None:
-        with self._lock:
-            self._topology.undrain(index, monotonic())
-
-    def known(self) -> list[tuple[str, str]]:
-        """Return each endpoint's name, and its state in words."""
-        with self._lock:
-            return [(endpoint.name, described(endpoint)) for endpoint in self._topology.endpoints]
-
-    def close(self) -> None:
-        """Lend nothing more, and wake all waiting callers (Invariant 12)."""
-        self.closed = True
-        with self._lock:
-            self.express = None
-            waiting = [ticket for queue in self._queues.values() for ticket in queue.all()]
-        for ticket in waiting:
-            ticket.call()
-
-
-def _role_of(lease: Connection) -> Role:
-    results = []
-    for question in QUESTIONS:
-        with lease.cursor() as cursor:
-            cursor.execute(question)
-            results.append(cursor.fetchall())
-    return read(results)
