@@ -187,9 +187,10 @@ class Topology:
         if isinstance(asks, Ask) or any(self._may_be_primary(endpoint, now) for endpoint in self.endpoints):
             return self._ask_unanswered() or asks
         if len(writable) > 1:
-            return Ambiguous(tuple(writable))
+            asks = self._ask_again(now, writable)
+            return asks if isinstance(asks, Ask) else Ambiguous(tuple(writable))
         if not writable:
-            return self._ask_again(now)
+            return self._ask_again(now, self._up())
         self.primary = writable[0]
         return Use((self.primary,))
 
@@ -232,10 +233,11 @@ class Topology:
                 return Ask(index)
         return None
 
-    def _ask_again(self, now: float) -> Decision:
-        """Ask the endpoints that are up again, each with a delay: none takes writes, and one will be promoted."""
+    def _ask_again(self, now: float, which: list[int]) -> Ask | Wait:
+        """Ask these endpoints again, each with a delay. None takes writes, and one will be promoted; or more than one
+        does, until an operator has mended that."""
         until = self._next_ask()
-        for index in self._up():
+        for index in which:
             endpoint = self.endpoints[index]
             due = endpoint.told_at + FIRST_DELAY
             if endpoint.asked:

@@ -165,8 +165,7 @@ def test_two_servers_that_say_they_are_the_primary_are_an_error_and_never_a_choi
     servers = [Server(writable=True), Server(writable=True), Server()]
     topology = new()
     assert settle(topology, servers, "primary", 1.0)[0] == Ambiguous((0, 1))
-    servers[1].writable = False
-    topology.suspect(1, 2.0, "an operator has mended it")
+    servers[1].writable = False  # an operator has mended it, and no connection is lent that could tell
     assert settle(topology, servers, "primary", 2.0)[0] == Use((0,))
 
 

@@ -119,6 +119,23 @@ def test_two_servers_that_take_writes_are_an_error(trio: Trio, make_cluster: Any
         cluster.primary.get_connection()
     assert str(trio.servers[0].port) in str(refused.value)
     assert port_of(cluster.replica) == trio.servers[2].port
+    trio.role(1, writable=False)
+    wait_until(lambda: is_lent(cluster), "an operator has mended it, and the cluster notices")
+    assert port_of(cluster.primary) == trio.servers[0].port
+
+
+def is_lent(cluster: Cluster) -> bool:
+    try:
+        cluster.primary.get_connection().close()
+    except AmbiguousPrimary:
+        return False
+    return True
+
+
+def test_the_application_may_have_rows_as_mappings(trio: Trio, make_cluster: Any) -> None:
+    cluster = make_cluster(cursorclass=pymysql.cursors.DictCursor)
+    with cluster.primary.get_connection() as connection:
+        assert connection.port == trio.servers[0].port
 
 
 def test_no_replica_is_lent_as_the_primary_and_the_wait_is_bounded(trio: Trio, make_cluster: Any) -> None:
