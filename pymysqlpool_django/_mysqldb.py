@@ -20,6 +20,6 @@ except ImportError:
         if name.startswith("pymysql."):
             sys.modules.setdefault(name.replace("pymysql", "MySQLdb", 1), module)
 
-from django.db.backends.mysql import base, creation, features, schema, validation
+from django.db.backends.mysql import base, client, creation, features, schema, validation
 
-__all__ = ["base", "creation", "features", "schema", "validation"]
+__all__ = ["base", "client", "creation", "features", "schema", "validation"]

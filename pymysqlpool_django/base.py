@@ -37,10 +37,12 @@ from pymysql.constants import FIELD_TYPE
 from pymysql.converters import conversions
 
 from pymysqlpool import Connection, ConnectionPool, ReturnConnectionToPoolError
+from pymysqlpool.cluster import ClusterPool
 from pymysqlpool.secrets import conceal, reveal
 
-from . import aftermath, aliases, options, pools, work
+from . import aftermath, aliases, hosts, options, pools, work, writes
 from ._mysqldb import base as mysql
+from .client import DatabaseClient
 from .creation import DatabaseCreation
 from .cursors import CursorWrapper, HoldingCursor, LentCursor
 from .features import DatabaseFeatures
@@ -55,6 +57,7 @@ _CONVERSIONS = {**conversions, FIELD_TYPE.TIME: typecast_time}
 class DatabaseWrapper(mysql.DatabaseWrapper):
     Database = pymysql  # drives the translation of exceptions
     SchemaEditorClass = DatabaseSchemaEditor
+    client_class: type[DatabaseClient] = DatabaseClient
     creation_class: type[DatabaseCreation] = DatabaseCreation
     features_class: type[DatabaseFeatures] = DatabaseFeatures
     validation_class: type[DatabaseValidation] = DatabaseValidation
@@ -128,9 +131,13 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         database = self._find_database(conn_params)
         if database is None:
-            return Connection(**reveal(conn_params))  # PyMySQL's, with mysqlclient's names
+            return Connection(**reveal(hosts.placed(self, conn_params)))  # PyMySQL's, with mysqlclient's names
         # Without waiting before it grows from `size` to `maxsize`: a request that waits helps nothing.
-        connection = database.pool.get_connection(retry_num=0)
+        if database.cluster is None:
+            connection = database.pool.get_connection(retry_num=0)
+        else:
+            after = writes.last_commit(database.cluster)  # what the request has written is there, on a replica as well
+            connection = cast(ClusterPool, database.pool).get_connection(after=after)
         connection.note_place()
         item = None
         if database.release_after_transaction:
@@ -231,13 +238,24 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
 
     # -- giving back ---------------------------------------------------------------------------------------
 
+    def close(self) -> None:
+        super().close()
+        writes.forget(self.alias)
+
+    def close_if_unusable_or_obsolete(self) -> None:
+        super().close_if_unusable_or_obsolete()
+        if self.connection is None:
+            writes.forget(self.alias)
+
     def _close(self) -> None:
         if self._lease is None:
             super()._close()  # type: ignore[misc]  # not in the stubs
             return
         connection, self.connection = self.connection, None
-        self._lease = None
+        lease, self._lease = self._lease, None
         if connection is not None:
+            if lease.database.cluster is not None:
+                writes.note_commit(self.alias, lease.database.cluster, connection.commit_token)
             try:
                 cast(Connection, connection).close()
             except ReturnConnectionToPoolError:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from typing import Any, ClassVar
 
+from . import hosts
 from ._mysqldb import creation
 
 
@@ -20,6 +21,21 @@ class DatabaseCreation(creation.DatabaseCreation):
         # As Django's SQLite does: a worker that was not forked knows nothing of the tests that its own suite skips.
         if os.environ.get("RUNNING_DJANGOS_TEST_SUITE") == "true" and multiprocessing.get_start_method() != "fork":
             self.mark_expected_failures_and_skips()
+
+    def set_as_test_mirror(self, primary_settings_dict: dict[str, Any]) -> None:
+        """With TEST MIRROR: the other alias's test database, and its target, so that nothing is read too early."""
+        super().set_as_test_mirror(primary_settings_dict)
+        settings, pool = self.connection.settings_dict, primary_settings_dict["OPTIONS"].get("pool")
+        if isinstance(pool, dict) and "hosts" in pool:
+            settings["OPTIONS"] = {**settings["OPTIONS"], "pool": pool}
+
+    def _clone_db(self, source_database_name: str, target_database_name: str) -> None:
+        before = self.connection.settings_dict
+        self.connection.settings_dict = hosts.placed_settings(self.connection)  # for mysqldump
+        try:
+            super()._clone_db(source_database_name, target_database_name)  # type: ignore[misc]  # not in the stubs
+        finally:
+            self.connection.settings_dict = before
 
     def _create_test_db(self, verbosity: int, autoclobber: bool, keepdb: bool = False) -> Any:
         self.connection.close_pool()

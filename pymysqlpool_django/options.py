@@ -11,6 +11,9 @@ included (no request waits; in psycopg's pool it is no limit). What is different
     timeout             default 30 seconds
     name                default the alias
     pre_ping            default CONN_HEALTH_CHECKS
+    hosts               several hosts instead of HOST, with `balance`, `zone` and `failback_after`: a
+                        `pymysqlpool.cluster.Cluster`, one for all aliases that differ in `target` and `release` only
+    target              with hosts: "primary" (default), "replica", "prefer-replica", "prefer-primary" or "any"
     release             "request": given back when Django closes the connection, at the end of a request, and at the
                         end of each piece of work in an executor, which ASGI has its threads from (default);
                         "transaction": as soon as neither a transaction nor an open cursor holds it
@@ -29,13 +32,15 @@ from typing import Any, NoReturn
 from django.core.exceptions import ImproperlyConfigured
 
 from pymysqlpool import SettingsError
+from pymysqlpool.cluster import Cluster
 from pymysqlpool.settings import OPTION_NAMES, Settings, split
 
 # What Django documents for PostgreSQL, where the word is another. `timeout`, `max_waiting` and `max_idle` are the same.
 SYNONYMS = {"min_size": "size", "max_size": "maxsize", "max_lifetime": "con_lifetime"}
 MYSQLCLIENTS = frozenset({"ssl_mode", "multi_statements", "auth_plugin"})  # not PyMySQL's
-OWN_NAMES = frozenset({"release", "reuse_policy"})
-ALLOWED = OPTION_NAMES | SYNONYMS.keys() | OWN_NAMES
+OWN_NAMES = frozenset({"release", "reuse_policy", "target"})
+OF_A_CLUSTER = frozenset({"hosts", "balance", "zone", "failback_after"})
+ALLOWED = OPTION_NAMES | SYNONYMS.keys() | OWN_NAMES | OF_A_CLUSTER
 
 # One process of a site seldom needs more; eight such processes fit into a server's usual 151 connections.
 SIZE = 4
@@ -51,13 +56,28 @@ class PoolOptions:
     """`OPTIONS["pool"]`, understood.
 
     Attributes:
-        core: arguments for `pymysqlpool.ConnectionPool`.
+        core: arguments for `pymysqlpool.ConnectionPool`, of each host where there are several.
+        cluster: further arguments for `pymysqlpool.cluster.Cluster`; None for one host.
+        target: which of a cluster's servers the alias means.
         release_after_transaction: give a connection back after each query outside a transaction, not at the end of the
             request.
     """
 
     core: Mapping[str, Any]
     release_after_transaction: bool
+    cluster: Mapping[str, Any] | None = None
+    target: Any = "primary"
+
+    def make_cluster(self, connect_args: Mapping[str, Any], **core: Any) -> Cluster:
+        """The cluster of these options, without a connection unless `pre_create_num` asks for some.
+
+        Raises:
+            SettingsError: they are no good.
+        """
+        assert self.cluster is not None
+        cluster = Cluster(**self.cluster, **{**connect_args, **self.core, **core})
+        cluster.target(self.target)
+        return cluster
 
 
 def read(alias: str, given: Any, health_checks: bool) -> PoolOptions:
@@ -82,11 +102,19 @@ def read(alias: str, given: Any, health_checks: bool) -> PoolOptions:
     release = core.pop("release", RELEASE[0])
     if release not in RELEASE:
         _refuse(alias, f"has release={release!r}; it must be {' or '.join(map(repr, RELEASE))}")
+    cluster = {name: core.pop(name) for name in OF_A_CLUSTER if name in core}
+    target = core.pop("target", None)
+    if "hosts" not in cluster and (cluster or target is not None):
+        _refuse(alias, f"has {', '.join(cluster) or 'target'}, which needs hosts")
     _add_sizes(core)
-    core.setdefault("name", alias)
     core.setdefault("timeout", TIMEOUT)
     core.setdefault("pre_ping", health_checks)
-    return PoolOptions(core, release_after_transaction=release == "transaction")
+    is_released = release == "transaction"
+    if "hosts" not in cluster:
+        core.setdefault("name", alias)
+        return PoolOptions(core, is_released)
+    cluster["name"] = core.pop("name", None)
+    return PoolOptions(core, is_released, cluster, target or "primary")
 
 
 def check(alias: str, options: PoolOptions, connect_args: Mapping[str, Any]) -> None:
@@ -100,6 +128,8 @@ def check(alias: str, options: PoolOptions, connect_args: Mapping[str, Any]) -> 
         raise ImproperlyConfigured(
             f"DATABASES[{alias!r}]['OPTIONS'] has {', '.join(misplaced)}: a pool's option belongs into OPTIONS['pool']."
         )
+    if options.cluster is not None and {"host", "port", "unix_socket"} & set(connect_args):
+        _refuse(alias, "has hosts, and HOST or PORT stands beside it: leave out the one or the other")
     try:
         split(connect_args)
     except SettingsError as error:
@@ -111,6 +141,8 @@ def check(alias: str, options: PoolOptions, connect_args: Mapping[str, Any]) -> 
     core = {name: value for name, value in options.core.items() if name not in OWN_NAMES}
     try:
         split({**connect_args, **core})
+        if options.cluster is not None:
+            options.make_cluster(connect_args, pre_create_num=0)
     except SettingsError as error:
         _refuse(alias, f"cannot be used: {error}", error)
 

@@ -19,9 +19,9 @@ import os
 import re
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import request_started
@@ -29,6 +29,7 @@ from django.db import connections
 
 from pymysqlpool import ConnectionPool, PoolStats, SettingsError
 from pymysqlpool.advice import warn_of_missing_timeouts
+from pymysqlpool.cluster import Cluster
 
 from . import options
 
@@ -60,6 +61,7 @@ class PooledDatabase:
     """One pool, with what Django wants to know about the server behind it.
 
     Attributes:
+        cluster: the cluster whose target `pool` is, where the alias has several hosts.
         is_current: it is in the registry of `process`, the id of the process that made it.
         is_listed: its alias is in DATABASES; not so for `connection.copy()` and the like.
         key: what it was made from.
@@ -69,7 +71,9 @@ class PooledDatabase:
     """
 
     __slots__ = (
+        "_made_from",
         "alias",
+        "cluster",
         "is_current",
         "is_listed",
         "key",
@@ -80,7 +84,8 @@ class PooledDatabase:
         "sets_up",
     )
 
-    def __init__(self, alias: str, key: PoolKey, health_checks: bool) -> None:
+    def __init__(self, alias: str, key: PoolKey, health_checks: bool, others: Iterable[PooledDatabase] = ()) -> None:
+        """Make the pool; of a cluster that one of the `others` has, where it is made from the same."""
         understood = options.read(alias, key.pool, health_checks)
         params = dict(key.params)
         setup = session_setup(params.get("init_command"), key.isolation_level)
@@ -88,11 +93,19 @@ class PooledDatabase:
         if setup is not None:
             params["init_command"] = setup
         options.check(alias, understood, params)
+        self.cluster: Cluster | None = None
+        self._made_from = (params, understood.core, understood.cluster)
         try:
-            self.pool: ConnectionPool = ConnectionPool(**params, **understood.core)
+            if understood.cluster is None:
+                self.pool: ConnectionPool = ConnectionPool(**params, **understood.core)
+                _warn_when_it_serves(self.pool)
+            else:
+                shared = (other.cluster for other in others if other.cluster and other._made_from == self._made_from)
+                self.cluster = next(shared, None) or understood.make_cluster(params)
+                self.pool = cast(ConnectionPool, self.cluster.target(understood.target))
+                _warn_when_it_serves(self.cluster.lending.pools[0])
         except SettingsError as error:
             raise ImproperlyConfigured(f"DATABASES[{alias!r}]: {error}") from error
-        _warn_when_it_serves(self.pool)
         self.release_after_transaction: bool = understood.release_after_transaction
         self.server_data: dict[str, Any] | None = None
         self.alias: str = alias
@@ -147,11 +160,11 @@ class _Registry:
 
     def add(self, alias: str, key: PoolKey, health_checks: bool) -> PooledDatabase:
         """The database for `key`: a new one, unless another thread was faster."""
-        new = PooledDatabase(alias, key, health_checks)
         with self._lock:
             found = self.find(alias, key)
             if found is not None:
                 return found
+            new = PooledDatabase(alias, key, health_checks, [one for all_ in self._databases.values() for one in all_])
             forgotten = [
                 one
                 for name, several in list(self._databases.items())

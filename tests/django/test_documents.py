@@ -44,7 +44,7 @@ def default(server: DevServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 
 def test_the_settings_are_settings(run_site: RunSite, server: DevServer) -> None:
-    names = example("DATABASES = {")
+    names = example('# or "pymysqlpool_django.gis"')
     shown = names["DATABASES"]["default"]
     login = {"USER": "root", "PASSWORD": server.connect_args["password"], "NAME": "test"}
     shown = {**shown, "HOST": server.host, "PORT": server.port, **login}

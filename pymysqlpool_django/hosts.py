@@ -1,0 +1,54 @@
+"""One host of an alias that has several, for what knows no pool: `dbshell`, mysqldump, the making of test databases.
+
+Owns that question only; which server takes writes is the cluster's to say. Each answer asks the servers anew, by a
+cluster that ends with it: these commands are rare, and nothing of them stays behind.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import options
+
+_PLACE = ("host", "port")
+
+
+def placed(wrapper: Any, params: dict[str, Any]) -> dict[str, Any]:
+    """`params`, the arguments of a connection without a pool, with the host that takes writes where there are several.
+
+    Raises:
+        pymysql.OperationalError: no server takes writes.
+    """
+    understood = _of(wrapper)
+    if understood is None:
+        return params
+    return {**params, **_ask(understood, params, "primary")}
+
+
+def placed_settings(wrapper: Any) -> dict[str, Any]:
+    """The settings of an alias, with HOST and PORT of one server that its target means.
+
+    Raises:
+        pymysql.OperationalError: there is none.
+    """
+    settings: dict[str, Any] = wrapper.settings_dict
+    understood = _of(wrapper)
+    if understood is None:
+        return settings
+    place = _ask(understood, wrapper.get_connection_params(), understood.target)
+    return {**settings, "HOST": place["host"], "PORT": place["port"]}
+
+
+def _of(wrapper: Any) -> options.PoolOptions | None:
+    wanted = wrapper.settings_dict["OPTIONS"].get("pool")
+    if not isinstance(wanted, dict) or "hosts" not in wanted:
+        return None
+    return options.read(wrapper.alias, wanted, health_checks=False)
+
+
+def _ask(understood: options.PoolOptions, params: dict[str, Any], target: Any) -> dict[str, Any]:
+    with (
+        understood.make_cluster(params, size=1, maxsize=1, pre_create_num=0) as cluster,
+        cluster.target(target).get_connection() as lease,
+    ):
+        return {name: getattr(lease, name) for name in _PLACE}

@@ -1,0 +1,65 @@
+"""`PrimaryReplicaRouter`: the ORM reads from a replica, and from the primary what the replica may not have yet.
+
+    DATABASE_ROUTERS = ["pymysqlpool_django.routers.PrimaryReplicaRouter"]
+
+Decides by what Django tells and by what this unit of work has done. Never: parses a statement, routes a raw cursor
+(`connections["replica"].cursor()` is the replica), or a query with `using()`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import connections
+
+from . import writes
+
+
+class PrimaryReplicaRouter:
+    """Reads go to `replica`; to `primary` go writes, and reads inside `atomic()` or after a write in this request.
+
+    Queries that lock rows (`select_for_update()`) and `get_or_create()` count as writes, as Django has it. Subclass it
+    for other names, or for models that are always read from the primary:
+
+        class Router(PrimaryReplicaRouter):
+            def db_for_read(self, model, **hints):
+                return "default" if model._meta.app_label == "sessions" else super().db_for_read(model, **hints)
+
+    Attributes:
+        primary, replica: the names of the two in DATABASES.
+    """
+
+    primary: str = "default"
+    replica: str = "replica"
+
+    def db_for_read(self, model: Any, **hints: Any) -> str | None:
+        """The alias to read from; None where the object at hand is of a third database."""
+        if not self._is_ours(hints):
+            return None
+        return self.primary if self._is_in_transaction() or writes.has_written(self.primary) else self.replica
+
+    def db_for_write(self, model: Any, **hints: Any) -> str | None:
+        """The primary; None where the object at hand is of a third database."""
+        if not self._is_ours(hints):
+            return None
+        writes.note_write(self.primary)
+        return self.primary
+
+    def allow_relation(self, one: Any, other: Any, **hints: Any) -> bool | None:
+        """Objects of the two are of one database."""
+        both = {one._state.db, other._state.db}
+        return True if both <= {self.primary, self.replica} else None
+
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
+        """Not on the replica, which gets them from the primary."""
+        return False if db == self.replica else None
+
+    def _is_ours(self, hints: dict[str, Any]) -> bool:
+        state = getattr(hints.get("instance"), "_state", None)
+        return state is None or state.db in (None, self.primary, self.replica)
+
+    def _is_in_transaction(self) -> bool:
+        wrapper = connections[self.primary]
+        if wrapper.in_atomic_block:
+            return True
+        return wrapper.connection is not None and not wrapper.autocommit

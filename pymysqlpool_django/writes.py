@@ -1,0 +1,104 @@
+"""What has this unit of work written? Then it reads from the primary, or from a replica that has the commit.
+
+A unit of work is a request: under WSGI from `request_started` to `request_finished`, under ASGI the context in which
+Django runs the request's synchronous code, whichever threads that takes. Outside of requests it is what a thread does
+until Django closes the alias, as at the end of a Celery task.
+
+Never: decides where a query goes; the router does, and the cluster.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from asgiref.sync import SyncToAsync
+from django.core.signals import request_finished, request_started
+from django.db import connections
+
+from pymysqlpool.cluster import Cluster
+
+
+class _Unit:
+    """One unit of work.
+
+    Attributes:
+        is_request: its end is the request's; else Django's closing of an alias ends what is noted of that.
+        aliases: those that were written to, or were asked for in order to write.
+        commits: the position of the last commit in a cluster, for `get_connection(after=...)`.
+    """
+
+    __slots__ = ("aliases", "commits", "is_request")
+
+    def __init__(self, *, is_request: bool) -> None:
+        self.is_request = is_request
+        self.aliases: set[str] = set()
+        self.commits: dict[str, tuple[Cluster, str]] = {}  # by alias
+
+
+_units: WeakKeyDictionary[Any, _Unit] = WeakKeyDictionary()  # of ASGI requests
+_unit: ContextVar[_Unit] = ContextVar("unit")  # of everything else
+
+
+def _current() -> _Unit:
+    request = SyncToAsync.thread_sensitive_context.get(None)
+    if request is not None:
+        return _units.get(request) or _units.setdefault(request, _Unit(is_request=True))
+    unit = _unit.get(None)
+    if unit is None:
+        unit = _Unit(is_request=False)
+        _unit.set(unit)
+    return unit
+
+
+def note_write(alias: str) -> None:
+    """The unit of work is about to write to `alias`."""
+    _current().aliases.add(alias)
+
+
+def note_commit(alias: str, cluster: Cluster, token: str | None) -> None:
+    """A connection of `alias` goes back; `token` is the position of its last commit, None if it had none."""
+    if token is not None:
+        unit = _current()
+        unit.aliases.add(alias)
+        unit.commits[alias] = (cluster, token)
+
+
+def has_written(alias: str) -> bool:
+    """Whether the unit of work has written to `alias`, by the ORM or by a statement that was committed."""
+    if alias in _current().aliases:
+        return True
+    return getattr(connections[alias].connection, "commit_token", None) is not None
+
+
+def last_commit(cluster: Cluster) -> str | None:
+    """The position of the unit's last commit in `cluster`; None if it had none."""
+    for wrapper in connections.all(initialized_only=True):
+        lease = getattr(wrapper, "_lease", None)
+        if lease is not None and lease.database.cluster is cluster:
+            token: str | None = getattr(wrapper.connection, "commit_token", None)
+            if token is not None:
+                return token
+    return next((token for of, token in reversed(_current().commits.values()) if of is cluster), None)
+
+
+def forget(alias: str) -> None:
+    """Django has closed `alias`: outside of a request that ends what was noted of it."""
+    unit = _current()
+    if not unit.is_request:
+        unit.aliases.discard(alias)
+        unit.commits.pop(alias, None)
+
+
+def _started(sender: Any, **kwargs: Any) -> None:
+    if "environ" in kwargs:  # else it is ASGI's, which has a context of its own
+        _unit.set(_Unit(is_request=True))
+
+
+def _finished(sender: Any, **kwargs: Any) -> None:
+    _unit.set(_Unit(is_request=False))
+
+
+request_started.connect(_started, dispatch_uid="pymysqlpool_django.writes")
+request_finished.connect(_finished, dispatch_uid="pymysqlpool_django.writes")
