@@ -1,11 +1,11 @@
 """The numbers of all processes of an application, in a folder that they share.
 
 Each process writes its own file once a second, in a daemon thread that `Board.publish` starts, and anew in a forked
-child. Whoever reads adds up all files. A process that has ended leaves its file, so that what it counted still counts;
-its gauges (in use, idle, waiting) are nothing any more.
+child, and once more at its end. Whoever reads adds up all files. What a process or a pool that has ended counted still
+counts; its gauges (in use, idle, waiting) are nothing any more. `ended.py` turns the files of ended processes into one.
 
 A file is replaced in one step, so that a reader never sees half of it. Numbers are at most `INTERVAL` old; what a
-process that is killed has counted since its last line is lost.
+process that is killed, or a pool that is collected as garbage, has counted since its last line is lost.
 
 An operator asks for a drain by a file in the folder, which each process sees at its next line.
 
@@ -14,10 +14,12 @@ Never: writes a user or a password; trusts a file that it cannot read.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
@@ -26,23 +28,30 @@ from pathlib import Path
 from time import time
 from typing import Any
 
+from .._pool.core import open_pools
 from ..metrics import pools, snapshot
+from .counts import counts_of, merged
+from .ended import add_up, read_sum
 
 INTERVAL = 1.0  # seconds
 FOLDER = "PYMYSQLPOOL_BOARD"  # environment variable: the folder
 _PROMETHEUS = "PROMETHEUS_MULTIPROC_DIR"
 _FORMAT = 2
 _CURVE = 60  # samples that are kept for a curve
+_ADD_UP_EVERY = 60  # lines
 _DRAIN = "drain"  # the file by which a drain is asked for
 
 
 def looks() -> list[dict[str, Any]]:
     """Of each pool of this process: its numbers, what holds its connections, and what happened lately."""
-    return [
-        snapshot(pool)
-        | {"borrowers": [asdict(one) for one in pool.borrowers()], "events": [asdict(one) for one in pool.events()]}
-        for pool in pools()
-    ]
+    return [_look(pool) for pool in pools()]
+
+
+def _look(pool: Any) -> dict[str, Any]:
+    return snapshot(pool) | {
+        "borrowers": [asdict(one) for one in pool.borrowers()],
+        "events": [asdict(one) for one in pool.events()],
+    }
 
 
 def default_folder() -> Path | None:
@@ -73,6 +82,14 @@ class Board:
         self._pid = 0  # of the process whose thread runs
         self._curve: dict[str, list[tuple[int, int]]] = {}  # by label: in use, waiting
         self._drained_at = 0.0  # when the last drain that was done was asked for
+        self._start_counting()
+        atexit.register(self._write_last)
+
+    def _start_counting(self) -> None:
+        """A forked child counts from zero, and its parent's thread may have held the lock."""
+        self._lock = threading.Lock()  # one line at a time: an older one must not replace a newer one
+        self._seen: dict[int, tuple[Any, dict[str, Any]]] = {}  # by id: a weak reference, and the last numbers
+        self._dropped: list[dict[str, Any]] = []  # counts of pools that are no more, one for each label
 
     def publish(self) -> None:
         """Write this process's numbers from now on. May be called again, and in a forked child."""
@@ -82,6 +99,7 @@ class Board:
             os.register_at_fork(after_in_child=self.publish)
         self._pid = os.getpid()
         self._curve = {}
+        self._start_counting()
         self._drained_at = time()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         threading.Thread(target=self._run, args=(self._pid,), name="pymysqlpool board", daemon=True).start()
@@ -91,19 +109,31 @@ class Board:
         self._pid = -1
 
     def _run(self, pid: int) -> None:
-        pause = threading.Event()
+        pause, lines = threading.Event(), 0
         while self._pid == pid == os.getpid():
             with suppress(OSError):
                 self._drain_if_asked()
                 self._write(adds_to_curve=True)
+                if lines % _ADD_UP_EVERY == 0:
+                    add_up(self.folder, _has_ended, self._replace)
+            lines += 1
             pause.wait(INTERVAL)
+
+    def _write_last(self) -> None:
+        if self._pid == os.getpid():
+            with suppress(OSError):
+                self.write()
 
     def write(self) -> None:
         """Write this process's file now."""
         self._write(adds_to_curve=False)
 
     def _write(self, adds_to_curve: bool) -> None:
-        found = looks()
+        with self._lock:
+            self._write_locked(adds_to_curve)
+
+    def _write_locked(self, adds_to_curve: bool) -> None:
+        found, closed = self._look_locked()
         for pool in found:
             curve = self._curve.setdefault(pool["label"], [])
             if adds_to_curve:
@@ -117,8 +147,26 @@ class Board:
             "at": time(),
             "drained_at": self._drained_at,
             "pools": found,
+            "closed": closed,
         }
         self._replace(f"{content['pid']}-{content['started']}.json", content)
+
+    def _look_locked(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Return the numbers of each open pool, and the counts of those that were closed or dropped, by label."""
+        pid, there = os.getpid(), list(open_pools)
+        for key, (reference, numbers) in list(self._seen.items()):
+            if reference() is None:
+                del self._seen[key]
+                self._dropped = merged([*self._dropped, counts_of(pid, numbers)])
+        found, closed = [], []
+        for pool in there:
+            numbers = _look(pool)
+            self._seen[id(pool)] = weakref.ref(pool), numbers
+            if pool.is_closed:
+                closed.append(counts_of(pid, numbers))
+            else:
+                found.append(numbers)
+        return found, merged([*self._dropped, *closed])
 
     def _replace(self, name: str, content: Any) -> None:
         handle, new = tempfile.mkstemp(dir=self.folder, prefix=".new-")
@@ -127,13 +175,23 @@ class Board:
         os.replace(new, self.folder / name)
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """What each process wrote last, with `alive`: whether it still runs."""
+        """What each process wrote last, with `alive`: whether it still runs. What has ended counted comes as a process
+        that does not run: the closed pools of each process, and all ended processes that are added up."""
+        found = {}
         for path in sorted(self.folder.glob("*.json")):
             with suppress(OSError, ValueError, KeyError):
                 content = json.loads(path.read_text())
                 if content["format"] == _FORMAT:
                     content["alive"] = _started(content["pid"]) == content["started"]
-                    yield content
+                    found[path.name] = content
+        ended = read_sum(self.folder)  # after the files: see there
+        for name, content in found.items():
+            if name not in ended["names"]:
+                yield content
+                if closed := content.get("closed"):
+                    yield content | {"alive": False, "pools": closed}
+        if ended["pools"]:
+            yield {"pid": 0, "alive": False, "at": 0.0, "drained_at": 0.0, "pools": ended["pools"]}
 
     # -- an operator's wish --------------------------------------------------------------------------------
 
@@ -179,3 +237,9 @@ def _started(pid: int) -> str:
     except OSError:
         return ""
     return "running"
+
+
+def _has_ended(name: str) -> bool:
+    """Whether the process whose file has this name has ended."""
+    pid, _, started = name.removesuffix(".json").partition("-")
+    return pid.isdecimal() and _started(int(pid)) != started

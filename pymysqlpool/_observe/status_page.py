@@ -205,7 +205,7 @@ def _events(all_of_it: list[tuple[dict[str, Any], dict[str, Any]]]) -> str:
             (
                 ("at", "n", _clock(one["at"])),
                 ("event", "", f"{one['kind']}: {one['said']}"),
-                ("process", "n", str(process["pid"])),
+                ("process", "n", str(one.get("pid", process["pid"]))),
             )
             for one, process in happened[:_EVENTS_SHOWN]
         ),
