@@ -1,4 +1,4 @@
-"""Real WSGI servers, each in a process of its own, and their clients."""
+"""Real WSGI and ASGI servers, each in a process of its own, and their clients."""
 
 from __future__ import annotations
 
@@ -81,6 +81,12 @@ SERVERS = {
     "waitress": ["-c", WAITRESS, "{fd}", "{threads}"],
 }
 
+ASGI_SERVERS = {
+    "uvicorn": ["-m", "uvicorn", "--fd", "{fd}", "--backlog", "512"],
+    "hypercorn": ["-m", "hypercorn", "--bind", "fd://{fd}", "--backlog", "512"],
+    "daphne": ["-m", "daphne", "--fd", "{fd}"],
+}
+
 
 @contextmanager
 def serving(
@@ -92,7 +98,7 @@ def serving(
     options: Sequence[str] = (),
     log: IO[str] | None = None,
 ) -> Iterator[Web]:
-    """Run `application` ("module:name") under one of SERVERS until the block ends, or `Web.stop` before it.
+    """Run `application` ("module:name") under a server of SERVERS or ASGI_SERVERS until the block ends, or `Web.stop`.
 
     Args:
         server, application, environment: what runs, and what it finds in its environment beside ours.
@@ -100,7 +106,7 @@ def serving(
         options: more of the server's own.
         log: an open file for what the server says.
     """
-    for needed in {"waitress": ["waitress"], "gunicorn gevent": ["gunicorn", "gevent"]}.get(server, ["gunicorn"]):
+    for needed in server.replace("gthread", "").replace("sync", "").split():
         pytest.importorskip(needed)
     with socket.socket() as listener:
         for port in random.sample(range(15000, 19000), 100):
@@ -109,7 +115,9 @@ def serving(
                 break
         listener.listen(512)
         fd = str(listener.fileno())
-        command = [word.replace("{fd}", fd).replace("{threads}", str(threads)) for word in SERVERS[server]]
+        command = [
+            word.replace("{fd}", fd).replace("{threads}", str(threads)) for word in {**SERVERS, **ASGI_SERVERS}[server]
+        ]
         process = subprocess.Popen(
             [sys.executable, *command, *options, application],
             cwd=ROOT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import path
 
-from pymysqlpool_django.views import pool_status
+from pymysqlpool_django.views import pool_status, status_page
 
 from . import views
 
@@ -16,6 +16,7 @@ urlpatterns = [
     path("api/tools.json", views.tools_json, name="tools_json"),
     path("pulse.json", views.pulse, name="pulse"),
     path("pool/", views.pool, name="pool"),
+    path("pools/", status_page, name="pool_status"),  # for staff: what holds connections, and from where
     path("pools.json", pool_status, name="pools"),
     path("admin/", admin.site.urls),
 ]

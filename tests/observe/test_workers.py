@@ -1,0 +1,110 @@
+"""Two workers of a real server: the span tree request -> statement, and metrics that equal what the workers did."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.serving import Web, serving
+from tests.support import wait_until
+
+from .test_prometheus import scraped
+
+REQUESTS = 60
+
+
+def spans_in(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for path in folder.iterdir() for line in path.read_text().splitlines()]
+
+
+def sums(web: Web) -> Counter[str]:
+    """The samples of the only pool, by name."""
+    status, text = web.ask("GET", "/pools/metrics")
+    assert status == 200
+    found: Counter[str] = Counter()
+    for (name, *_), value in scraped(text).items():
+        found[name] += int(value)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("web_server", "framework", "paths"),
+    [
+        ("gunicorn sync", "flask", ["/one/"]),
+        ("gunicorn gthread", "django", ["/one/"]),
+        ("uvicorn", "django_asgi", ["/one/"]),
+        ("uvicorn", "fastapi", ["/one/", "/sync/"]),
+    ],
+)
+def test_each_request_is_a_tree_of_spans_and_the_sums_are_those_of_all_workers_also_after_a_kill(
+    web_server: str, framework: str, paths: list[str], tmp_path: Path, connect_args: dict[str, Any]
+) -> None:
+    pytest.importorskip({"django_asgi": "django"}.get(framework, framework))
+    spans = tmp_path / "spans"
+    spans.mkdir()
+    environment = {
+        "FRAMEWORK": framework,
+        "CONNECT_ARGS": json.dumps(connect_args),
+        "SPANS": str(spans),
+        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "shared"),
+    }
+    application = "tests.observe.worker_application:app"
+    with serving(web_server, application, environment, threads=4, options=["--workers", "2"]) as web:
+        asked: list[str] = []
+        workers: Counter[str] = Counter()
+
+        def ask_many() -> None:
+            urls = [f"{paths[n % len(paths)]}{n}" for n in range(len(asked), len(asked) + REQUESTS)]
+            asked.extend(urls)
+            with ThreadPoolExecutor(6) as crowd:
+                for url, (status, body) in zip(urls, crowd.map(lambda url: web.ask("GET", url), urls), strict=True):
+                    assert (status, body.split()[1]) == (200, url.rpartition("/")[2])
+                    workers[body.split()[0]] += 1
+
+        ask_many()
+        while len(workers) < 2:
+            ask_many()
+        wait_until(lambda: sums(web)["pymysqlpool_borrowed_total"] == len(asked), "the sum of both workers")
+        before = sums(web)
+        assert before["db_client_connection_use_time_seconds_count"] == len(asked)
+        assert before["db_client_connection_create_time_seconds_count"] == before["pymysqlpool_created_total"]
+
+        os.kill(int(next(iter(workers))), signal.SIGKILL)
+        wait_until(lambda: _answers(web), "the other worker")
+        ask_many()
+        wait_until(lambda: sums(web)["pymysqlpool_borrowed_total"] == len(asked), "the sums after a kill")
+        after = sums(web)
+        assert after["pymysqlpool_created_total"] >= before["pymysqlpool_created_total"]
+        assert after["db_client_connection_count"] <= after["db_client_connection_max"]
+
+        def trees() -> Counter[tuple[str, ...]]:
+            found = spans_in(spans)
+            by_id = {span["id"]: span for span in found}
+            return Counter(
+                (by_id[span["parent"]]["name"], span["text"])
+                for span in found
+                # Django itself asks the server for its version, once in each worker
+                if span["name"].startswith("SELECT") and "VERSION()" not in span["text"] and span["parent"] in by_id
+            )
+
+        expected = Counter((url, f"SELECT {url.rpartition('/')[2]}") for url in asked)
+        wait_until(lambda: trees() == expected, "each statement below its request")
+        assert [span for span in spans_in(spans) if span["parent"] is None and span["name"] not in _paths(asked)] == []
+
+
+def _paths(asked: list[str]) -> set[str]:
+    return {*asked, "/numbers", "/pools/metrics", "/pools/metrics/"}
+
+
+def _answers(web: Web) -> bool:
+    try:
+        return web.ask("GET", "/numbers")[0] == 200
+    except OSError:
+        return False
