@@ -91,6 +91,10 @@ class Tour:
         yield "Django's admin", status == 200 and "Select loan to change" in page, "the librarian sees the loans"
         status, page = visitor.get("/pool/")
         yield "the pool has a page", status == 200 and "in use" in page, "GET /pool/ shows its numbers"
+        _, page = visitor.get("/pools/")
+        _, other = Visitor(self._base).get("/pools/")
+        staff_only = "Connection pools" in page and "Connection pools" not in other
+        yield "and a status page for staff", staff_only, "GET /pools/ shows the librarian what holds connections"
         (numbers,) = visitor.json("/pools.json")["pools"]["default"]
         yield (
             "nothing is left behind",
