@@ -5,7 +5,8 @@
 It makes statements from pieces of both manuals' grammars, decorates them (case, blanks, comments, quotes, executable
 comments, several in one, PREPARE and EXECUTE, stored code), runs one to three of them on a lease, gives it back, and
 looks at everything that the next lease shows (`Glance`). Where that differs from the usual look, a new pool is asked;
-where it differs from that too, the statements are reported. The share of leases that cost a reset is reported as well.
+where it differs from that too, the statements are reported. What the returns cost is reported as well: of all leases,
+and of statements, which is that of the leases with one statement, a third.
 
 Under reset="auto" it leaves out what no mode but "always" can see: stored code behind a harmless name (views, triggers
 and defaults); FOUND_ROWS() and ROW_COUNT() are never looked at. See docs/sessions.md.
@@ -25,7 +26,7 @@ from typing import Any
 import pymysql
 from pymysql.constants import CLIENT, ER
 
-from pymysqlpool import ConnectionPool
+from pymysqlpool import ConnectionPool, reuse
 from pymysqlpool.devserver import DevServer
 from tests.session_pieces import (
     DATABASE,
@@ -235,11 +236,15 @@ class Fuzz:
         pieces = ODD + HIDDEN if self._hidden else ODD
         self._chance = random.Random(seed)
         self._grammar = Grammar(self._chance, file, pieces)
-        self.pool = ConnectionPool(**self._options)
+        self.pool = ConnectionPool(**self._options, reuse_policy=self._decide)
         self.file = file
         self.leases = 0
         self.cleaned = 0
         self.closed: Counter[str] = Counter()
+        # What the return of a statement cost that was alone on a lease: of all, and of the everyday ones as they are.
+        self.cost: Counter[str] = Counter()
+        self.everyday_cost: Counter[str] = Counter()
+        self._cleanup: reuse.Cleanup | None = None
         self.found: list[tuple[list[str], dict[str, Any]]] = []
         self.usual = self.brand_new()
 
@@ -266,6 +271,11 @@ class Fuzz:
     def close(self) -> None:
         self.pool.close(timeout=1)
         self._admin.close()
+
+    def _decide(self, facts: reuse.Facts) -> reuse.Decision:
+        """Asked about every return but those that need nothing or a ROLLBACK."""
+        self._cleanup = facts.cleanup
+        return reuse.decide(facts)
 
     def brand_new(self) -> dict[str, Any]:
         pool = ConnectionPool(**self._options)
@@ -317,9 +327,20 @@ class Fuzz:
                         raise
         before = self.pool.stats()
         number = connection.thread_id()
+        self._cleanup = None
         connection.close()
         after = self.pool.stats()
         self.cleaned += after.reset - before.reset
+        if len(said) == 1:
+            if sum(after.discarded.values()) > sum(before.discarded.values()):
+                cost = "close"
+            elif self._cleanup is not None:
+                cost = self._cleanup.value
+            else:
+                cost = "rollback" if after.reset > before.reset else "nothing"
+            self.cost[cost] += 1
+            if said[0] in EVERYDAY:
+                self.everyday_cost[cost] += 1
         for reason, count in after.discarded.items():
             self.closed[reason] += count - before.discarded.get(reason, 0)
         if "xa" in " ".join(said).lower():
@@ -367,7 +388,13 @@ class Fuzz:
         closed = {reason: count for reason, count in self.closed.items() if count}
         return (
             f"of {total} leases {self.cleaned / total:.0%} cleaned, {sum(closed.values()) / total:.1%} closed: {closed}"
+            f"; of {shares(self.cost)}; of everyday {shares(self.everyday_cost)}"
         )
+
+
+def shares(cost: Counter[str]) -> str:
+    total = max(1, cost.total())
+    return f"{total} statements " + ", ".join(f"{number / total:.1%} {what}" for what, number in cost.most_common())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
