@@ -63,7 +63,7 @@ _NO_BACKSLASH_ESCAPES = SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
 _thread = callsite.local
 
 
-def _anything(text: bytes, no_escapes: int = 0) -> int:
+def read_as_anything(text: bytes, no_escapes: int = 0) -> int:
     """What a statement may do when neither the character set nor the server is known."""
     return STATE
 
@@ -73,7 +73,7 @@ class WireConnection(LoginConnection, ReadingConnection):
 
     _exchange: threading.Lock | None = None  # taken = in the middle of an exchange
     _fetch: threading.Lock | None = None  # taken = a thread is reading on, see `_reading`
-    _read_statement: Callable[[bytes, int], int] = staticmethod(_anything)  # until it is connected
+    _read_statement: Callable[[bytes, int], int] = staticmethod(read_as_anything)  # until it is connected
     _effect = NOTHING  # what the statement being answered may do, from its text
     _tracked = False  # the server reports session state changes
     _tracks_commits = False  # the server reports the global transaction ids of commits

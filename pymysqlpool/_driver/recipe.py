@@ -35,7 +35,7 @@ from pymysql.constants import COMMAND
 
 from ..errors import WrongRole
 from ..settings import Settings
-from . import commits
+from . import character_set, commits
 from .commands import COM_RESET_CONNECTION, Command
 from .exchange import WireConnection, is_between_commands
 from .role import QUESTIONS, read
@@ -69,6 +69,7 @@ class Recipe:
     __slots__ = (
         "_asked",
         "_can_combine",
+        "_character_set_in_doubt",
         "_handle",
         "_has_roles",
         "_init_command",
@@ -76,6 +77,7 @@ class Recipe:
         "_keeps_profiles",
         "_names",
         "_on_connect",
+        "_reads",
         "_resets_always",
         "_sameness",
         "_sql_mode",
@@ -121,6 +123,10 @@ class Recipe:
         self._init_command: bytes | None = (
             init_command.encode(connection.encoding) if isinstance(init_command, str) else init_command
         ) or None
+        self._reads = settings.reset == "auto"  # in which alone the reading of statements decides
+        self._character_set_in_doubt = (
+            self._init_command is not None and self._reads and not character_set.leaves_it(self._init_command)
+        )
         self._names = f"NAMES {connection.charset}"
         if connection.collation:
             self._names += f" COLLATE {connection.collation}"
@@ -159,16 +165,21 @@ class Recipe:
         if self._on_connect is not None:
             connection = wire.lend_for_set_up(self._handle())
             with connection.within(deadline):
+                watch = character_set.Watch(connection, self._character_set_in_doubt) if self._reads else None
                 self._on_connect(connection)
                 if connection._sock is not wire.sock or not is_between_commands(connection):
                     raise err.InterfaceError(0, "on_connect left the connection in the middle of an exchange")
                 self._leave_no_transaction(connection)
+                if watch is not None:
+                    watch.settle(connection)
             status = connection.server_status
             wire.adopt(connection)
-        elif status & IN_TRANSACTION:
+        elif status & IN_TRANSACTION or self._character_set_in_doubt:
             connection = wire.borrow_privately()
             with connection.within(deadline):
                 self._leave_no_transaction(connection)
+                if self._character_set_in_doubt:
+                    wire.read_by(character_set.asked(connection))
             wire.take_back(connection)
         if not self._is_known:
             self._know(wire, deadline)

@@ -113,6 +113,10 @@ class Wire:
         del attributes["_slot"]
         self._keep(attributes)
 
+    def read_by(self, read_statement: Callable[[bytes, int], int]) -> None:
+        """Statements of later handles are read by this."""
+        self._attributes["_read_statement"] = read_statement
+
     def facts(self, attributes: dict[str, Any]) -> SessionFacts:
         """Return the facts about a handle that is dead by now, before its session is judged.
 

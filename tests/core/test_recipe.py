@@ -11,6 +11,7 @@ import pytest
 from pymysql.constants import SERVER_STATUS
 
 from pymysqlpool import ConnectionPool
+from pymysqlpool._driver import character_set
 from tests.conftest import MakePool
 from tests.core.dirt import VOLATILE
 from tests.proxy import Proxy
@@ -380,3 +381,63 @@ def test_a_server_that_refuses_the_trackers_with_any_number_is_reset_whenever_it
         assert connection.thread_id() == before
         connection.execute("SELECT @x")
         assert connection.fetchall() == ((None,),)
+
+
+# In gbk the backslash is the second half of a character, and the quote after it ends the string.
+IN_GBK = "select '\u4e2d\\', get_lock('misread', 0) -- '"
+
+
+@pytest.mark.parametrize(
+    "set_up",
+    [
+        {"on_connect": executing("SET NAMES gbk")},
+        {"on_connect": executing("SELECT 1", "SET time_zone = '+00:00', character_set_client = gbk")},
+        {"on_connect": executing("SET @@session.character_set_client = gbk")},
+        {"init_command": "SET NAMES gbk"},
+        {"init_command": "SET CHARACTER SET gbk"},
+        {"init_command": "SET time_zone = '+00:00', NAMES gbk", "on_connect": executing("SELECT 1")},
+        {"init_command": "SET NAMES latin1", "on_connect": executing("SET NAMES gbk", "SET @a = 1")},
+    ],
+    ids=str,
+)
+def test_statements_are_read_in_the_character_set_that_the_set_up_has_chosen(
+    make_pool: MakePool, prepared: Any, set_up: dict[str, Any]
+) -> None:
+    """Invariant 8."""
+    pool = make_pool(size=1, **set_up)
+    for _ in range(3):
+        with pool.get_connection() as connection:
+            number = connection.thread_id()
+            assert connection.execute_query(IN_GBK)[0][1] == 1  # the server has called it
+        prepared_lock = "select is_used_lock('misread') <=> %s"
+        with prepared.cursor() as cursor:
+            cursor.execute(prepared_lock, (number,))
+            assert cursor.fetchone() == (0,)
+    assert pool.stats().created == 1
+
+
+@pytest.mark.parametrize(
+    ("statement", "leaves_it"),
+    [
+        ("SET time_zone = '+00:00'", True),
+        ("set session sql_mode='STRICT_TRANS_TABLES', default_storage_engine=INNODB;", True),
+        ("SET @tenant = 'acme', @@session.wait_timeout := 5", True),
+        ("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", True),
+        ("SET NAMES gbk", False),
+        ("SET @a = 1, NAMES gbk", False),
+        ("SET character_set_client = gbk", False),
+        ("SET @a = 1, @@character_set_client = gbk", False),
+        ("SET @@session.character_set_client = gbk", False),
+        ("SET SESSION character_set_client = gbk", False),
+        ("SET @@session . character_set_client = gbk", False),
+        ("SET `character_set_client` = gbk", False),
+        ("SET CHARSET gbk", False),
+        ("SET CHAR SET gbk", False),
+        ("SET @a = 1; SET NAMES gbk", False),
+        ("SET @a = /* x */ 1", False),
+        ("SET @a = f()", False),
+        ("CALL set_up()", False),
+    ],
+)
+def test_a_set_that_leaves_the_character_set_alone_is_told_by_its_text(statement: str, leaves_it: bool) -> None:
+    assert character_set.leaves_it(statement.encode()) is leaves_it
