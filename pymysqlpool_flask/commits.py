@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, globals, has_app_context
 from flask.wrappers import Response
 
-from pymysqlpool.failures import is_temporary
+from pymysqlpool.failures import WRONG_ROLE, is_temporary, of_statement
 from pymysqlpool.request_scope import commits, server_timing
 
 from .holders import current_request, known_holder
@@ -48,6 +48,8 @@ class CommitPoint:
         try:
             scope.finish(commit=commits(status, headers, its.exception, self._options.commit_veto))
         except Exception as error:  # noqa: BLE001 - the application answers it, or lets it propagate
+            if of_statement(error) is WRONG_ROLE:  # the server has refused the COMMIT; one that is lost may be done
+                return self._refusals.refuse_late(app, environ, error)
             return _answer(app, error)
         if self._options.server_timing and scope.uses:
             headers.append(("Server-Timing", server_timing(scope)))
