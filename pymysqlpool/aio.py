@@ -35,7 +35,7 @@ from ._async.connection import AsyncConnection
 from ._async.cursor import AsyncCursor
 from ._async.cutting import cut
 from ._async.pool_names import PoolNames
-from ._async.tokens import token_of_task
+from ._async.tokens import current_borrower
 from ._async.waiter import AsyncWaiter
 from ._async.worker import (
     ThreadCall,
@@ -158,11 +158,11 @@ class AsyncConnectionPool(PoolNames):
     def _lend_at_once(self, pre_ping: bool | float) -> tuple[AsyncConnection | None, Connection | None]:
         """Lend an idle connection if that needs no wait; or return a lease that `_borrow` has to check first."""
         running_loop()
-        token = token_of_task()
-        lease, is_lent = lend_idle(self.pool, weakref.ref(token))
+        borrower = current_borrower()
+        lease, is_lent = lend_idle(self.pool, weakref.ref(borrower))
         if lease is None or not is_lent or pre_ping:
             return None, lease
-        return self._connection_class(self, lease, token), None
+        return self._connection_class(self, lease, borrower), None
 
     async def _borrow(
         self,
@@ -177,8 +177,8 @@ class AsyncConnectionPool(PoolNames):
         if lease is None:
             lease = make_lease(pool)
         waiter = AsyncWaiter(lease, running_loop())
-        token = token_of_task()
-        waiter.borrower = weakref.ref(token)
+        borrower = current_borrower()
+        waiter.borrower = weakref.ref(borrower)
         if slot_of(lease) is None and not pre_ping and queue_up(pool, waiter):
             # A shorter path than `checkout`: a connection is nearly always returned within this time.
             waiter.since = since = monotonic()
@@ -189,7 +189,7 @@ class AsyncConnectionPool(PoolNames):
                 self._withdraw(lease, waiter)
                 raise
             if woken and lend_given(pool, lease, waiter, since):
-                return self._connection_class(self, lease, token)
+                return self._connection_class(self, lease, borrower)
             has_queued = monotonic() - since
         place = callsite.place()
         request = CheckoutRequest(pool, retry_num, retry_interval, pre_ping, timeout, waiter.borrower, place)
@@ -209,7 +209,7 @@ class AsyncConnectionPool(PoolNames):
             if not waiter.left:
                 self._withdraw(lease, waiter)
             raise
-        return self._connection_class(self, lease, token)
+        return self._connection_class(self, lease, borrower)
 
     async def _for(self, waiter: AsyncWaiter, step: Work) -> Any:
         """Run a step of a borrow in a thread; if the task is cancelled meanwhile, the thread passes the lease on."""

@@ -110,6 +110,7 @@ class PoolMiddleware:
         self.release_on_response_start = release_on_response_start
         self.server_timing = server_timing
         self.watch = watch
+        self._looks_at_heads = commit_veto is not None or server_timing
         self._owns_threads = self.pool is not pool
         self._refusals = RefusalLog()
         self._health = HealthCheck(self.pool.pool)
@@ -119,17 +120,18 @@ class PoolMiddleware:
         kind = scope["type"]
         if kind == "http" and self.ready_path == scope["path"] and scope["method"] in ("GET", "HEAD"):
             await self._answer_health(scope, send)
-            return
-        if kind in ("http", "websocket"):
-            around = current_scope()
-            if around is None or around.closed or around is not scope.get(SCOPE):
-                await (self._http if kind == "http" else self._websocket)(scope, receive, send)
-                return
-            # installed twice: one lease
+        elif kind in ("http", "websocket"):
+            around = scope.get(SCOPE)
+            if around is not None and not around.closed and around is current_scope():
+                await self.app(scope, receive, send)  # installed twice: one lease
+            elif kind == "http":
+                await self._http(scope, receive, send)
+            else:
+                await self._websocket(scope, receive, send)
         elif kind == "lifespan" and (self.owns_pool or self.eager or self._owns_threads):
             await live(self.app, scope, receive, send, self._start, self._end)
-            return
-        await self.app(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = scope["method"]
@@ -150,14 +152,16 @@ class PoolMiddleware:
                 return  # drop the body of the 500 that was replaced
             if message["type"] == "http.response.start":
                 trouble = request.trouble if message["status"] == 500 and not committing else None
-                committing = True
-                message = await self._before_head(request, message)
-                committing, begun = False, True
+                if self._looks_at_heads or request.transaction is not None:
+                    committing = True
+                    message = await self._before_head(request, message)
+                    committing = False
+                begun = True
                 if trouble is not None:
                     replaced = True
                     await self._refuse(request, trouble, method, send)
                     return
-            if begun and self.release_on_response_start:
+            if self.release_on_response_start and begun:
                 await request.release()
             await send(message)
 

@@ -32,6 +32,7 @@ from ._pool.cost import server_timing as _server_timing
 from ._pool.lease import Connection, Lender
 from ._pool.loss import lost_with
 from ._util import callsite
+from ._util.context import Holding
 from ._util.lock import new_lock
 from ._util.log import OneLine, logger
 from .errors import ConnectionInterruptedError, GetConnectionFromPoolError, PoolError, ReturnConnectionToPoolError
@@ -45,6 +46,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 _current: ContextVar[RequestScope | None] = ContextVar("pymysqlpool_request_scope", default=None)
 
+_NO_WATCH = Watch()
 _LATE_WRITE = "%s has written to pool(%s) after its commit point, the head of the response: rolled back. commit() it"
 
 
@@ -95,7 +97,7 @@ class RequestScope:
         self.refused: GetConnectionFromPoolError | None = None  # the last borrow's error; cleared by `close`
         self._revalidate_after = revalidate
         self._pool = pool
-        self._watch = watch or Watch()
+        self._watch = watch or _NO_WATCH
         self._committed = Committed()
         self._lock = new_lock()  # guards the three below; never held while borrowing
         self._places: dict[Lender, _Place] = {}
@@ -276,7 +278,8 @@ class RequestScope:
         if connection is None or use is None:
             return
         use.end()
-        self._committed.note(connection)
+        if pool.settings.track_commits:
+            self._committed.note(connection)
         said = {"event": "late write", "pool": pool.name}
         if self.transaction == "request" and self._finished and connection.is_used and connection.marks & WROTE:
             logger.warning(_LATE_WRITE, self.label or "A request", pool.name, extra=said)
@@ -287,7 +290,8 @@ class RequestScope:
         except Exception:  # noqa: BLE001 - nothing that ends a request may raise
             said["event"] = "return failed"
             logger.warning("A connection of pool(%s) could not be given back", pool.name, exc_info=True, extra=said)
-        self._watch.report(use, self.label or "a request")
+        if self._watch is not _NO_WATCH:
+            self._watch.report(use, self.label or "a request")
 
 
 def server_timing(scope: RequestScope) -> str:
@@ -322,14 +326,9 @@ def current_connection(pool: Lender | None = None) -> Connection:
     return scope.connection(pool)
 
 
-@contextmanager
-def entered(scope: RequestScope) -> Iterator[RequestScope]:
+def entered(scope: RequestScope) -> Holding[RequestScope | None, RequestScope]:
     """Make `scope` the current one for the block; it is not closed."""
-    token = _current.set(scope)
-    try:
-        yield scope
-    finally:
-        _current.reset(token)
+    return Holding(_current, scope)
 
 
 @contextmanager

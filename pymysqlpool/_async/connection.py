@@ -36,7 +36,7 @@ from .cutting import cut, expire
 from .exchanges import Exchanges
 from .names import FieldsNames
 from .session import Session
-from .tokens import on_behalf_of, token_of_task
+from .tokens import Borrower, current_borrower, on_behalf_of
 from .turn import Turn
 from .worker import ThreadCall, ThreadsafeEvent
 
@@ -72,12 +72,10 @@ class AsyncConnection(Exchanges, FieldsNames):
     _lost_changes = False
     _depth = 0  # with-blocks of this connection that are open, transactions included
 
-    def __init__(self, pool: Home, lease: Connection, token: callsite.Token | None = None) -> None:
+    def __init__(self, pool: Home, lease: Connection, token: Borrower | None = None) -> None:
         self._pool = pool
         self.lease = lease
-        self.token = token  # the borrowing task's, kept alive; None: the thread that uses the lease borrows
-        # The borrowing task; None under trio, where threads borrow and the request's end returns the connection.
-        self._task = asyncio.current_task() if asyncio._get_running_loop() is not None else None
+        self.token = token  # the borrowing task, kept alive; None: the thread that uses the lease borrows
         self._turn = Turn()
 
     @property
@@ -215,7 +213,7 @@ class AsyncConnection(Exchanges, FieldsNames):
 
     async def _in_turn(self, call: Callable[[], Any], users: bool = False) -> Any:
         if self.token is not None:
-            call = partial(on_behalf_of, weakref.ref(token_of_task()), call)
+            call = partial(on_behalf_of, weakref.ref(current_borrower()), call)
         thread_call = self._thread_call = ThreadCall(call, self._give_back_interrupted)
         try:
             return await self._pool.run(thread_call, users)
@@ -255,11 +253,17 @@ class AsyncConnection(Exchanges, FieldsNames):
         if returned is not None:
             await returned.wait()
 
-    def give_back_nowait(self, give_back: Callable[[], object]) -> ThreadsafeEvent | None:
-        """Start the return; a worker thread may complete it. See `AsyncConnectionPool.give_back_nowait`."""
+    def give_back_nowait(
+        self, give_back: Callable[[], object], place: callsite.Place | None = None
+    ) -> ThreadsafeEvent | None:
+        """Start the return; a worker thread may complete it. See `AsyncConnectionPool.give_back_nowait`.
+
+        Args:
+            place: the call site of the return; None: the innermost one outside this package.
+        """
         if self._was_cut or self.given_back is not None:
             return None
-        self.given_back = callsite.place()
+        self.given_back = place or callsite.place()
         if self._thread_call is not None and self._thread_call.abandon(self._cut):
             return None
         if self._turn.locked():  # a task waits for a reply

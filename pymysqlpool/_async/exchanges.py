@@ -26,7 +26,7 @@ from .._driver.exchange import is_between_commands
 from .._pool.lease import Connection
 from .._util import callsite
 from .session import DONTWAIT, ROWS, Session
-from .tokens import token_of_task
+from .tokens import Borrower, current_borrower
 
 _cannot: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # loops that cannot watch descriptors
 
@@ -52,11 +52,10 @@ class Exchanges:
     """The part of an `AsyncConnection` that exchanges commands and replies."""
 
     lease: Connection
-    token: callsite.Token | None
+    token: Borrower | None
     floats: bool
     _was_cut: bool
     given_back: callsite.Place | None
-    _task: asyncio.Task[Any] | None
 
     async def _prepare(self) -> None:
         """If the connection `floats`, make sure that it has a lease."""
@@ -129,10 +128,7 @@ class Exchanges:
 
     def _user(self) -> Any:
         """The current task, as in `Slot.user`; None: the thread that uses the lease."""
-        token = self.token
-        if token is None:
-            return None
-        return weakref.ref(token if asyncio.current_task() is self._task else token_of_task())
+        return None if self.token is None else weakref.ref(current_borrower())
 
     async def read_next(self, session: Session, unbuffered: bool = False) -> int:
         """Read the next result of the last statement."""

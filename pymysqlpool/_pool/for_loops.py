@@ -110,6 +110,8 @@ def lend_given(core: PoolCore, lease: Connection, waiter: Waiter, since: float) 
     return True
 
 
+# Seconds. A return does maintenance that is due, so on a loop it is done before it is due.
+_SOON = 0.1
 NOTHING, A_ROLLBACK, A_THREAD = "nothing", "a rollback", "a thread"
 
 
@@ -136,7 +138,7 @@ def note_rollback(core: PoolCore) -> None:
 def maintenance_due(core: PoolCore) -> bool:
     """Return whether maintenance is due: then the caller is to call `run_maintenance`."""
     now = monotonic()
-    if core._life.maintenance is not None or now < core._tend_at:
+    if core._life.maintenance is not None or now < core._tend_at - _SOON:
         return False
     core._tend_at = now + INTERVAL
     return True

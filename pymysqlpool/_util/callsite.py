@@ -47,17 +47,21 @@ class Token:
         self.description: str = description or f"thread {threading.current_thread().name!r}"
 
 
+# To the borrower's token: a `Token`, or the task itself.
+Reference = weakref.ref[Any]
+
+
 class _Local(threading.local):
     def __init__(self) -> None:
         token = Token()
         self.token = token
-        self.reference = weakref.ref(token)
+        self.reference: Reference = weakref.ref(token)
 
 
 local = _Local()
 
 
-def current() -> weakref.ref[Token]:
+def current() -> Reference:
     """The calling thread's token."""
     return local.reference
 
@@ -104,6 +108,8 @@ def describe_place(place: Place | None) -> str:
     return f"{code.co_filename}:{line} in {code.co_qualname}"
 
 
-def describe_borrower(reference: weakref.ref[Token] | None) -> str:
+def describe_borrower(reference: Reference | None) -> str:
     token = reference() if reference is not None else None
-    return token.description if token is not None else "a thread that has ended"
+    if token is None:
+        return "a thread that has ended"
+    return token.description if isinstance(token, Token) else f"task {token.get_name()!r}"

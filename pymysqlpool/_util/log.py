@@ -30,17 +30,17 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\
 
 
 class OneLine:
-    """An attribute that keeps its text as `one_line`: it goes into errors and log lines."""
+    """An attribute whose text is read as `one_line`: it goes into errors and log lines. Every request sets it, and few
+    read it."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
     def __get__(self, instance: object, owner: type | None = None) -> str:
-        text: str = vars(instance)[self._name]
-        return text
+        return one_line(vars(instance)[self._name])
 
     def __set__(self, instance: object, text: str) -> None:
-        vars(instance)[self._name] = one_line(text)
+        vars(instance)[self._name] = text
 
 
 def _clean(argument: object) -> object:

@@ -15,10 +15,11 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from threading import get_ident
 from time import monotonic
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 from weakref import WeakKeyDictionary
 
 from .. import transaction as _transaction
+from .._async.turn import Turn
 from .._async.worker import ThreadCall, ThreadsafeEvent, wait_for_all
 from .._driver.exchange import is_between_commands
 from .._pool.lease import Connection, Lender
@@ -47,7 +48,7 @@ class AsyncRequestScope(RequestScope):
         self._loop = asyncio._get_running_loop()
         self._thread = get_ident()  # the event loop's
         self._limiter = _limiter_of_threads(self._loop) if self._loop is not None else None
-        self._turn = asyncio.Lock()  # held while a task borrows
+        self._turn = Turn()  # a task borrows
         self._connections: dict[Lender, AsyncConnection] = {}  # the leases, as tasks see them
         self._units = 0  # open blocks that keep the lease
         self._commit: ThreadCall | None = None
@@ -83,29 +84,38 @@ class AsyncRequestScope(RequestScope):
             NoRequestScopeError: the request has ended.
             GetConnectionFromPoolError: see `ConnectionPool.get_connection`.
         """
-        pool = pool or self._awaited
-        self._awaited_pools[pool.pool] = pool
-        async with self._turn:
+        if pool is None:
+            pool = self._awaited
+        else:
+            self._awaited_pools[pool.pool] = pool
+        turn = self._turn
+        if not turn.take():
+            await turn.wait()
+        try:
             with self._lock:
-                self._refuse_closed()
-                place = self._places.setdefault(pool.pool, _Place())
+                if self._closed:
+                    self._refuse_closed()
+                place = self._places.get(pool.pool)
+                if place is None:
+                    place = self._places[pool.pool] = _Place()
             while not place.lock.acquire(blocking=False):
                 await asyncio.sleep(_A_MOMENT)  # a thread of this request is borrowing it
             try:
-                lent = self._lent(pool.pool, place, pool)
+                lent = None if place.connection is None else self._lent(pool.pool, place, pool)
                 if lent is None or lent.closed:
                     lent = await self._borrow_awaited(pool, place)
                 return lent
             finally:
                 place.lock.release()
+        finally:
+            turn.leave()
 
     async def lease_for_threads(self) -> Connection:
         """Return the lease of `async_connection()`, which threads use from now on."""
         return (await self.async_connection()).lease
 
-    def _refuse_closed(self) -> None:
-        if self._closed:
-            raise NoRequestScopeError("the request has ended and its connections have gone back")
+    def _refuse_closed(self) -> NoReturn:
+        raise NoRequestScopeError("the request has ended and its connections have gone back")
 
     def _lent(self, pool: Lender, place: _Place, awaited: AsyncConnectionPool) -> AsyncConnection | None:
         """Return the lease in `place` as an `AsyncConnection`, whether a task or a thread borrowed it."""
@@ -125,17 +135,20 @@ class AsyncRequestScope(RequestScope):
     async def _borrow_awaited(self, pool: AsyncConnectionPool, place: _Place) -> AsyncConnection:
         started = monotonic()
         try:
-            connection = await pool.get_connection(timeout=self._patience(pool.pool, started))
+            patience = None if self.deadline is None else self._patience(pool.pool, started)
+            connection = await pool.get_connection(timeout=patience)
         except GetConnectionFromPoolError as error:
             self.refused = error
             self._note_what_is_held(pool.pool, error)
             raise
         self.refused = None
         try:
-            self._refuse_closed()  # it may have ended while we waited
+            if self._closed:  # it has ended while we waited
+                self._refuse_closed()
             if self.transaction == "request" and not self._finished:
                 await connection.carry_out(_transaction.begin_steps)
-                self._refuse_closed()
+                if self._closed:
+                    self._refuse_closed()
         except BaseException as error:
             await connection.give_back(error)
             raise
@@ -181,22 +194,26 @@ class AsyncRequestScope(RequestScope):
                 return
             self._closed = True
         self.refused = None  # its traceback would keep the borrower's local variables alive
-        if self._commit is None or not self._commit.abandon():
+        if self._places and (self._commit is None or not self._commit.abandon()):
             await wait_for_all(self._give_all_back_nowait(exception, also_busy=True))
 
     def _give_all_back_nowait(self, exception: BaseException | None, also_busy: bool) -> list[ThreadsafeEvent | None]:
         returns = []
         for pool, place in list(self._places.items()):
+            if place.connection is None:
+                continue
             lent = self._lent(pool, place, self._awaited_pools.get(pool, self._awaited))
             if lent is None or not (also_busy or is_between_commands(lent.lease)):
                 continue
-            returns.append(lent.give_back_nowait(partial(self._give_back, pool, place, exception)))
+            returns.append(lent.give_back_nowait(partial(self._give_back, pool, place, exception), _END))
         return returns
 
     def _give_all_back(self) -> None:
         for pool, place in list(self._places.items()):
             self._give_back(pool, place, None)
 
+
+_END = (AsyncRequestScope.async_close.__code__, 0)  # the call site of a return at the end of a request
 
 _limiters: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
 

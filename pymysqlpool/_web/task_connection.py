@@ -16,6 +16,7 @@ from typing import Any, Protocol, Self
 from .._async.worker import ThreadsafeEvent
 from .._driver.exchange import is_between_commands
 from .._driver.statements import AUTOCOMMIT, DATABASE, STATE, TRANSACTION, WROTE
+from .._util import callsite
 from ..aio import AsyncConnection, AsyncConnectionPool, AsyncCursor
 
 _PLAIN = re.compile(r"\s*(?:select|show|describe|desc|explain|values|insert|update|delete|replace)\b", re.IGNORECASE)
@@ -140,11 +141,13 @@ class SocketConnection(AsyncConnection):
     def can_read_here(self) -> bool:
         return self.parked or super().can_read_here()
 
-    def give_back_nowait(self, give_back: Callable[[], object]) -> ThreadsafeEvent | None:
+    def give_back_nowait(
+        self, give_back: Callable[[], object], place: callsite.Place | None = None
+    ) -> ThreadsafeEvent | None:
         if self.parked:
             self.parked = False
             return None
-        return super().give_back_nowait(give_back)
+        return super().give_back_nowait(give_back, place)
 
     def _refuse_closed(self) -> None:
         if not self.parked or self.given_back is not None:
