@@ -48,9 +48,9 @@ from ._async.worker import (
 from ._driver.exchange import is_between_commands
 from ._driver.steps import begin, note, steps_of_reply, watch_of
 from ._driver.stop import stop_statement
+from ._pool.beside import session_beside
 from ._pool.checkout import LOOK_AROUND, checkout, withdraw
 from ._pool.checkout_request import CheckoutRequest, Work
-from ._pool.core import session_beside
 from ._pool.diagnostics import capacity
 from ._pool.for_loops import (
     A_ROLLBACK,

@@ -36,12 +36,11 @@ from ._pool.core import CONNECT_TIMEOUT
 from ._pool.for_loops import lend_idle
 from ._pool.lease import Connection
 from ._routing.endpoints import Balance, Target
-from ._routing.hosts import DEFAULT_PORT, Host, concealed, place, places_of
+from ._routing.hosts import Host, concealed, of_url, place, places_of
 from ._routing.lending import Lending, Steps
 from ._routing.queue import Ticket
 from ._routing.topology import Topology
 from ._util.callsite import local as _thread
-from ._util.url import parse
 from .errors import PoolTimeout, SettingsError
 from .pool import ConnectionPool
 from .request_scope import RequestScope, request_scope
@@ -67,6 +66,9 @@ class Cluster:
             (hosts in `zone` first).
         zone: the zone of this process.
         failback_after: seconds for which a preferred Galera node must have been well before writes return to it.
+        check_interval: seconds between two checks of each host by a thread with a session of its own. A host that does
+            not answer a check in time is out of service, and its statements end. None: no such thread.
+        max_lag: seconds; a replica that is further behind is not read from. Asked in each check.
         **options: those of `ConnectionPool`, for the pool of each endpoint.
 
     Attributes:
@@ -85,11 +87,19 @@ class Cluster:
         balance: Balance = "least-used",
         zone: str = "",
         failback_after: float = 30.0,
+        check_interval: float | None = None,
+        max_lag: float | None = None,
         **options: Any,
     ) -> None:
         options, hosts = conceal(options), concealed(hosts)
         _check("balance", balance, get_args(Balance))
         seconds("failback_after", failback_after, 0.0)
+        if check_interval is not None:
+            seconds("check_interval", check_interval, 0.05)
+        if max_lag is not None:
+            seconds("max_lag", max_lag, 0.0)
+            if check_interval is None:
+                raise SettingsError(f"max_lag={max_lag!r} needs check_interval: the lag is asked in each check")
         for refused in _OF_THE_CLUSTER:
             if refused in options:
                 raise SettingsError(f"{refused}={options[refused]!r}: a cluster has hosts=, and says this to its pools")
@@ -100,13 +110,15 @@ class Cluster:
 
         def topology() -> Topology:
             fresh = [replace(endpoint) for endpoint in endpoints]
-            return Topology(fresh, random=random, balance=balance, zone=zone, failback_after=failback_after)
+            return Topology(
+                fresh, random=random, balance=balance, zone=zone, max_lag=max_lag, failback_after=failback_after
+            )
 
         pools = [
             ConnectionPool(host=host, port=port, role="ready", fail_fast=True, track_commits=True, **options)
             for host, port, _ in places
         ]
-        self.lending: Lending = Lending(self.name, topology, pools)
+        self.lending: Lending = Lending(self.name, topology, pools, check_interval, max_lag is not None)
         self.primary: ClusterPool = ClusterPool(self, "primary")
         self.replica: ClusterPool = ClusterPool(self, "replica")
 
@@ -115,26 +127,13 @@ class Cluster:
         """Make a cluster: `Cluster.from_url("mysql://me:secret@db1,db2:3307/shop?balance=order", size=5)`.
 
         Raises:
-            SettingsError: the URL is invalid, or an option after `?` is none of `balance`, `zone`, `failback_after`.
+            SettingsError: the URL is invalid, or an option after `?` is none of the cluster's own.
         """
-        try:
-            address, wrong = parse(url), None
-        except ValueError as error:
-            wrong = str(error)
-        url = ""  # no frame of an error shows the password; so what is wrong is raised out of the `except`
+        given, wrong = of_url(url)
+        url = ""  # no frame of an error shows the password; so what is wrong is raised here
         if wrong is not None:
             raise SettingsError(wrong)
-        own: dict[str, Any] = dict(address.options)
-        unknown = sorted(own.keys() - {"balance", "zone", "failback_after"})
-        if unknown:
-            raise SettingsError(f"unknown option {unknown[0]!r} in the URL: balance, zone and failback_after are known")
-        if "failback_after" in own:
-            try:
-                own["failback_after"] = float(own["failback_after"])
-            except ValueError as error:
-                raise SettingsError(f"failback_after={own['failback_after']!r} must be a number of seconds") from error
-        hosts: list[Host] = [{"host": host, "port": port or DEFAULT_PORT} for host, port in address.hosts]
-        return cls(hosts, **{**address.arguments, **own, **options})
+        return cls(**{**given, **options})
 
     def target(self, target: Target) -> ClusterPool:
         """Return the pool for "any", "primary", "replica", "prefer-primary" or "prefer-replica"."""

@@ -19,7 +19,7 @@ from typing import Protocol, runtime_checkable
 from pymysql import err
 from pymysql.constants import ER
 
-from ._pool.core import session_beside
+from ._pool.beside import session_beside
 from ._pool.diagnostics import is_failing, last_used
 from ._util.lock import new_lock
 from .failures import number_of

@@ -339,12 +339,3 @@ class PoolCore:
     def _wake(waiters: list[Waiter]) -> None:
         for waiter in waiters:
             waiter.wake()
-
-
-def session_beside(core: PoolCore, deadline: float) -> Wire:
-    """Make a session outside the pool's count, before `deadline` (monotonic). The caller closes it.
-
-    Raises:
-        pymysql.err.MySQLError: it could not be made.
-    """
-    return core._connector.make_wire(deadline)

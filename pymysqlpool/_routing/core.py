@@ -8,29 +8,53 @@ Invariants that live here: 4 (nothing slow under the lock), 13 (fork), 22 (news 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from time import monotonic
+from typing import TypedDict
 
-from .._driver.role import Role
+from .._pool.beside import cut_lent
 from .._util.lock import new_lock
 from .._util.log import logger
 from .._util.process import mark_process
 from ..pool import ConnectionPool
-from .endpoints import State, Target, described
-from .queue import Queue
+from .asking import Answer
+from .endpoints import Endpoint, State, Target, behind, described
+from .monitor import Monitor
+from .queue import Queue, Ticket
 from .topology import Topology
 
 SLICE = 0.25  # seconds that a caller waits at one endpoint before it checks whether another fits better
 
 
+class _Says(TypedDict):
+    """What `Topology` is told of an answer."""
+
+    ready: bool
+    writable: bool
+    galera: bool
+    lag: float | None
+    said: str
+
+
 class ClusterCore:
     """The endpoints of one cluster, and what is known of them."""
 
-    def __init__(self, name: str, new_topology: Callable[[], Topology], pools: Sequence[ConnectionPool]) -> None:
+    def __init__(
+        self,
+        name: str,
+        new_topology: Callable[[], Topology],
+        pools: Sequence[ConnectionPool],
+        check_interval: float | None = None,
+        asks_lag: bool = False,
+    ) -> None:
         self.name = name
         self.pools = pools
         self.closed: bool = False
+        self.asks_lag: bool = asks_lag
+        self._warned: set[int] = set()
         self._new_topology = new_topology
+        self._check_interval = check_interval
         self._enter_process()
         # The pool of the primary, while that is known and no caller waits for it: then a borrow needs no decision.
         # Assigned with _lock held; forgotten at any news, and after a while, so that a caller decides again.
@@ -43,6 +67,7 @@ class ClusterCore:
         self._lock = new_lock()
         self._topology = self._new_topology()  # guarded by _lock, as are the queues
         self._queues: dict[Target, Queue] = {}
+        self._monitors: list[Monitor] | None = None  # started with the first borrow; guarded by _lock
         self._here = mark_process()
 
     def _open_express(self, pool: ConnectionPool) -> None:
@@ -54,28 +79,42 @@ class ClusterCore:
 
     # -- news ----------------------------------------------------------------------------------------------
 
-    def _tell_role(self, index: int, role: Role) -> None:
+    def _tell(self, index: int, answer: Answer, asked_at: float | None = None) -> None:
+        """The endpoint answered a caller; or the monitor, which asked it at `asked_at`."""
+        role = answer.role
+        says = _Says(ready=role.ready, writable=role.writable, galera=role.galera, lag=answer.lag, said=role.said)
         with self._lock:
             endpoint = self._topology.endpoints[index]
-            changed = endpoint.state is not State.UP or endpoint.writable != role.writable
-            was = endpoint.writable
-            self.express = None
-            self._topology.answered(
-                index, monotonic(), ready=role.ready, writable=role.writable, galera=role.galera, said=role.said
-            )
-            waiting = [ticket for queue in self._queues.values() for ticket in queue.all()]
-        if changed:
-            logger.info(
-                "Cluster(%s): %s is up, %s",
-                self.name,
-                endpoint.name,
-                role.said,
-                extra={"event": "endpoint up", "cluster": self.name, "endpoint": endpoint.name, "role": role.said},
-            )
-            if was != role.writable:
+            before = described(endpoint)
+            was_writable = endpoint.writable
+            if asked_at is None:
+                self._topology.answered(index, monotonic(), **says)
+            else:
+                self._topology.observed(index, asked_at, **says)
+            now = described(endpoint)
+            is_up = endpoint.state is State.UP
+            waiting = self._news_locked(now != before or asked_at is None)
+        if now != before:
+            self._log(logging.INFO if is_up else logging.WARNING, endpoint, now, role.said)
+            if is_up and was_writable != role.writable:
                 self.pools[index].drain()  # its sessions were opened while it had another role
+        if answer.missing:
+            self._warn_of_privilege(index, answer.missing)
         for ticket in waiting:
             ticket.call()
+
+    def _warn_of_privilege(self, index: int, privilege: str) -> None:
+        """Once per host."""
+        if index not in self._warned:
+            self._warned.add(index)
+            logger.warning(
+                "Cluster(%s): %s does not tell how far it is behind, and is read from whatever max_lag is. "
+                "It would with GRANT %s ON *.* TO the user of the pool",
+                self.name,
+                name := self._topology.endpoints[index].name,
+                privilege,
+                extra={"event": "missing privilege", "cluster": self.name, "endpoint": name},
+            )
 
     def _tell_failed(self, index: int, error: BaseException) -> None:
         with self._lock:
@@ -84,13 +123,57 @@ class ClusterCore:
             self.express = None
             self._topology.failed(index, monotonic(), str(error))
         if not was_down:
-            logger.warning(
-                "Cluster(%s): %s is down: %s",
-                self.name,
-                endpoint.name,
-                error,
-                extra={"event": "endpoint down", "cluster": self.name, "endpoint": endpoint.name},
-            )
+            self._log(logging.WARNING, endpoint, "down", error)
+
+    def _news_locked(self, matters: bool) -> list[Ticket]:
+        """Forget the decision that was made for later callers, and return those that wait, who are called."""
+        if not matters:
+            return []
+        self.express = None
+        return [ticket for queue in self._queues.values() for ticket in queue.all()]
+
+    def _log(self, level: int, endpoint: Endpoint, state: str, why: object) -> None:
+        event = "endpoint up" if endpoint.state is State.UP else "endpoint down"
+        said = {"event": event, "cluster": self.name, "endpoint": endpoint.name, "state": state, "role": str(why)}
+        logger.log(level, "Cluster(%s): %s is %s: %s", self.name, endpoint.name, state, why, extra=said)
+
+    # -- the monitor ---------------------------------------------------------------------------------------
+
+    def _start_monitors(self) -> None:
+        with self._lock:
+            if self._monitors is not None or self.closed:
+                return
+            self._monitors = fresh = [
+                Monitor(self, index, self._check_interval)
+                for index in range(len(self.pools))
+                if self._check_interval is not None
+            ]
+        for monitor in fresh:
+            monitor.start()
+
+    def pool_of(self, index: int) -> ConnectionPool:
+        return self.pools[index]
+
+    def observed(self, index: int, asked_at: float, answer: Answer) -> None:
+        """The host answered a check that began at `asked_at` (monotonic)."""
+        self._tell(index, answer, asked_at)
+
+    def missed(self, index: int, asked_at: float, error: BaseException, *, is_dead: bool) -> None:
+        """The host did not pass a check that began at `asked_at` (monotonic). If it is dead, its statements end now."""
+        with self._lock:
+            endpoint = self._topology.endpoints[index]
+            was_down = endpoint.state is State.DOWN
+            is_out = self._topology.missed(index, asked_at, str(error))
+            waiting = self._news_locked(is_out and not was_down)
+        if is_out and not was_down:
+            self._log(logging.WARNING, endpoint, "down", error)
+        if is_out and is_dead:
+            self.pools[index].drain()
+            cut = cut_lent(self.pools[index])
+            if cut:
+                self._log(logging.WARNING, endpoint, "down", f"{cut} connections that waited for it were cut off")
+        for ticket in waiting:
+            ticket.call()
 
     # -- operator's requests, and state --------------------------------------------------------------------
 
@@ -107,13 +190,16 @@ class ClusterCore:
     def known(self) -> list[tuple[str, str]]:
         """Return each endpoint's name, and its state in words."""
         with self._lock:
-            return [(endpoint.name, described(endpoint)) for endpoint in self._topology.endpoints]
+            return [(endpoint.name, described(endpoint) + behind(endpoint)) for endpoint in self._topology.endpoints]
 
     def close(self) -> None:
         """Lend nothing more, and wake all waiting callers (Invariant 12)."""
         self.closed = True
         with self._lock:
-            self.express = None
-            waiting = [ticket for queue in self._queues.values() for ticket in queue.all()]
+            waiting = self._news_locked(True)
+            monitors = self._monitors or []
         for ticket in waiting:
             ticket.call()
+        if self._here[0]:
+            for monitor in monitors:
+                monitor.stop()

@@ -105,6 +105,13 @@ def described(endpoint: Endpoint) -> str:
     return "up, takes writes" if endpoint.writable else "up, read-only"
 
 
+def behind(endpoint: Endpoint) -> str:
+    """How far it is behind, where that is known; '' elsewhere."""
+    if endpoint.state is not State.UP or endpoint.lag is None:
+        return ""
+    return ", replication is stopped" if endpoint.lag == FOREVER else f", {endpoint.lag:.0f} s behind"
+
+
 def spread(
     endpoints: Sequence[Endpoint],
     fitting: Sequence[int],

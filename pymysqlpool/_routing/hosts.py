@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .._util.url import host_and_port
+from .._util.url import host_and_port, parse
 from ..errors import SettingsError
 from ..secrets import Secret, conceal
 from .endpoints import Endpoint
@@ -13,6 +13,8 @@ from .endpoints import Endpoint
 DEFAULT_PORT = 3306
 Host = str | Mapping[str, Any]
 Place = tuple[str, int, Endpoint]
+_WORDS = ("balance", "zone")  # the options that a URL may have
+_NUMBERS = ("failback_after", "check_interval", "max_lag")
 
 
 def concealed(hosts: Any) -> Any:
@@ -72,3 +74,23 @@ def place(host: Host) -> Place:
     if not isinstance(port, int) or not isinstance(weight, int | float) or weight <= 0:
         raise SettingsError(f"hosts: in {host!r} the port must be a whole number, and the weight more than 0")
     return known["host"], port, Endpoint(f"{known['host']}:{port}", float(weight), known.get("zone", ""))
+
+
+def of_url(url: str) -> tuple[dict[str, Any], str | None]:
+    """Return the arguments of `Cluster` that are in `url`, and what is wrong with it: an error that was raised here
+    would show the password in a frame."""
+    try:
+        address = parse(url)
+    except ValueError as error:
+        return {}, str(error)
+    own: dict[str, Any] = dict(address.options)
+    known = (*_WORDS, *_NUMBERS)
+    if unknown := sorted(own.keys() - set(known)):
+        return {}, f"unknown option {unknown[0]!r} in the URL: {', '.join(known)} are known"
+    for name in own.keys() & set(_NUMBERS):
+        try:
+            own[name] = float(own[name])
+        except ValueError:
+            return {}, f"{name}={own[name]!r} must be a number of seconds"
+    hosts: list[Host] = [{"host": host, "port": port or DEFAULT_PORT} for host, port in address.hosts]
+    return {"hosts": hosts, **address.arguments, **own}, None

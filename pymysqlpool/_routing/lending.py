@@ -21,7 +21,7 @@ from .._pool.checkout_request import Work
 from .._pool.lease import Connection
 from ..errors import AmbiguousPrimary, PoolClosed, PoolTimeout, PoolUnavailable
 from ..pool import ConnectionPool
-from .asking import role_of
+from .asking import ask_server
 from .core import SLICE, ClusterCore
 from .endpoints import Ambiguous, Ask, State, Target, Use, described
 from .following import has_commit
@@ -82,6 +82,8 @@ class Lending(ClusterCore):
         """
         if not self._here[0]:
             self._enter_process()
+        if self._monitors is None:
+            self._start_monitors()
         started = monotonic()
         while True:
             lease = yield from self._one(ticket, target, pre_ping, started, started + timeout)
@@ -197,8 +199,8 @@ class Lending(ClusterCore):
         longest = _ASKING if is_alone else _ASKING_BESIDE
         try:
             with pool.get_connection(timeout=max(0.001, min(longest, deadline - monotonic()))) as lease:
-                role = role_of(lease)
-            self._tell_role(index, role)
+                answer = ask_server(lease, self.asks_lag)
+            self._tell(index, answer)
         except (PoolTimeout, PoolClosed) as error:
             with self._lock:
                 self._topology.not_asked(index)

@@ -66,9 +66,35 @@ class Topology:
         lag: float | None = None,
         said: str = "",
     ) -> None:
-        """Note that the endpoint answered, with its role."""
+        """Note that the endpoint answered the caller that asked it, with its role."""
+        self.endpoints[index].asked = False
+        self._heard(index, now, ready, writable, galera, lag, said)
+
+    def observed(
+        self,
+        index: int,
+        asked_at: float,
+        *,
+        ready: bool,
+        writable: bool,
+        galera: bool,
+        lag: float | None = None,
+        said: str = "",
+    ) -> bool:
+        """Note what the endpoint answered the monitor, which asked it at `asked_at`.
+
+        Returns:
+            Whether it counts: newer news is not overruled by an older answer.
+        """
+        if self._is_old(index, asked_at):
+            return False
+        self._heard(index, asked_at, ready, writable, galera, lag, said)
+        return True
+
+    def _heard(
+        self, index: int, now: float, ready: bool, writable: bool, galera: bool, lag: float | None, said: str
+    ) -> None:
         endpoint = self.endpoints[index]
-        endpoint.asked = False
         endpoint.told_at = now
         if endpoint.state is State.DRAINING:
             return
@@ -85,6 +111,26 @@ class Topology:
             self._lose_primary(now)
         elif writable and not was_writable and not galera and self.primary not in (None, index):
             self._doubt_primary(now)
+
+    def _is_old(self, index: int, asked_at: float) -> bool:
+        """Whether an answer to a question of `asked_at` is older than the last news of the endpoint."""
+        endpoint = self.endpoints[index]
+        suspected_at = endpoint.ask_at if endpoint.state is State.SUSPECT else -FOREVER
+        return asked_at < max(endpoint.told_at, suspected_at)
+
+    def missed(self, index: int, asked_at: float, problem: str) -> bool:
+        """Note that the endpoint did not answer the monitor, which asked it at `asked_at`.
+
+        Returns:
+            Whether it is out of service now. It may have answered a caller since.
+        """
+        endpoint = self.endpoints[index]
+        if endpoint.state is State.UP and asked_at < endpoint.told_at:
+            return False
+        if endpoint.state in (State.UP, State.SUSPECT):
+            endpoint.told_at = max(endpoint.told_at, asked_at)
+            self._put_off(index, asked_at, problem)
+        return True
 
     def failed(self, index: int, now: float, problem: str) -> None:
         """Note that the endpoint was asked and could not be reached in time."""

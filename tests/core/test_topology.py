@@ -106,6 +106,20 @@ class Cluster(RuleBasedStateMachine):
     def a_statement_finds_it_lost(self, index: int) -> None:
         self.topology.suspect(index, self.now, "2013")
 
+    @rule(index=st.integers(0, NUMBER - 1), age=st.sampled_from([0.0, 0.01, 1.0]))
+    def the_monitor_has_checked_it(self, index: int, age: float) -> None:
+        endpoint, server = self.topology.endpoints[index], self.servers[index]
+        asked_at, told_at, was, asked = self.now - age, endpoint.told_at, endpoint.state, endpoint.asked
+        if server.alive:
+            role = {"ready": server.ready, "writable": server.writable, "galera": False}
+            counts = self.topology.observed(index, asked_at, **role)
+            assert counts or endpoint.state is was, "an old answer changes nothing"
+        else:
+            is_out = self.topology.missed(index, asked_at, "silent")
+            assert is_out == (endpoint.state in (State.DOWN, State.DRAINING))
+        assert endpoint.told_at >= told_at
+        assert endpoint.asked is asked, "whoever asks it goes on"
+
     @rule(index=st.integers(0, NUMBER - 1), back=st.booleans())
     def an_operator_drains(self, index: int, back: bool) -> None:
         (self.topology.undrain if back else self.topology.drain)(index, self.now)
@@ -209,6 +223,18 @@ def test_a_replica_that_is_too_far_behind_is_not_read_from() -> None:
     topology.answered(1, 1.0, ready=True, writable=False, galera=False, lag=7.0)
     assert not isinstance(topology.decide("replica", 1.0, nothing_lent), Use)
     assert topology.decide("prefer-replica", 1.0, nothing_lent) == Use((0, 1))
+
+
+def test_an_answer_to_an_older_question_of_the_monitor_does_not_overrule_what_was_learnt_since() -> None:
+    topology = new()
+    servers = [Server(writable=True), Server(), Server()]
+    assert settle(topology, servers, "primary", 1.0)[0] == Use((0,))
+    topology.suspect(0, 2.0, "a statement was lost")
+    assert not topology.observed(0, 1.9, ready=True, writable=True, galera=False)
+    assert topology.endpoints[0].state is State.SUSPECT
+    assert topology.missed(0, 1.9, "silent"), "it was silent since before the statement was lost"
+    topology.answered(0, 2.5, ready=True, writable=True, galera=False)
+    assert not topology.missed(0, 2.4, "silent"), "it has answered a caller meanwhile"
 
 
 def test_a_server_that_stays_down_is_asked_less_and_less_often() -> None:
