@@ -140,7 +140,7 @@ class RequestScope:
     def _borrow(self, pool: Lender, place: _Place) -> None:
         started = monotonic()
         try:
-            connection = self._committed.borrow(pool, self._patience(pool, started), self.uses)
+            connection = pool.get_connection(**self._committed.options(pool, self._patience(pool, started), self.uses))
         except GetConnectionFromPoolError as error:
             self.refused = error
             held = [other.name for other, its in self._places.items() if other is not pool and its.connection]

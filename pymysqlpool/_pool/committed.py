@@ -1,6 +1,7 @@
 """What one unit of work has committed, so that it reads its own writes from the replicas of the same cluster.
 
-Owns: the last position for each server. Never: waits for one; the target of a cluster does, see `ClusterPool`.
+Owns: the last position for each server. Never: waits for one, or borrows; a target of a cluster does, see
+`ClusterPool`.
 """
 
 from __future__ import annotations
@@ -30,20 +31,19 @@ class Committed:
             self._tokens.pop(lease.pool, None)
             self._tokens[lease.pool] = token
 
-    def borrow(self, pool: Lender, timeout: float | None, uses: Iterable[Use]) -> Connection:
-        """Borrow from `pool`; from a target of a cluster, a server that has what was committed in that cluster.
+    def options(self, pool: Lender, timeout: float | None, uses: Iterable[Use]) -> dict[str, Any]:
+        """Return the arguments with which `pool.get_connection` lends a server that has what was committed: the
+        timeout, and for a target of a cluster `after`, the position of what was committed in that cluster.
 
         Args:
             uses: the other leases of this unit of work.
         """
         servers: Any = getattr(pool, "servers", None)  # of a target of a cluster
         if servers is None:
-            return pool.get_connection(timeout=timeout)
+            return {"timeout": timeout}
         for use in uses:
             if use.connection is not None:
                 self.note(use.connection)
         pools = servers()
         tokens = [token for server, token in self._tokens.items() if server in pools]
-        target: Any = pool
-        lent: Connection = target.get_connection(timeout=timeout, after=tokens[-1] if tokens else None)
-        return lent
+        return {"timeout": timeout, "after": tokens[-1] if tokens else None}

@@ -136,7 +136,10 @@ class AsyncRequestScope(RequestScope):
         started = monotonic()
         try:
             patience = None if self.deadline is None else self._patience(pool.pool, started)
-            connection = await pool.get_connection(timeout=patience)
+            if type(pool) is AsyncConnectionPool:
+                connection = await pool.get_connection(timeout=patience)
+            else:  # perhaps a target of a cluster
+                connection = await pool.get_connection(**self._committed.options(pool.pool, patience, self.uses))
         except GetConnectionFromPoolError as error:
             self.refused = error
             self._note_what_is_held(pool.pool, error)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pymysqlpool.aio import AsyncConnectionPool
+from pymysqlpool.asgi import PoolMiddleware, current_async_connection
 from pymysqlpool.cluster import Cluster
 from tests.routing.servers import APP, Replication, ask
 from tests.support import run_threads
@@ -139,6 +140,39 @@ def test_a_scope_reads_its_own_writes_by_itself(servers: Replication) -> None:
                 assert is_seen(scope.connection(cluster.replica), number)
         with cluster.replica.scope() as scope:
             assert scope.connection().port == servers.servers[1].port
+
+
+def test_an_asgi_request_reads_its_own_writes_by_itself(servers: Replication) -> None:
+    seen: list[tuple[int, bool]] = []
+
+    async def main(cluster: Cluster) -> None:
+        primary, replica = AsyncConnectionPool(pool=cluster.primary), AsyncConnectionPool(pool=cluster.replica)
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            number = next(numbers)
+            connection = await current_async_connection()
+            async with connection.cursor() as cursor:
+                await cursor.execute("INSERT INTO written VALUES (%s, 1)", (number,))
+            await connection.commit()
+            reader = await current_async_connection(replica)
+            async with reader.cursor() as cursor:
+                seen.append((reader.port, await cursor.execute(SEEN, (number,)) == 1))
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+        async def ignore(message: Any) -> None:
+            pass
+
+        scope = {"type": "http", "method": "POST", "path": "/orders", "headers": []}
+        await PoolMiddleware(application, primary)(dict(scope), ignore, ignore)  # type: ignore[arg-type]
+        async with replica.get_connection() as other:
+            assert other.port == servers.servers[1].port, "another request reads the replica"
+        await primary.close()
+        replica.end_threads()
+
+    with late(servers) as cluster:
+        asyncio.run(main(cluster))
+    assert seen == [(servers.servers[0].port, True)]
 
 
 def test_a_task_reads_its_own_writes(servers: Replication) -> None:
