@@ -1,6 +1,8 @@
-"""The Flask example under a crowd: 200 clients on a pool of 8, of whom some hang up, while sessions are killed.
+"""An application under a crowd: 200 clients on a pool of 8, of whom some hang up, while sessions are killed.
 
-Kept out of CI except for a short run; `scripts/load [SECONDS] [--server NAME]` runs it (120 s, gunicorn gthread).
+Kept out of CI except for short runs; `scripts/load [SECONDS] [--server NAME]` runs it (120 s, gunicorn gthread). What
+runs is the Flask example under WSGI servers, `load_starlette` under uvicorn and hypercorn, `load_django` under daphne
+and runserver.
 
 Each client asks for one thing after the other and knows what the right answer is: pages whose text it knows, numbers
 that are its own, changes that it looks for at the end, streams with every row, errors that a view raises with a
@@ -42,6 +44,7 @@ from example_apps.flask_app import data
 from example_apps.flask_app.app import create_app, db
 from pymysqlpool import ConnectionPool
 from pymysqlpool.devserver import DevServer
+from pymysqlpool.refusals import BUSY
 from pymysqlpool_flask import g
 from tests.serving import Web, serving
 from tests.support import wait_until
@@ -52,7 +55,28 @@ TIMEOUT = 4.0  # seconds that a request waits for a connection
 BLOCK_EVERY = 10.0  # seconds; then all connections are held for longer than that, and there must be 503s
 SLACK = 15.0  # seconds beyond it in which an answer must have come: two cores serve 200 clients and are them
 KILL_EVERY = 0.25  # seconds
-SERVERS = ("gunicorn gthread", "gunicorn gevent", "waitress")
+APPLICATIONS = {
+    "gunicorn gthread": "tests.load:app",
+    "gunicorn gevent": "tests.load:app",
+    "gunicorn sync": "tests.load:app",
+    "waitress": "tests.load:app",
+    "uvicorn": "tests.load_starlette:app",
+    "hypercorn": "tests.load_starlette:app",
+    "daphne": "tests.load_django:asgi",
+    "runserver": "tests.load_django:wsgi",
+}
+SERVERS = tuple(APPLICATIONS)
+BUSY_PAGES = {  # what a clean 503 says
+    "tests.load": "The board is crowded just now",
+    "tests.load_starlette": BUSY,
+    "tests.load_django": "The site is busy.",
+}
+ONE_AT_A_TIME = ("gunicorn sync",)  # a request after the other: the pool is never exhausted
+FEW = 12  # clients of such a server, each of whom waits for all others
+# What a server does with a stream that fails, with any application: runserver sends neither a length nor chunks, so the
+# client cannot see it; daphne keeps the client waiting.
+HIDES_A_BREAK = ("runserver",)
+WAITS_AT_A_BREAK = ("daphne",)
 
 
 # -- the application -----------------------------------------------------------------------------------------
@@ -112,8 +136,12 @@ class Cut(Exception):
 class Crowd:
     """What all clients know and write down."""
 
-    def __init__(self, web: Web, known: dict[int, str]) -> None:
+    def __init__(self, web: Web, known: dict[int, str], server_name: str, timeout: float, block_every: float) -> None:
         self.web = web
+        self.timeout = timeout  # seconds, of the pool
+        self.block_every = block_every  # seconds
+        self.server_name = server_name
+        self.busy = BUSY_PAGES[APPLICATIONS[server_name].partition(":")[0]]
         self.known = known  # titles of notices by number
         self.stop = threading.Event()
         self._lock = threading.Lock()  # guards what follows
@@ -159,6 +187,8 @@ class Client(threading.Thread):
             (self.wait_for_the_report, 3),
             (self.hang_up, 6),
         ]
+        if self.crowd.server_name in WAITS_AT_A_BREAK:
+            wishes.remove((self.see_a_stream_break, 4))
         kinds, weights = zip(*wishes, strict=True)
         while not self.crowd.stop.is_set():
             (wish,) = self.chance.choices(kinds, weights)
@@ -228,6 +258,9 @@ class Client(threading.Thread):
         except Cut:
             self.crowd.note("200, broken off as it should")
             return
+        if self.crowd.server_name in HIDES_A_BREAK:
+            self.check(answer in (None, f"{self.token}\n"), f"another stream: {answer!r}")
+            return
         self.check(answer is None, f"a whole answer to what breaks: {answer!r}")
 
     def wait_for_the_report(self) -> None:
@@ -243,7 +276,7 @@ class Client(threading.Thread):
             kind = self.chance.randrange(3)
             client.sendall(request[: len(request) // 2] if kind == 0 else request)
             if kind == 2:
-                client.settimeout(TIMEOUT + SLACK)
+                client.settimeout(self.crowd.timeout + SLACK)
                 client.recv(500)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.crowd.note("the client hung up")
@@ -252,7 +285,7 @@ class Client(threading.Thread):
 
     def ask(self, method: str, path: str, right: int, stream: bool = False, **form: str) -> str | None:
         """The body of the right answer; None where it was a clean 503."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.crowd.web.port, timeout=TIMEOUT + SLACK)
+        connection = http.client.HTTPConnection("127.0.0.1", self.crowd.web.port, timeout=self.crowd.timeout + SLACK)
         started = time.monotonic()
         try:
             headers = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
@@ -269,8 +302,8 @@ class Client(threading.Thread):
             connection.close()
         self.crowd.note(str(answer.status), (head if stream else time.monotonic()) - started)
         if answer.status == 503:
-            clean = int(answer.headers.get("Retry-After", 0)) >= 1 and "The board is crowded just now" in body
-            self.check(clean and body.rstrip().endswith("</html>"), f"a 503 that is not clean: {body[-200:]!r}")
+            clean = int(answer.headers.get("Retry-After", 0)) >= 1 and self.crowd.busy in body
+            self.check(clean and "Traceback" not in body, f"a 503 that is not clean: {body[-200:]!r}")
             return None
         self.check(answer.status == right, f"{answer.status} instead of {right}: {body[-200:]!r}")
         return body
@@ -284,11 +317,16 @@ class Blocker(Client):
     """One of those who, all together, take every connection there is."""
 
     def run(self) -> None:
-        while not self.crowd.stop.wait(BLOCK_EVERY):
+        while not self.crowd.stop.wait(self.crowd.block_every):
             try:
-                self.ask("GET", f"/report?hold={TIMEOUT + 1}", 200)
+                self.ask("GET", f"/report?hold={held_for(self.crowd.timeout)}", 200)
             except (Wrong, OSError, http.client.HTTPException) as error:
                 self.crowd.complain(f"blocker: {error!r}")
+
+
+def held_for(timeout: float) -> float:
+    """How many seconds a blocker holds a connection: they do not begin at the same moment."""
+    return min(5.0, timeout + 2)  # /report allows no more
 
 
 def _plain(page: str) -> str:
@@ -298,12 +336,16 @@ def _plain(page: str) -> str:
 # -- the disturbances, and the judgement -----------------------------------------------------------------------
 
 
-def kill_sessions(server: DevServer, stop: threading.Event) -> int:
-    """End one of the board's sessions now and then, whatever it is doing."""
+def kill_sessions(server: DevServer, stop: threading.Event, timeout: float) -> int:
+    """End one of the board's sessions now and then, whatever it is doing; but let the blockers block."""
     chance, killed = random.Random(0), 0
     with pymysql.connect(**server.connect_args) as admin, admin.cursor() as cursor:
         while not stop.wait(KILL_EVERY):
-            cursor.execute("SELECT id FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND db = 'board'")
+            cursor.execute(
+                "SELECT id FROM information_schema.processlist"
+                " WHERE id <> CONNECTION_ID() AND db = 'board' AND COALESCE(info, '') NOT LIKE %s",
+                (f"SELECT SLEEP({held_for(timeout):g}%",),
+            )
             sessions = [number for (number,) in cursor.fetchall()]
             if sessions:
                 try:
@@ -325,7 +367,14 @@ def written(server: DevServer) -> Counter[str]:
         return Counter(text for (text,) in cursor.fetchall())
 
 
-def run(seconds: float, server_name: str = SERVERS[0], clients: int = CLIENTS, report: Any = print) -> list[str]:
+def run(
+    seconds: float,
+    server_name: str = SERVERS[0],
+    clients: int = CLIENTS,
+    report: Any = print,
+    timeout: float = TIMEOUT,
+    block_every: float = BLOCK_EVERY,
+) -> list[str]:
     """The load; returns what was wrong."""
     with (
         DevServer(database="board") as database,
@@ -338,25 +387,34 @@ def run(seconds: float, server_name: str = SERVERS[0], clients: int = CLIENTS, r
                 known = dict(connection.fetchall())
         environment = {"FLASK_PYMYSQLPOOL__" + key.upper(): str(value) for key, value in database.connect_args.items()}
         environment |= {"FLASK_PYMYSQLPOOL__SIZE": str(SLOTS), "FLASK_PYMYSQLPOOL__MAXSIZE": str(SLOTS)}
-        environment |= {"FLASK_PYMYSQLPOOL__TIMEOUT": str(TIMEOUT)}
-        with serving(server_name, "tests.load:app", environment, threads=clients + 2 * SLOTS, log=log) as web:
-            crowd, killers = Crowd(web, known), threading.Event()
+        environment |= {"FLASK_PYMYSQLPOOL__TIMEOUT": str(timeout)}
+        environment["BOARD"] = json.dumps(_board(server_name, database.connect_args, timeout))
+        one_at_a_time = server_name in ONE_AT_A_TIME
+        clients = min(clients, FEW) if one_at_a_time else clients
+        with serving(server_name, APPLICATIONS[server_name], environment, threads=clients + 2 * SLOTS, log=log) as web:
+            crowd, killers = Crowd(web, known, server_name, timeout, block_every), threading.Event()
             people = [Client(crowd, number) for number in range(clients)]
-            blockers = [Blocker(crowd, clients + number) for number in range(SLOTS)]
+            blockers = [Blocker(crowd, clients + number) for number in range(0 if one_at_a_time else SLOTS)]
             killed: list[int] = []
-            killer = threading.Thread(target=lambda: killed.append(kill_sessions(database, killers)))
+            killer = threading.Thread(target=lambda: killed.append(kill_sessions(database, killers, timeout)))
             started = time.monotonic()
             for thread in (killer, *people, *blockers):
                 thread.start()
             crowd.stop.wait(seconds)  # so long the load is to last; nobody ends it sooner
             crowd.stop.set()
             for client in (*people, *blockers):
-                client.join(TIMEOUT + 2 * SLACK)
+                client.join(timeout + 2 * SLACK)
             killers.set()
             killer.join()
             lasted = time.monotonic() - started
             numbers = _all_home(web)
         return judge(crowd, people, killed, lasted, numbers, written(database), log, report)
+
+
+def _board(server_name: str, connect_args: dict[str, Any], timeout: float) -> dict[str, Any]:
+    if APPLICATIONS[server_name].startswith("tests.load_django"):
+        return {**connect_args, "pool": {"min_size": SLOTS, "max_size": SLOTS, "timeout": timeout}}
+    return {**connect_args, "size": SLOTS, "maxsize": SLOTS, "timeout": timeout}
 
 
 def _all_home(web: Web) -> dict[str, Any]:
@@ -395,7 +453,13 @@ def judge(
             wrong.append(f"at the end {gauge}={numbers[gauge]}")
     if numbers["total"] > SLOTS:
         wrong.append(f"{numbers['total']} connections of {SLOTS}")
-    if crowd.longest > TIMEOUT + SLACK:
+    if (
+        crowd.server_name not in ONE_AT_A_TIME
+        and lasted > crowd.block_every + held_for(crowd.timeout)
+        and not numbers["timeouts"]
+    ):
+        wrong.append("the pool was exhausted for longer than its timeout, and refused nothing")
+    if crowd.longest > crowd.timeout + SLACK:
         wrong.append(f"somebody waited {crowd.longest:.1f} s")
     answers = sorted(client.answers for client in people)
     if answers[0] < statistics.median(answers) / 10:
@@ -405,7 +469,7 @@ def judge(
         report(f"  {number:7} {what}")
     report(f"{sum(killed)} sessions killed; the pool: {json.dumps(numbers)}")
     report(f"changes acknowledged: {len(crowd.acknowledged)}, each there once unless said below")
-    report(f"longest wait for an answer: {crowd.longest:.2f} s (the pool's timeout is {TIMEOUT:g} s)")
+    report(f"longest wait for an answer: {crowd.longest:.2f} s (the pool's timeout is {crowd.timeout:g} s)")
     report(f"answers to one client: least {answers[0]}, median {statistics.median(answers):.0f}, most {answers[-1]}")
     report(f"wrong: {len(wrong)}")
     for each in wrong[:20]:
@@ -417,7 +481,7 @@ def judge(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/load", description="The Flask example under a crowd.")
+    parser = argparse.ArgumentParser(prog="scripts/load", description="An application under a crowd.")
     parser.add_argument("seconds", type=float, nargs="?", default=120.0)
     parser.add_argument("--server", choices=SERVERS, default=SERVERS[0])
     given = parser.parse_args()

@@ -82,10 +82,24 @@ SERVERS = {
 }
 
 ASGI_SERVERS = {
-    "uvicorn": ["-m", "uvicorn", "--fd", "{fd}", "--backlog", "512"],
+    "uvicorn": ["-m", "uvicorn", "--fd", "{fd}", "--backlog", "512", "--no-access-log"],
     "hypercorn": ["-m", "hypercorn", "--bind", "fd://{fd}", "--backlog", "512"],
     "daphne": ["-m", "daphne", "--fd", "{fd}"],
 }
+
+# Django's development server takes over no socket. Its application is WSGI_APPLICATION in the module's settings. Its
+# queue of ten is for one visitor: when it is full, the system resets connections whose first packet it had dropped.
+RUNSERVER = """
+import importlib, sys
+from django.core.management import call_command
+from django.core.servers.basehttp import WSGIServer
+WSGIServer.request_queue_size = 512
+importlib.import_module(sys.argv[2].partition(":")[0])
+call_command("runserver", f"127.0.0.1:{sys.argv[1]}", use_reloader=False, skip_checks=True, verbosity=0)
+"""
+DEVELOPMENT_SERVERS = {"runserver": ["-c", RUNSERVER, "{port}"]}
+ALL_SERVERS = {**SERVERS, **ASGI_SERVERS, **DEVELOPMENT_SERVERS}
+NEEDED = {"runserver": ["django"]}
 
 
 @contextmanager
@@ -98,7 +112,7 @@ def serving(
     options: Sequence[str] = (),
     log: IO[str] | None = None,
 ) -> Iterator[Web]:
-    """Run `application` ("module:name") under a server of SERVERS or ASGI_SERVERS until the block ends, or `Web.stop`.
+    """Run `application` ("module:name") under one of ALL_SERVERS until the block ends, or `Web.stop`.
 
     Args:
         server, application, environment: what runs, and what it finds in its environment beside ours.
@@ -106,7 +120,7 @@ def serving(
         options: more of the server's own.
         log: an open file for what the server says.
     """
-    for needed in server.replace("gthread", "").replace("sync", "").split():
+    for needed in NEEDED.get(server) or server.replace("gthread", "").replace("sync", "").split():
         pytest.importorskip(needed)
     with socket.socket() as listener:
         for port in random.sample(range(15000, 19000), 100):
@@ -114,19 +128,21 @@ def serving(
                 listener.bind(("127.0.0.1", port))
                 break
         listener.listen(512)
-        fd = str(listener.fileno())
-        command = [
-            word.replace("{fd}", fd).replace("{threads}", str(threads)) for word in {**SERVERS, **ASGI_SERVERS}[server]
-        ]
+        given = {"{fd}": str(listener.fileno()), "{threads}": str(threads), "{port}": str(port)}
+        command = [given.get(word, word.replace("{fd}", given["{fd}"])) for word in ALL_SERVERS[server]]
+        web_port, handed_over = listener.getsockname()[1], [listener.fileno()]
+        if server in DEVELOPMENT_SERVERS:
+            listener.close()
+            handed_over = []
         process = subprocess.Popen(
             [sys.executable, *command, *options, application],
             cwd=ROOT,
             env={**os.environ, **environment},
-            pass_fds=[listener.fileno()],
+            pass_fds=handed_over,
             stdout=log or subprocess.DEVNULL,
             stderr=log or subprocess.DEVNULL,
         )
-        web = Web(listener.getsockname()[1], process)
+        web = Web(web_port, process)
         try:
             wait_until(lambda: process.poll() is not None or _answers(web), f"{server} answers", timeout=30)
             assert process.poll() is None, f"{server} ended by itself"
