@@ -46,7 +46,7 @@ from ._async.worker import (
     runs_asyncio,
 )
 from ._driver.exchange import is_between_commands
-from ._driver.steps import begin, note, steps_of_reply, watch_of
+from ._driver.steps import begin, note, reader_of_reply, watch_of
 from ._driver.stop import stop_statement
 from ._pool.beside import session_beside
 from ._pool.checkout import LOOK_AROUND, checkout, withdraw
@@ -267,7 +267,7 @@ class AsyncConnectionPool(PoolNames):
     def _roll_back(self, lease: Connection, session: Any, give_back: Callable[[], object]) -> ThreadsafeEvent:
         """Roll back the open transaction of `lease`, then return it, both on the loop."""
         returned, loop = ThreadsafeEvent(), running_loop()
-        answer = session.exchange(begin(lease, COMMAND.COM_QUERY, b"ROLLBACK"), steps_of_reply(lease, False, 1), None)
+        answer = session.exchange(begin(lease, COMMAND.COM_QUERY, b"ROLLBACK"), reader_of_reply(lease, False, 1), None)
         answer = asyncio.ensure_future(answer)
         alarm = loop.call_later(self.pool.settings.reset_timeout, answer.cancel)
 

@@ -329,8 +329,10 @@ class AsyncConnection(Exchanges, FieldsNames):
 
     def can_read_here(self) -> bool:
         """Whether all results have been read, so that a cursor can return rows without awaiting."""
+        if self.given_back is None and not self._was_cut and is_between_commands(self.lease):
+            return True
         self._refuse_closed()
-        return is_between_commands(self.lease)
+        return False
 
     def _refuse_closed(self) -> None:
         if self._was_cut or self.given_back is not None:

@@ -13,7 +13,9 @@ import asyncio
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self
+
+from pymysql.constants import COMMAND
 
 from .._driver import cursors as _cursors
 from .._driver import steps as _steps
@@ -27,12 +29,15 @@ class Speaker(Protocol):
     """What a cursor needs from its `AsyncConnection`."""
 
     lease: Any
+    floats: bool
     _turn: Turn
 
     @property
     def closed(self) -> bool: ...
     def can_read_here(self) -> bool: ...
     def note(self, query: Any) -> None: ...
+    def send(self, session: Session, command: int, sql: Any, unbuffered: bool) -> Any: ...
+    def not_answered(self, session: Session, error: BaseException, note: Callable[[Any], object]) -> NoReturn: ...
     def at_once(self) -> Session | None: ...
     async def enter(self) -> Session | None: ...
     async def query_on(self, session: Session, sql: Any, unbuffered: bool = False) -> int: ...
@@ -55,7 +60,8 @@ class AsyncCursor:
     async def execute(self, query: Any, args: Any = None) -> int:
         """Run a statement and return the number of affected rows, or of rows read."""
         connection: Speaker = self.connection
-        connection.note(query)
+        if connection.floats:
+            connection.note(query)
         turn = connection._turn
         if not turn.take():
             await turn.wait()
@@ -63,9 +69,25 @@ class AsyncCursor:
             session = connection.at_once() if self._steps else None
             if session is None:
                 session = await self._enter()
-            if session is None:
-                return await self._in_a_thread(self._cursor.execute, query, args)  # type: ignore[no-any-return]
-            return await self._execute(session, query, args)
+                if session is None:
+                    return await self._in_a_thread(self._cursor.execute, query, args)  # type: ignore[no-any-return]
+                return await self._execute(session, query, args)
+            # `_execute` in one coroutine, for a connection that has nothing else to do first.
+            cursor, lease, unbuffered = self._cursor, connection.lease, self._unbuffered
+            if args is not None:
+                query = cursor.mogrify(query, args)
+            _cursors.begin(cursor)
+            reply = connection.send(session, COMMAND.COM_QUERY, query, unbuffered)
+            try:
+                answer = await reply
+            except BaseException as error:  # noqa: BLE001 - raised again
+                connection.not_answered(session, error, lambda answer: _steps.note(lease, answer, unbuffered))
+            _steps.note(lease, answer, unbuffered)
+            steps = _cursors.take(cursor, lease, query)
+            if steps is not None:
+                for _ in steps:
+                    await asyncio.sleep(0)
+            return cursor.rowcount  # type: ignore[no-any-return]
         finally:
             turn.leave()
 
@@ -168,6 +190,8 @@ class AsyncCursor:
 
     async def fetchone(self) -> Any:
         """The next row; None at the end."""
+        if self.connection.can_read_here():
+            return self._cursor.fetchone()
         return await self._fetched(1, self._cursor.fetchone)
 
     async def fetchmany(self, size: int | None = None) -> Any:
@@ -177,7 +201,9 @@ class AsyncCursor:
     async def fetchall(self) -> Any:
         """All rows that are left."""
         cursor = self._cursor
-        if not self._unbuffered or self.connection.can_read_here() or not self._steps:
+        if self.connection.can_read_here():
+            return cursor.fetchall()
+        if not self._unbuffered or not self._steps:
             return await self._fetched(None, cursor.fetchall)
         rows: list[Any] = []
         while some := await self.fetchmany(_AT_ONCE):
@@ -217,7 +243,8 @@ class AsyncCursor:
         if connection.closed or self._cursor.connection is None:
             return
         if connection.can_read_here():
-            self._cursor.close()
+            if not _cursors.close_quietly(self._cursor):
+                self._cursor.close()
             return
         async with connection._turn:
             session = self._session() if self._steps else None

@@ -2,7 +2,7 @@
 
 Callers hold the connection's turn. Before a statement is sent, the rest of the previous results is read, and a
 transaction block whose state is in doubt asks the server. A task may be cancelled at every await here:
-`_not_answered` handles that.
+`not_answered` handles that.
 
 Never: returns a connection; it only reports that an exchange was abandoned.
 """
@@ -26,7 +26,7 @@ from .._driver.exchange import is_between_commands
 from .._pool.lease import Connection
 from .._util import callsite
 from .session import DONTWAIT, ROWS, Session
-from .tokens import Borrower, current_borrower
+from .tokens import Borrower
 
 _cannot: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # loops that cannot watch descriptors
 
@@ -78,12 +78,9 @@ class Exchanges:
 
     def at_once(self) -> Session | None:
         """Return the session for the next exchange; None if work must precede it: see `enter`. Needs the turn."""
-        if self.floats or self._was_cut or self.given_back is not None:
+        if self.floats or self._was_cut or self.given_back is not None or _observed.observer is not None:
             return None
-        lease = self.lease
-        if lease.block is not None or not is_between_commands(lease):
-            return None
-        known: Session | None = _steps.watch_of(lease)
+        known: Session | None = _steps.watch_if_ready(self.lease)
         return known if known is not None and known.is_for(asyncio.get_running_loop()) else None
 
     async def enter(self) -> Session | None:
@@ -117,18 +114,22 @@ class Exchanges:
     async def _exchange_command(
         self, session: Session, command: int, sql: str | bytes = b"", unbuffered: bool = False
     ) -> int:
-        lease = self.lease
-        data = _steps.begin(lease, command, sql, self._user())
+        lease, reply = self.lease, self.send(session, command, sql, unbuffered)
         try:
-            steps = _steps.steps_of_reply(lease, unbuffered, ROWS)
-            answer = await session.exchange(data, steps, _steps.read_timeout(lease))
+            answer = await reply
         except BaseException as error:  # noqa: BLE001 - raised again
-            self._not_answered(session, error, lambda answer: _steps.note(lease, answer, unbuffered))
+            self.not_answered(session, error, lambda answer: _steps.note(lease, answer, unbuffered))
         return _steps.note(lease, answer, unbuffered)
 
-    def _user(self) -> Any:
-        """The current task, as in `Slot.user`; None: the thread that uses the lease."""
-        return None if self.token is None else weakref.ref(current_borrower())
+    def send(self, session: Session, command: int, sql: str | bytes, unbuffered: bool) -> Any:
+        """Send a command. Returns what to await for its reply, which is then to be noted, or `not_answered`."""
+        lease = self.lease
+        task = asyncio.current_task() if self.token is not None else None
+        data = _steps.begin(lease, command, sql, weakref.ref(task) if task is not None else None)
+        try:
+            return session.exchange(data, _steps.reader_of_reply(lease, unbuffered, ROWS), _steps.read_timeout(lease))
+        except BaseException as error:  # noqa: BLE001 - raised again
+            self.not_answered(session, error, lambda answer: None)
 
     async def read_next(self, session: Session, unbuffered: bool = False) -> int:
         """Read the next result of the last statement."""
@@ -138,7 +139,7 @@ class Exchanges:
             steps = _steps.steps_of_reply(lease, unbuffered, ROWS)
             answer = await session.read_on(steps, _steps.read_timeout(lease))
         except BaseException as error:  # noqa: BLE001 - raised again
-            self._not_answered(session, error, lambda answer: _steps.note(lease, answer, unbuffered))
+            self.not_answered(session, error, lambda answer: _steps.note(lease, answer, unbuffered))
         finally:
             done()
         return _steps.note(lease, answer, unbuffered)
@@ -154,7 +155,7 @@ class Exchanges:
         try:
             rows = await session.read_on(_steps.steps_of_rows(lease, result), _steps.read_timeout(lease))
         except BaseException as error:  # noqa: BLE001 - raised again
-            self._not_answered(session, error, result.take)
+            self.not_answered(session, error, result.take)
         finally:
             done()
         return bool(result.take(rows))
@@ -177,7 +178,7 @@ class Exchanges:
             await self.read_next(session)
         _steps.all_read(lease)
 
-    def _not_answered(self, session: Session, error: BaseException, note: Callable[[Any], object]) -> NoReturn:
+    def not_answered(self, session: Session, error: BaseException, note: Callable[[Any], object]) -> NoReturn:
         """Handle `error`, which ended the exchange before its reply was delivered, and raise it."""
         if isinstance(error, Exception):
             if self.given_back is None:

@@ -1,10 +1,9 @@
 """`Session`: the I/O of one connection on the running event loop.
 
-A `Session` receives when the socket is readable, feeds the protocol core (`_driver/protocol`) and wakes the task that
-waits for the reply. It belongs to one socket and one loop, outlives leases, and ends with the socket:
+A `Session` receives when the socket is readable (`Watched`), feeds the protocol core (`_driver/protocol`) and continues
+the task that waits for the reply (`PendingReply`). It belongs to one socket and one loop, outlives leases, and ends
+with the socket:
 
-* It watches a duplicate of the socket's descriptor. A socket that another thread closes therefore leaves no entry in
-  the loop's selector that a new socket with the same number could meet; the loop removes the watch a moment later.
 * It sends and receives with MSG_DONTWAIT, so the socket stays in blocking mode: a thread that uses the same connection
   between two exchanges finds it unchanged. (TLS has no such flag: a TLS socket is non-blocking for the duration of an
   exchange.)
@@ -19,11 +18,10 @@ Never: interprets a reply, returns a connection, closes a socket.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 from contextlib import suppress
-from threading import get_ident
+from types import GeneratorType
 from typing import Any
 
 from pymysql import err
@@ -31,6 +29,8 @@ from pymysql.constants import CR
 
 from .._driver.protocol.packets import LOST
 from .decoding import turns_of
+from .pending import PendingReply
+from .watched import Watched
 
 ROWS = 100  # decoded in one step
 _SEGMENT = 64 * 1024  # bytes
@@ -39,26 +39,20 @@ DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
 _NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class Session:
+class Session(Watched):
     """Sends and receives over one socket on one loop."""
 
     __slots__ = (
         "_blocking_timeout",
         "_decodes",
-        "_descriptor",
         "_future",
         "_is_tls",
-        "_is_watched",
         "_last_received",
-        "_loop",
         "_missing",
         "_parts",
-        "_pid",
         "_segment",
-        "_socket",
         "_source",
         "_steps",
-        "_thread",
         "_timeout",
         "_timer",
         "_turns",
@@ -67,15 +61,12 @@ class Session:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: Any, source: Any) -> None:
         """Raises NotImplementedError if the loop cannot watch descriptors, as Windows' Proactor loop cannot."""
-        self._descriptor = -1
-        self._loop = loop
-        self._thread = get_ident()
-        self._pid = os.getpid()
-        self._socket = sock
         self._source = source
         self._is_tls = isinstance(sock, ssl.SSLSocket)
-        self._steps: Any = None  # the protocol generator of the current exchange; None: no exchange
-        self._future: Any = None  # resolved at the end of the exchange
+        # Of the current exchange: the protocol generator, or a function that reads the reply, if that is there as a
+        # whole, or returns the generator that will. None: no exchange.
+        self._steps: Any = None
+        self._future: PendingReply | None = None
         self._waits = False  # the exchange waits for bytes
         self._decodes = False  # queued for a decoding turn
         self._parts: list[bytes] = []  # received, but too few bytes for the next step
@@ -86,16 +77,7 @@ class Session:
         self._last_received = 0.0  # monotonic: the last receipt of bytes; kept only with a timeout
         self._blocking_timeout: float | None = None  # seconds: a TLS socket's timeout between two exchanges
         self._turns = turns_of(loop)
-        self._descriptor = os.dup(sock.fileno())
-        self._is_watched = False
-        self._watch()
-
-    def is_for(self, loop: asyncio.AbstractEventLoop) -> bool:
-        return self._loop is loop and self._descriptor >= 0
-
-    def is_here(self) -> bool:
-        """Whether its loop is the one that runs in this thread."""
-        return self.is_for(asyncio.get_running_loop()) if asyncio._get_running_loop() is not None else False
+        super().__init__(loop, sock)
 
     def has_had_its_share(self) -> bool:
         """Whether the loop should run other tasks now."""
@@ -109,14 +91,12 @@ class Session:
     def answers(self) -> list[Any]:
         """The result of the last exchange as a list of one item; empty if the reply was not read to its end."""
         future = self._future
-        if future is None or not future.done() or future.cancelled() or future.exception() is not None:
-            return []
-        return [future.result()]
+        return [future.result()] if future is not None and future.has_arrived else []
 
     # -- an exchange ---------------------------------------------------------------------------------------
 
     def exchange(self, data: bytes, steps: Any, timeout: float | None) -> Any:
-        """Send `data`, run `steps` over the reply, and return an awaitable of the steps' result.
+        """Send `data`, run `steps` (as in `_steps`) over the reply, and return an awaitable of the result.
 
         Args:
             timeout: seconds without a byte from the server after which the exchange fails.
@@ -150,9 +130,13 @@ class Session:
         self._segment = _SEGMENT
         if timeout is not None:
             self._timeout = timeout
-            self._last_received = self._loop.time()
-            self._timer = self._loop.call_later(timeout, self._time_out)
-        future = self._future = self._loop.create_future()
+            self._last_received = now = self._loop.time()
+            if self._timer is None or self._timer.when() > now + timeout:
+                self._stop_timer()
+                self._timer = self._loop.call_later(timeout, self._time_out)
+        else:
+            self._timeout = 0.0
+        future = self._future = PendingReply(self._loop)
         return future
 
     def _send(self, data: Any) -> int:
@@ -178,6 +162,7 @@ class Session:
     def abandon(self) -> None:
         """Give up the exchange; its connection must be discarded."""
         self._end()
+        self._stop_timer()
         self._unwatch()
 
     # -- what comes ----------------------------------------------------------------------------------------
@@ -197,7 +182,7 @@ class Session:
         if not data:
             self._fail(err.OperationalError(CR.CR_SERVER_LOST, LOST))
             return
-        if self._timer is not None:
+        if self._timeout:
             self._last_received = self._loop.time()
         if self._missing:
             self._parts.append(data)
@@ -231,12 +216,15 @@ class Session:
         if steps is None:
             return  # abandoned meanwhile
         try:
+            if type(steps) is not GeneratorType:
+                answer = steps()
+                if type(answer) is not GeneratorType:
+                    self._answered(answer)
+                    return
+                steps = self._steps = answer
             asked = steps.send(None)
         except StopIteration as end:
-            future = self._future
-            self._end()
-            if not future.done():
-                future.set_result(end.value)
+            self._answered(end.value)
             return
         except BaseException as error:  # noqa: BLE001 - for the task that waits
             self._raise(error)
@@ -263,35 +251,56 @@ class Session:
         if self._steps is not None:
             self._fail(error)
 
-    def _fail(self, error: Exception) -> None:
+    def _lost(self) -> None:
+        self._stop_timer()
+        self.fail(err.OperationalError(CR.CR_SERVER_LOST, LOST))
+
+    def _fail(self, error: BaseException) -> None:
         """Throw a socket error into the steps, which may translate it."""
-        try:
-            self._steps.throw(error)
-        except BaseException as raised:  # noqa: BLE001 - for the task that waits
-            self._raise(raised)
+        if type(self._steps) is GeneratorType:
+            try:
+                self._steps.throw(error)
+            except BaseException as raised:  # noqa: BLE001 - for the task that waits
+                error = raised
+        self._raise(error)
 
     def _raise(self, error: BaseException) -> None:
         future = self._future
         self._end()
-        if not future.done():
+        if future is not None and not future.done():
             future.set_exception(error)
 
+    def _answered(self, answer: Any) -> None:
+        """End the exchange, and continue its task: the last step, because the task may begin another exchange."""
+        future = self._future
+        self._end()
+        if future is not None and not future.done():
+            future.arrive(answer)
+
     def _time_out(self) -> None:
+        """The timer is over. One serves many exchanges: it is set again while one is under way, else by the next."""
+        self._timer = None
+        if self._steps is None or not self._timeout:
+            return
         left = self._last_received + self._timeout - self._loop.time()
         if left > 0 or not self._waits:
             self._timer = self._loop.call_later(max(left, 0.001), self._time_out)
         else:
             self._fail(TimeoutError("timed out"))
 
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
     def _end(self) -> None:
         self._steps = None
         self._waits = False
         self._missing = 0
-        self._parts.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._restore()
+        if self._parts:
+            self._parts.clear()
+        if self._is_tls:
+            self._restore()
 
     def _switch_over(self) -> None:
         self._blocking_timeout = self._socket.gettimeout()
@@ -301,48 +310,6 @@ class Session:
         if self._is_tls:
             with suppress(OSError):  # closed meanwhile
                 self._socket.settimeout(self._blocking_timeout)
-
-    # -- the watch -----------------------------------------------------------------------------------------
-
-    def _watch(self) -> None:
-        self._loop.add_reader(self._descriptor, self._readable)
-        self._is_watched = True
-        self._let_threads_wait()
-
-    def _let_threads_wait(self) -> None:
-        """Set the socket to blocking again: uvloop makes a watched descriptor, and so the socket, non-blocking."""
-        if not isinstance(self._loop, asyncio.SelectorEventLoop) and self._socket.gettimeout() is None:
-            os.set_blocking(self._descriptor, True)
-
-    def _unwatch(self) -> None:
-        if self._is_watched:
-            self._is_watched = False
-            self._loop.remove_reader(self._descriptor)
-
-    def close(self) -> None:
-        """End the session: the socket is closed, or a session of another loop takes it over. Any thread may call it."""
-        # In a forked child the loop's selector is shared with the parent, so it is left alone (Invariant 13).
-        if self._pid == os.getpid() and not self._loop.is_closed():
-            if get_ident() == self._thread:
-                self._leave()
-                return
-            with suppress(RuntimeError):  # the loop was closed at this moment
-                self._loop.call_soon_threadsafe(self._leave)
-                return
-        self._close_descriptor()
-
-    def _leave(self) -> None:
-        self.fail(err.OperationalError(CR.CR_SERVER_LOST, LOST))  # a task may still wait
-        self._unwatch()
-        self._close_descriptor()
-
-    def _close_descriptor(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-
-    def __del__(self) -> None:
-        self._close_descriptor()  # the loop refers to what it watches, so there is no watch any more
 
 
 def _finish(future: asyncio.Future[None]) -> None:

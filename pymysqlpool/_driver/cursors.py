@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from typing import Any
 
-from pymysql import cursors
+from pymysql import cursors, err
 from pymysql.cursors import Cursor, DictCursorMixin, SSCursor
 
 from .buffered import BufferedCursor, BufferedDictCursor
@@ -23,7 +23,8 @@ _OWN = ("execute", "executemany", "callproc", "nextset", "fetchone", "fetchmany"
 
 
 # As they are when this is imported. One that was put in PyMySQL's class later on, as tracers do, is called.
-_EXECUTE, _EXECUTE_MANY = Cursor.execute, Cursor.executemany
+_EXECUTE, _EXECUTE_MANY, _CLOSE = Cursor.execute, Cursor.executemany, Cursor.close
+_DO_GET_RESULT = vars(Cursor)["_do_get_result"]
 
 
 def can_step(cursor: Any) -> bool:
@@ -51,6 +52,8 @@ def is_unbuffered(cursor: Any) -> bool:
 
 def begin(cursor: Any) -> None:
     """A statement, or the next result, is about to be asked for."""
+    if cursor.connection is None:
+        raise err.ProgrammingError("Cursor closed")
     cursor._clear_result()
 
 
@@ -83,6 +86,36 @@ def _convert(cursor: Any, result: Any, rows: Any) -> Generator[None, None, None]
         converted += map(convert, rows[start : start + PAUSE_AFTER])
         yield
     cursor._rows = converted
+
+
+def take(cursor: Any, connection: Any, query: Any) -> Generator[None, None, None] | None:
+    """The reply to `query` was read: `answered` and `executed`, or the steps of `conversion` where it takes some."""
+    cursor._executed = query
+    if (
+        type(cursor) is BufferedCursor and vars(Cursor)["_do_get_result"] is _DO_GET_RESULT
+    ):  # the same, without the calls
+        cursor._result = result = connection._result
+        cursor.warning_count = result.warning_count
+        cursor.description = result.description
+        cursor.lastrowid = result.insert_id
+        cursor._rows = result.rows
+        cursor.rowcount = result.affected_rows
+        return None
+    steps = conversion(cursor, connection)
+    if steps is None:
+        cursor._do_get_result()
+    return steps
+
+
+def close_quietly(cursor: Any) -> bool:
+    """Close a buffered cursor without results to come, which reads nothing; False: it is not one."""
+    kind = type(cursor)
+    if kind is not BufferedCursor and kind is not BufferedDictCursor:
+        return False
+    if Cursor.close is not _CLOSE or (cursor._result is not None and cursor._result.has_next):
+        return False
+    cursor.connection = None
+    return True
 
 
 def has_another(cursor: Any, connection: Any) -> bool:

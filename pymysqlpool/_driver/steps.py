@@ -17,12 +17,13 @@ import socket
 import warnings
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 from .exchange import WireConnection
 from .local_infile import reads_local_file
 from .protocol.packets import ERR, OK
-from .protocol.reply import Steps, more_rows, reply
+from .protocol.reply import Steps, at_hand, more_rows, reply
 from .receive import SocketSource
 from .statements import WROTE
 from .unbuffered import UnbufferedResult
@@ -49,6 +50,16 @@ def can_step(connection: Any) -> bool:
 def watch_of(connection: Any) -> Any:
     """What was put on its socket by `put_watch_on`, or None."""
     source = connection.__dict__.get("_rfile")
+    return source.watch if type(source) is SocketSource else None
+
+
+def watch_if_ready(connection: Any) -> Any:
+    """What was put on its socket, if a statement can be sent at once: it is at a command boundary, no transaction block
+    has to look at the statement, and the server may ask for no file. Else None."""
+    exchange = connection._exchange
+    if exchange is None or exchange.locked() or connection.block is not None or connection._local_infile:
+        return None
+    source = connection._rfile
     return source.watch if type(source) is SocketSource else None
 
 
@@ -133,6 +144,42 @@ def steps_of_reply(connection: Any, unbuffered: bool, most: int) -> Steps:
         local_infile=False if connection._local_infile else None,
         most=most,
     )
+
+
+def reader_of_reply(connection: Any, unbuffered: bool, most: int) -> Callable[[], Any]:
+    """A function that reads the next reply when some bytes of it are there: it returns the reply, if that is a usual
+    one and is there as a whole, or else the steps, as `steps_of_reply` does."""
+    attributes = connection.__dict__
+    own = attributes.get("decoders")
+    is_shared = own is None
+    return partial(
+        _read_reply,
+        attributes["_rfile"],
+        connection.encoding,
+        connection.use_unicode,
+        connection._pristine_decoders if is_shared else own,
+        is_shared,
+        unbuffered,
+        most,
+        False if connection._local_infile else None,
+    )
+
+
+def _read_reply(
+    source: Any,
+    encoding: str,
+    use_unicode: bool,
+    decoders: Any,
+    is_shared: bool,
+    unbuffered: bool,
+    most: int,
+    local_infile: bool | None,
+) -> Any:
+    answer = at_hand(source, encoding, use_unicode, decoders, is_shared, unbuffered, False, most)
+    if answer is not None and (unbuffered or answer.is_whole):
+        return answer
+    terms = source, encoding, use_unicode, decoders, is_shared, unbuffered, False, local_infile, most
+    return reply(*terms, begun=answer, tried=True)
 
 
 def steps_of_rows(connection: Any, result: Any) -> Steps:
