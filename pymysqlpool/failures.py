@@ -18,12 +18,14 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 
 from pymysql import err
 from pymysql.constants import CR, ER
 
+from ._util.late import pattern
+from ._util.record import Record
 from .errors import PoolError, PoolOverloaded, PoolTimeout, PoolUnavailable, WrongRole
 
 
@@ -46,8 +48,7 @@ class Server(Enum):
     SLOW = "slow"  # it did not answer within a time that is long enough for a healthy server
 
 
-@dataclass(frozen=True, slots=True)
-class News:
+class News(Record):
     """One row of the table.
 
     Attributes:
@@ -107,7 +108,7 @@ _OF_STATEMENT: dict[int, News] = {
     1226: QUOTA,
 }
 
-_SAYS_READ_ONLY = re.compile(r"read[-_ ]only", re.IGNORECASE)
+_SAYS_READ_ONLY = pattern(r"read[-_ ]only", re.IGNORECASE)
 _READ_ONLY_OPTION = 1290
 _NOT_READY = 1047  # Galera's message; other servers use the number for an unknown command
 _READ_ONLY_TRANSACTION = 1792
@@ -118,11 +119,13 @@ def kind_of(error: BaseException) -> str:
     """The class, number and name of `error`, without its text, which may name a user: "OperationalError 1045
     ACCESS_DENIED_ERROR"."""
     number = number_of(error)
-    words = [type(error).__name__, str(number or ""), _NAMES.get(number or 0, "")]
+    words = [type(error).__name__, str(number or ""), _names().get(number or 0, "")]
     return " ".join(filter(None, words))
 
 
-_NAMES = {value: name for names in (ER, CR) for name, value in vars(names).items() if name.isupper()}
+@cache
+def _names() -> dict[int, str]:
+    return {value: name for names in (ER, CR) for name, value in vars(names).items() if name.isupper()}
 
 
 def number_of(error: BaseException | None) -> int | None:

@@ -29,12 +29,12 @@ is closed).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from enum import Enum
 
 from . import failures
 from ._driver.reset import Cleanup
 from ._util import functions
+from ._util.record import Record
 from .failures import Server, Siblings
 
 
@@ -66,8 +66,7 @@ class Reason(Enum):
     POOL_CLOSED = "pool closed"
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Record):
     """The facts about a connection at its return."""
 
     exception: BaseException | None  # the exception that ended the borrower's work, where known
@@ -80,13 +79,15 @@ class Facts:
     just_renewed: bool = False  # all connections were replaced for a wrong role a moment ago, and this one is new
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Record):
     verdict: Verdict
     reason: Reason | None = None  # set for DISCARD
     expire_generation: bool = False  # replace all connections as old
     ask_siblings: bool = False  # ask the server before another that is idle now is lent
 
+
+_KEEP = Decision(Verdict.KEEP)
+_RESET = Decision(Verdict.RESET)
 
 Policy = Callable[[Facts], Decision]
 
@@ -97,6 +98,8 @@ def check(policy: object) -> None:
     Raises:
         SettingsError: it cannot be called with the facts.
     """
+    if policy is decide:
+        return
     functions.check("reuse_policy", policy, "facts")
 
 
@@ -119,8 +122,8 @@ def decide(facts: Facts) -> Decision:
     if facts.cleanup is Cleanup.CLOSE:
         return Decision(Verdict.DISCARD, Reason.UNRESETTABLE)
     if facts.cleanup is Cleanup.NOTHING:
-        return Decision(Verdict.KEEP)
-    return Decision(Verdict.RESET)
+        return _KEEP
+    return _RESET
 
 
 def judge(facts: Facts, policy: Policy) -> Decision:
@@ -128,10 +131,14 @@ def judge(facts: Facts, policy: Policy) -> Decision:
     that is not quiet is never kept (Invariants 6 and 12)."""
     decision = policy(facts)
     if facts.expired is Reason.POOL_CLOSED:
-        return replace(decision, verdict=Verdict.DISCARD, reason=Reason.POOL_CLOSED)
+        return _discard(decision, Reason.POOL_CLOSED)
     if decision.verdict is not Verdict.DISCARD and not facts.quiet:
-        return replace(decision, verdict=Verdict.DISCARD, reason=Reason.INTERRUPTED)
+        return _discard(decision, Reason.INTERRUPTED)
     return decision
+
+
+def _discard(decision: Decision, reason: Reason) -> Decision:
+    return Decision(Verdict.DISCARD, reason, decision.expire_generation, decision.ask_siblings)
 
 
 def unfit(

@@ -11,10 +11,10 @@ Owns: the options of the pool. Never: connects, prints a password.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from ._util import arguments, functions
+from ._util.record import Record
 from .errors import SettingsError
 from .secrets import conceal
 
@@ -28,8 +28,7 @@ DEFAULT_SIZE = 10
 DEFAULT_MAXSIZE = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Record):
     """The options of a pool. All times are seconds.
 
     Attributes:
@@ -157,7 +156,7 @@ class Settings:
                 functions.check(hook, getattr(self, hook), "reason" if hook == "on_discard" else "connection")
 
 
-OPTION_NAMES = frozenset(field.name for field in fields(Settings))
+OPTION_NAMES = frozenset(Settings.__match_args__)
 
 
 def split(options: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:

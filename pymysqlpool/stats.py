@@ -7,14 +7,14 @@ OpenTelemetry's `db.client.connection.*` metrics ("in use" is its `used`, `waiti
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from ._util.record import Record
 
 # Upper bounds in seconds, those of the convention for `db.client.operation.duration`.
 BOUNDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Histogram:
+class Histogram(Record):
     """A histogram of durations.
 
     Attributes:
@@ -34,8 +34,7 @@ class Histogram:
         return Histogram(tuple(map(sum, zip(self.counts, other.counts, strict=True))), self.sum + other.sum)
 
 
-@dataclass(frozen=True, slots=True)
-class PoolStats:
+class PoolStats(Record):
     """The pool's numbers at one instant.
 
     Gauges: `idle`, `in_use`, `connecting`, `reserved`, `closing` (connections by state), `waiting` (callers in the
@@ -77,8 +76,7 @@ class PoolStats:
         return self.idle + self.in_use + self.connecting + self.reserved + self.closing
 
 
-@dataclass(frozen=True, slots=True)
-class Borrower:
+class Borrower(Record):
     """A holder of a connection.
 
     Attributes:
@@ -94,8 +92,7 @@ class Borrower:
     in_transaction: bool
 
 
-@dataclass(frozen=True, slots=True)
-class PoolEvent:
+class PoolEvent(Record):
     """A recent event of a pool.
 
     Attributes:

@@ -19,17 +19,18 @@ from typing import Protocol
 
 from pymysql import err
 
+from .._util.late import pattern
 from ..errors import TransactionError, TransactionLostError
 from .session_state import EFFECT_OF_COMMAND, IN_TRANSACTION
 from .statements import NOTHING
 
 # It commits what is open and begins anew, which the flags do not show.
-_BEGINS_ANEW = re.compile(rb"(?:\s|/\*(?!!)(?:[^*]++|\*(?!/))*+\*/)*+(?:begin|start\s++transaction)\b", re.IGNORECASE)
+_BEGINS_ANEW = pattern(rb"(?:\s|/\*(?!!)(?:[^*]++|\*(?!/))*+\*/)*+(?:begin|start\s++transaction)\b", re.IGNORECASE)
 # AND CHAIN begins anew in the same step, as LOCK TABLES does where autocommit is off.
-_ENDS = re.compile(rb"\s*+(?:(?:commit|rollback)\b(?!(?:\s++work)?\s++to\b)|lock\s++tables?\b)", re.IGNORECASE)
-_ROLLBACK = re.compile(rb"\s*+rollback(?:\s++work)?\s*+;?\s*+", re.IGNORECASE)
+_ENDS = pattern(rb"\s*+(?:(?:commit|rollback)\b(?!(?:\s++work)?\s++to\b)|lock\s++tables?\b)", re.IGNORECASE)
+_ROLLBACK = pattern(rb"\s*+rollback(?:\s++work)?\s*+;?\s*+", re.IGNORECASE)
 # With an error they leave the transaction as it was before them or undo all of it; others may have committed it first.
-_CHANGES_ROWS = re.compile(rb"[\s(]*+(?:select|insert|update|delete|replace|with|values|load|set|do)\b", re.IGNORECASE)
+_CHANGES_ROWS = pattern(rb"[\s(]*+(?:select|insert|update|delete|replace|with|values|load|set|do)\b", re.IGNORECASE)
 _ENOUGH = 256  # characters of a statement that are looked at
 
 

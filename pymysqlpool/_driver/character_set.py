@@ -9,12 +9,12 @@ Owns: that question, and which statements need none. Never: decides when a sessi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, Final
 
 from pymysql.constants import COMMAND
 
+from .._util.late import pattern
 from .commands import Command
 from .exchange import WireConnection, read_as_anything
 from .statements import STATE, reader_for
@@ -26,7 +26,7 @@ _ASSIGNMENT = (
     r"(?:session |local |@@(?:session\.|local\.)?|@)?(?!char|coll|names)\w++ ?:?= ?"
     r"(?:'[^'\\]*+'|\"[^\"\\]*+\"|[\w+.-]++)"
 )
-_LEAVES_IT = re.compile(
+_LEAVES_IT = pattern(
     rf"set {_ASSIGNMENT}(?: ?, ?{_ASSIGNMENT})*+|set (?:session |local )?transaction isolation level [a-z ]++"
 )
 

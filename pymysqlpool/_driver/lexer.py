@@ -24,6 +24,8 @@ import re
 from enum import Enum
 from typing import Final
 
+from .._util.late import pattern
+
 NAME: Final = b"`"  # stands for any quoted name, or what ANSI_QUOTES makes one
 LITERAL: Final = b"?"
 OPEN: Final = b"("
@@ -61,7 +63,7 @@ def bytes_of(charset: str) -> Bytes:
     return Bytes.SINGLE if charset in _SINGLE else Bytes.DOUBLE
 
 
-_BESIDE_A_BACKSLASH = re.compile(rb"[\x80-\xff]\\|\\[\x80-\xff]")
+_BESIDE_A_BACKSLASH = pattern(rb"[\x80-\xff]\\|\\[\x80-\xff]")
 # A string whose backslashes escape, and one whose backslashes do not. Two quotes inside it make it two strings side by
 # side, which is the same to us.
 _STRING = rb"'[^'\\]*+(?:\\.[^'\\]*+)*+'"
@@ -89,12 +91,12 @@ class Lexer:
         self._kind = kind
         # Begins with one set of bytes, which the regex engine searches for fastest. Each literal takes with it the
         # list of literals that it begins: lists of any length are read alike.
-        self._literals = re.compile(
+        self._literals = pattern(
             rb"['0-9](?:(?<=')" + string[1:] + rb"|(?<=\d)(?<![\w$]\d)" + _NUMBER.replace(rb"\d++", rb"\d*+", 1) + rb")"
             rb"(?:\s*+,\s*+(?:" + string + rb"|-?" + _NUMBER + rb"|NULL(?![\w$.])))*+",
             re.S,
         )
-        self._token = re.compile(_TOKENS % string, re.S | re.X)
+        self._token = pattern(_TOKENS % string, re.S | re.X)
 
     def skeleton(self, text: bytes) -> bytes | None:
         """`text` with `?` in the place of strings and numbers; None where that cannot be told.
@@ -160,4 +162,4 @@ class Lexer:
 
 
 # Rows of literals: a list of rows of any length is read alike.
-_ROWS = re.compile(rb"\((?:NULL|-?\?|\s|,)++\)(?:\s*+,\s*+\((?:NULL|-?\?|\s|,)++\))++")
+_ROWS = pattern(rb"\((?:NULL|-?\?|\s|,)++\)(?:\s*+,\s*+\((?:NULL|-?\?|\s|,)++\))++")

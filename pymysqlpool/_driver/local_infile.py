@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from pymysql import err
 from pymysql.constants import ER
 
+from .._util.late import pattern
+
 # Blanks, and comments that are not executed. One that is left open goes to the end, so that no search is in vain:
 # reading is linear in the text (Invariant 20).
-_BETWEEN_WORDS = re.compile(rb"(?:\s|/\*(?!!|M!)(?:[^*]++|\*(?!/))*+(?:\*/|\Z))++", re.I)
-_LOAD = re.compile(rb"\bload\b", re.I)
-_READS_LOCAL_FILE = re.compile(rb"\bload (?:data|xml) (?:low_priority |concurrent )?local\b", re.I)
+_BETWEEN_WORDS = pattern(rb"(?:\s|/\*(?!!|M!)(?:[^*]++|\*(?!/))*+(?:\*/|\Z))++", re.I)
+_LOAD = pattern(rb"\bload\b", re.I)
+_READS_LOCAL_FILE = pattern(rb"\bload (?:data|xml) (?:low_priority |concurrent )?local\b", re.I)
 _CHUNK = 16 * 1024  # bytes
 
 

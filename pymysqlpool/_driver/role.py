@@ -13,9 +13,9 @@ Sources: MariaDB Knowledge Base, "Galera Cluster Status Variables" (wsrep_ready,
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from .._util.record import Record
 from ..settings import RoleWanted
 
 _SYNCED = "4"
@@ -31,8 +31,7 @@ QUESTIONS = tuple(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Role:
+class Role(Record):
     """A server's role.
 
     Attributes:

@@ -12,9 +12,10 @@ Knowledge Base, "SET", "SET NAMES", "SET TRANSACTION".
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Final
+
+from .._util.late import pattern
 
 # Those that have nothing to do with another variable, and whose value SHOW VARIABLES shows as SET takes it.
 _VARIABLES: Final = (
@@ -44,12 +45,12 @@ QUESTION: Final = "SHOW SESSION VARIABLES WHERE Variable_name IN ({})".format(
 ).encode()
 
 _LONGEST = 200  # bytes
-_NAMES = re.compile(r"set names ['\"]?(\w++)['\"]?(?: collate ['\"]?(\w++)['\"]?)?")
-_ASSIGNMENT = re.compile(
+_NAMES = pattern(r"set names ['\"]?(\w++)['\"]?(?: collate ['\"]?(\w++)['\"]?)?")
+_ASSIGNMENT = pattern(
     r"set (?:session |local |@@session ?\. ?|@@local ?\. ?|@@)?(\w++) ?:?= ?"
     r"(?:'([^'\\]*+)'|\"([^\"\\]*+)\"|([\w+.-]++))"
 )
-_ISOLATION = re.compile(
+_ISOLATION = pattern(
     r"set (?:session|local) transaction isolation level "
     r"(read uncommitted|read committed|repeatable read|serializable)"
 )

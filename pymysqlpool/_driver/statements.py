@@ -18,10 +18,10 @@ Sources: MySQL 9 Reference Manual, "SQL Statements" (15) and "Functions and Oper
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from typing import Final
 
+from .._util.late import pattern
 from .lexer import OPEN, OPEN_APART, VARIABLE, Bytes, Lexer, bytes_of
 from .native_functions import KEYWORDS, TYPES, native_functions
 from .server_version import server_version
@@ -49,19 +49,19 @@ _QUERIES = frozenset(b"select with values table show describe desc explain updat
 # Those of whole statements, as tokens with a blank between them.
 _NAME = rb"(?:`|[a-z_\x80-\xff][\w$\x80-\xff]*+)"
 _KIND_OF_TRANSACTION = rb"(?: with consistent snapshot| read only| read write)"
-_TRANSACTION_CONTROL = re.compile(
+_TRANSACTION_CONTROL = pattern(
     rb"begin(?: work)?"
     rb"|start transaction(?:" + _KIND_OF_TRANSACTION + rb"(?: ," + _KIND_OF_TRANSACTION + rb")*+)?"
     rb"|(?:commit|rollback)(?: work)?(?: and(?: no)? chain)?(?: no release)?"
     rb"|rollback(?: work)? to(?: savepoint)? " + _NAME + rb"|(?:release )?savepoint " + _NAME
 )
-_SET_AUTOCOMMIT = re.compile(
+_SET_AUTOCOMMIT = pattern(
     rb"set (?:(?:session |local )?autocommit|@@(?:session\.|local\.)?autocommit) :?= (?:\?|on|off|true|false)"
 )
-_USE = re.compile(rb"use " + _NAME)
+_USE = pattern(rb"use " + _NAME)
 _LONGEST_SHAPE = 16  # tokens
 # Definitions of what is no temporary table. One that selects may do all that a SELECT may, and more.
-_DEFINITION = re.compile(
+_DEFINITION = pattern(
     rb"(?:create(?: or replace)?(?: unique| fulltext| spatial)? (?:table|index)|alter(?: ignore)? table|truncate"
     rb"|drop (?:table|index)) "
 )

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 from pymysql import err
 from pymysql.constants import COMMAND
@@ -34,13 +34,16 @@ from .statements import NOTHING, STATE
 _LAST_REPLIES = 0.005  # seconds that a return waits for the OK packet of a CALL
 
 
-class SessionFacts(NamedTuple):
+class SessionFacts:
     """The facts that a returned handle shows about its session."""
 
-    quiet: bool  # at a command boundary
-    open: bool  # it has a socket
-    reconnected: bool  # which is of another session, made by ping(reconnect=True)
-    error: err.MySQLError | None  # the last error packet
+    __slots__ = ("error", "open", "quiet", "reconnected")
+
+    def __init__(self, quiet: bool, open: bool, reconnected: bool, error: err.MySQLError | None) -> None:
+        self.quiet = quiet  # at a command boundary
+        self.open = open  # it has a socket
+        self.reconnected = reconnected  # which is of another session, made by ping(reconnect=True)
+        self.error = error  # the last error packet
 
 
 class Wire:

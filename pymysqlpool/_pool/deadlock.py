@@ -14,17 +14,16 @@ have waited throughout, and returned nothing in between.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from .._util.lock import InsideOwnStepError
+from .._util.record import Record
 from .core import PoolCore, open_pools
 from .slot import IN_USE
 from .waiter import WAITING, Waiter
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Record):
     """One pool at one instant."""
 
     core: PoolCore
@@ -33,8 +32,7 @@ class View:
     asking: dict[int, Waiter]  # by borrower
 
 
-@dataclass(frozen=True, slots=True)
-class Circle:
+class Circle(Record):
     """Callers that wait for each other.
 
     Attributes:

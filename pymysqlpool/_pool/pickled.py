@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 from .._util.lock import new_lock
-from ..settings import Settings
+from ..settings import OPTION_NAMES
 
 _lock = new_lock()
 _here: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
@@ -31,7 +30,7 @@ class Travelling:
         number = self.__dict__.setdefault("_number", uuid.uuid4().hex)
         with _lock:
             _here[number] = self
-        own = {field.name: getattr(self.settings, field.name) for field in fields(Settings)}
+        own = {name: getattr(self.settings, name) for name in OPTION_NAMES}
         own["pre_create_num"] = 0
         return arrive, (number, type(self), {**own, **self._connect_args, "reuse_policy": self._policy})
 

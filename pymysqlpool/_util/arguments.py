@@ -9,12 +9,13 @@ Owns: these checks. Never: connects, corrects a value, prints a password.
 
 from __future__ import annotations
 
-import inspect
+import codecs
 import os
 import re
 import ssl
 import warnings
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any, NoReturn
 
 from pymysql.charset import charset_by_name
@@ -24,13 +25,24 @@ from pymysql.constants import CLIENT
 from ..errors import SettingsError
 from ..secrets import Secret, reveal
 from . import functions
+from .late import pattern
 
-NAMES = frozenset(inspect.signature(Connection.__init__).parameters) - {"self"}
+
+def _parameters(function: Any) -> frozenset[str]:
+    if type(function) is FunctionType and not hasattr(function, "__wrapped__"):
+        code = function.__code__
+        return frozenset(code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount])
+    import inspect  # here: only where a tool has wrapped PyMySQL's constructor, and it costs 4 ms
+
+    return frozenset(inspect.signature(function).parameters) - {"self"}
+
+
+NAMES = _parameters(Connection.__init__)
 
 _MAY_BE_CALLED = ("host", "port", "user", "password", "passwd")  # asked at every connect
 _LONGEST_TIMEOUT = 31536000  # seconds: PyMySQL's bound
 _FILES = {"ca": os.path.isfile, "capath": os.path.isdir, "cert": os.path.isfile, "key": os.path.isfile}
-_QUOTED = re.compile(
+_QUOTED = pattern(
     r"""
     '(?:[^'\\]|\\.)*' | "(?:[^"\\]|\\.)*" | `[^`]*`  # strings and names
     | /\*.*?\*/ | \#[^\n]* | --\s[^\n]*              # comments
@@ -57,6 +69,10 @@ def check(given: Mapping[str, Any]) -> None:
         if given.get(name) is not None and given.get(alias) is not None:
             raise SettingsError(f"{name} and {alias} are two names of one argument; give one of them")
     _dry_run(given)
+    if not given.get("unix_socket"):
+        # Each name of a host is encoded by it. Loaded at the first connect, a signal handler that connects at that
+        # moment would get "LookupError: unknown encoding: idna".
+        codecs.lookup("idna")
 
 
 def _dry_run(given: Mapping[str, Any]) -> None:

@@ -5,7 +5,6 @@ Owns: this check. Never: calls the function.
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from ..errors import SettingsError
@@ -17,6 +16,8 @@ def check(option: str, function: Any, *arguments: str) -> None:
     Raises:
         SettingsError: it cannot be called so, or it is a coroutine function, which nothing would await.
     """
+    import inspect  # here: most pools have no hooks, and it costs 4 ms
+
     said = f"{option}={function!r}"
     called = f"with {len(arguments)} argument{'s' if len(arguments) != 1 else ''}"
     if arguments:

@@ -9,9 +9,9 @@ Owns: the logger and its filter. Never: adds a handler or sets a level.
 from __future__ import annotations
 
 import logging
-import re
 
 from ..errors import PoolError
+from .late import pattern
 
 
 class Lines(str):
@@ -26,7 +26,7 @@ def one_line(text: str) -> str:
 
 
 # C0, DEL and C1, the separators that `str.splitlines` knows, and what turns the direction of writing.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = pattern("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class OneLine:

@@ -16,9 +16,9 @@ import warnings
 from contextlib import suppress
 from functools import cache
 
-_NAMESAKE = re.compile(
-    r"(pymysql[-_.]pool(?:ing)?|pymysqlpool[-_.]dd)-([^-]+?)(?:-py[\d.]+)?\.(?:dist|egg)-info$", re.I
-)
+from .late import pattern
+
+_NAMESAKE = pattern(r"(pymysql[-_.]pool(?:ing)?|pymysqlpool[-_.]dd)-([^-]+?)(?:-py[\d.]+)?\.(?:dist|egg)-info$", re.I)
 
 
 @cache

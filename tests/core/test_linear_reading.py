@@ -26,6 +26,7 @@ from pymysqlpool._driver import local_infile
 from pymysqlpool._driver.lexer import Bytes, Lexer
 from pymysqlpool._driver.statements import NOTHING, STATE, reader_for
 from pymysqlpool._observe import sqltext
+from pymysqlpool._util.late import LatePattern
 from tests.counted import Counted, what_can_go_back
 from tests.sweep import Sweep
 
@@ -50,13 +51,13 @@ def patterns_that_read_statements() -> Iterator[tuple[str, re.Pattern[Any]]]:
     ]
     for module in [*modules, sqltext, testing]:
         for name, value in vars(module).items():
-            if isinstance(value, re.Pattern):
+            if isinstance(value, re.Pattern | LatePattern):
                 yield f"{module.__name__}.{name}", value
     for pattern, _ in testing._INSTEAD:
         yield f"{testing.__name__}._INSTEAD", pattern
     for (kind, escapes), lexer in zip(KINDS, LEXERS, strict=True):
         for name, value in vars(lexer).items():
-            if isinstance(value, re.Pattern):
+            if isinstance(value, re.Pattern | LatePattern):
                 yield f"Lexer({kind}, {escapes}).{name}", value
 
 

@@ -1,0 +1,124 @@
+"""What an import and a first borrow load: command line tools and cold starts pay for all of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import pickle
+import subprocess
+import sys
+from functools import cache
+from typing import Any
+
+import pytest
+
+from pymysqlpool.devserver import DevServer
+from pymysqlpool.reuse import Decision, Verdict
+from pymysqlpool.settings import Settings
+
+# Prints what each step loads: PyMySQL (without `cryptography`, which is not always there), this package, a borrow.
+PROGRAM = """
+import json, sys
+sys.modules["cryptography"] = None
+import pymysql
+steps = [set(sys.modules)]
+import pymysqlpool
+steps.append(set(sys.modules))
+pool = pymysqlpool.ConnectionPool(**json.loads(sys.argv[1]))
+steps.append(set(sys.modules))
+with pool.get_connection() as connection, connection.cursor() as cursor:
+    cursor.execute("SELECT %s", ("x",))
+    assert cursor.fetchall() == (("x",),)
+steps.append(set(sys.modules))
+pool.close()
+steps.append(set(sys.modules))
+print(json.dumps([sorted(after - before) for before, after in zip(steps, steps[1:])]))
+"""
+OURS = {
+    "": "errors failures former pool reuse secrets settings stats",
+    "_util": "arguments callsite child_exit functions late lock log namesakes process record",
+    "_driver": "block buffered character_set commands commits connector deadline dial exchange former_cursors"
+    " instrumented last_word lexer literals local_infile login mysqlclient_names native_functions pipeline"
+    " protocol pymysql_names pymysql_results reading receive recipe reset role sameness server_version"
+    " session_state statements tls unbuffered usage wire",
+    "_driver.protocol": "columns packets reply rows source",
+    "_pool": "asking attempt backoff checkin checkout checkout_request conveniences core counters deadlock diagnostics"
+    " idle_lease lease ledger log_fields maintenance observed pickled slot waiter",
+}
+# Of the standard library: `logging`, `typing` and their own imports; a lock, a random number, a page of shared memory.
+FOREIGN = {
+    *("logging", "string", "threading", "atexit", "typing", "mmap", "random", "weakref", "copy", "org"),
+    *("bisect", "statistics", "_weakrefset", "copyreg", "math"),
+}
+
+
+@cache
+def loaded(options: str) -> list[list[str]]:
+    run = subprocess.run([sys.executable, "-c", PROGRAM, options], capture_output=True, text=True, check=True)
+    steps: list[list[str]] = json.loads(run.stdout)
+    return steps
+
+
+@pytest.fixture
+def steps(server: DevServer) -> list[list[str]]:
+    return loaded(json.dumps(server.connect_args))
+
+
+def test_an_import_loads_these_modules_of_ours_and_no_others(steps: list[list[str]]) -> None:
+    expected = {"pymysqlpool", *(f"pymysqlpool.{wing}" for wing in OURS if wing)}
+    for wing, names in OURS.items():
+        expected |= {f"pymysqlpool{wing and '.'}{wing}.{name}" for name in names.split()}
+    assert {name for name in steps[0] if name.startswith("pymysqlpool")} == expected
+
+
+def test_an_import_loads_little_of_the_standard_library(steps: list[list[str]]) -> None:
+    """Modules of C cost next to nothing; `dataclasses`, `inspect`, `asyncio` and the like cost milliseconds."""
+    written = {name.split(".")[0] for name in steps[0] if not name.startswith(("_", "pymysqlpool"))}
+    assert written - set(sys.builtin_module_names) <= FOREIGN
+
+
+def test_a_borrow_and_the_end_of_the_pool_load_nothing_more(steps: list[list[str]]) -> None:
+    """An import in the middle of a borrow would be at the mercy of signals: one that comes while the codec of host
+    names is loaded, and connects too, would find no codec. So it is loaded when the pool is made."""
+    making, borrow, closing = steps[1:]
+    assert set(making) <= {"encodings.idna", "stringprep", "unicodedata"}
+    assert borrow == []
+    assert closing == []
+
+
+class TestRecordsAreDataclassesThatCostNothingToImport:
+    def test_the_functions_of_dataclasses_take_them(self) -> None:
+        settings = Settings(size=3)
+        assert dataclasses.is_dataclass(settings)
+        assert dataclasses.replace(settings, size=4).size == 4
+        assert dataclasses.asdict(Decision(Verdict.KEEP))["verdict"] is Verdict.KEEP
+        assert list(inspect.signature(Decision).parameters) == [field.name for field in dataclasses.fields(Decision)]
+
+    def test_they_compare_show_and_pickle_as_their_fields_do(self) -> None:
+        decision = Decision(Verdict.KEEP, ask_siblings=True)
+        assert decision == Decision(Verdict.KEEP, None, False, True) != Decision(Verdict.KEEP)
+        assert hash(decision) == hash(Decision(Verdict.KEEP, None, False, True))
+        assert repr(decision).startswith("Decision(verdict=<Verdict.KEEP")
+        assert repr(decision).endswith("expire_generation=False, ask_siblings=True)")
+        assert pickle.loads(pickle.dumps(decision)) == decision
+        match decision:
+            case Decision(verdict, _, _, asks):
+                assert (verdict, asks) == (Verdict.KEEP, True)
+
+    def test_they_cannot_be_changed(self) -> None:
+        decision: Any = Decision(Verdict.KEEP)
+        with pytest.raises(AttributeError, match="verdict"):
+            decision.verdict = Verdict.RESET
+        with pytest.raises(AttributeError, match="verdict"):
+            del decision.verdict
+
+    @pytest.mark.parametrize(
+        ("values", "named"),
+        [((), {}), ((Verdict.KEEP,), {"verdict": Verdict.KEEP}), ((Verdict.KEEP,), {"resaon": None}), ((1,) * 5, {})],
+    )
+    def test_wrong_arguments_are_a_type_error_as_of_any_function(
+        self, values: tuple[Any, ...], named: dict[str, Any]
+    ) -> None:
+        with pytest.raises(TypeError, match="argument"):
+            Decision(*values, **named)
