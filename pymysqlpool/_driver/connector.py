@@ -50,9 +50,12 @@ class Connector:
         self._handle = handle
         self.recipe: Recipe | None = None
 
-    def forget_certificates(self) -> None:
-        """Read the files with certificates anew for the next connection, and resume no TLS session."""
+    def learn_anew(self) -> None:
+        """All connections are replaced: read the files with certificates anew for the next one, resume no TLS session,
+        and learn again what the sessions are set to."""
         self._tls_contexts.forget()
+        if self.recipe is not None:
+            self.recipe.forget_settings()
 
     def make_wire(self, deadline: float, give_up: GiveUp = None) -> Wire:
         """Connect, log in and set up a session, all before `deadline`, a monotonic instant.

@@ -273,12 +273,17 @@ class Recipe:
         if self._sameness.is_asked_for and not self._compare(wire, deadline):
             self.renew(wire, {**attributes, "_marks": NOTHING}, deadline)
 
+    def forget_settings(self) -> None:
+        """The server's defaults may be others now: no SET is free before they were looked at again."""
+        self._sameness = Sameness()
+
     def holds_after(self, statement: bytes) -> bool:
         """Whether `statement` sets a session to what this recipe has set it to; nothing needs to be undone then."""
         return self._sameness.holds_after(statement)
 
     def _compare(self, wire: Wire, deadline: float) -> bool:
         """Find out, on a session that is as new, what SET would change nothing. False when finding out changed it."""
+        asking = self._sameness
         connection = wire.borrow_privately()
         names: Command = (COMMAND.COM_QUERY, f"SET {self._names}".encode())
         with connection.within(deadline):
@@ -289,7 +294,8 @@ class Recipe:
         values = values_in(getattr(before, "rows", None))
         is_same = not isinstance(said, Exception) and values == values_in(getattr(after, "rows", None))
         words = self._names.lower().split()
-        self._sameness = Sameness((words[1], words[3] if len(words) > 2 else None) if is_same else None, values)
+        if self._sameness is asking:  # else they were forgotten meanwhile
+            self._sameness = Sameness((words[1], words[3] if len(words) > 2 else None) if is_same else None, values)
         return is_same and bool(values)
 
     # -- the steps -----------------------------------------------------------------------------------------

@@ -258,7 +258,7 @@ class PoolCore:
         """Expire the connections of `generation`, unless that has been done: old news expires no newer connection."""
         if not self._lock.step(self._expire_generation_locked, generation):
             return False
-        self._connector.forget_certificates()
+        self._connector.learn_anew()
         return True
 
     def _expire_generation_locked(self, generation: int) -> bool:

@@ -332,6 +332,29 @@ def test_set_names_is_not_free_where_a_later_step_of_the_set_up_says_another(mak
             connection.execute("SET NAMES utf8mb4")
 
 
+def test_a_drain_makes_the_pool_learn_anew_what_its_sessions_are_set_to(make_pool: MakePool, admin: Any) -> None:
+    def shown() -> int:
+        with pool.get_connection() as connection:
+            return int(connection.execute_query("SELECT @@net_read_timeout")[0][0])
+
+    pool = make_pool(size=1, maxsize=1)
+    usual = shown()
+    for _ in range(2):  # the first makes it ask what its sessions are set to
+        with pool.get_connection() as connection:
+            connection.execute(f"SET net_read_timeout = {usual}")
+    assert pool.stats().reset == 1
+    try:
+        admin.query(f"SET GLOBAL net_read_timeout = {usual + 5}")
+        pool.drain()
+        for value in (usual, usual + 5, usual):
+            with pool.get_connection() as connection:
+                connection.execute(f"SET net_read_timeout = {value}")
+            assert shown() == usual + 5
+    finally:
+        admin.query(f"SET GLOBAL net_read_timeout = {usual}")
+    assert pool.stats().reset == 3
+
+
 def test_a_server_that_reports_more_variables_costs_no_reset(make_pool: MakePool, admin: Any) -> None:
     everything = "SET SESSION session_track_system_variables = '*'"
     pool = make_pool(size=1, maxsize=1, init_command=everything, autocommit=True)
