@@ -11,7 +11,7 @@ included (no request waits; in psycopg's pool it is no limit). What is different
     timeout             default 30 seconds
     name                default the alias
     pre_ping            default CONN_HEALTH_CHECKS
-    hosts               several hosts instead of HOST, with `balance`, `zone` and `failback_after`: a
+    hosts               several hosts instead of HOST, with the options of the cluster beside them: a
                         `pymysqlpool.cluster.Cluster`, one for all aliases that differ in `target` and `release` only
     target              with hosts: "primary" (default), "replica", "prefer-replica", "prefer-primary" or "any"
     release             "request": given back when Django closes the connection, at the end of a request, and at the
@@ -39,7 +39,7 @@ from pymysqlpool.settings import OPTION_NAMES, Settings, split
 SYNONYMS = {"min_size": "size", "max_size": "maxsize", "max_lifetime": "con_lifetime"}
 MYSQLCLIENTS = frozenset({"ssl_mode", "multi_statements", "auth_plugin"})  # not PyMySQL's
 OWN_NAMES = frozenset({"release", "reuse_policy", "target"})
-OF_A_CLUSTER = frozenset({"hosts", "balance", "zone", "failback_after"})
+OF_A_CLUSTER = frozenset({"hosts", "balance", "zone", "failback_after", "check_interval", "max_lag"})
 ALLOWED = OPTION_NAMES | SYNONYMS.keys() | OWN_NAMES | OF_A_CLUSTER
 
 # One process of a site seldom needs more; eight such processes fit into a server's usual 151 connections.

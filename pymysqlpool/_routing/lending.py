@@ -178,14 +178,13 @@ class Lending(ClusterCore):
         return None, problem
 
     def _fits(self, index: int, lease: Connection, target: Target) -> bool:
-        """Whether the role that the session of `lease` reports is the one that the topology knows."""
+        """Whether the session of `lease` reports the role that the topology knows, and the endpoint still serves the
+        target: the borrow took time, and the decision for it may be void by now."""
         role = lease.server_role
-        if role is None:
-            return True
         with self._lock:
             endpoint = self._topology.endpoints[index]
-            if role.writable == endpoint.writable:
-                return True
+            if role is None or role.writable == endpoint.writable:
+                return self._topology.serves(index, target)
             self.express = None
             self._topology.suspect(index, monotonic(), f"its role has changed: {role.said}")
         return False

@@ -210,6 +210,13 @@ class Topology:
             fitting = replicas if replicas or target == "replica" else fitting
         return self._readers(in_use, fitting, asks)
 
+    def serves(self, index: int, target: Target) -> bool:
+        """Whether a connection to the endpoint, which an earlier decision led to, may still be lent for `target`."""
+        endpoint = self.endpoints[index]
+        if target == "primary":
+            return index == self.primary
+        return endpoint.state is State.UP and (target != "replica" or self._is_replica(index))
+
     def _up(self) -> list[int]:
         return [index for index, endpoint in enumerate(self.endpoints) if endpoint.state is State.UP]
 

@@ -87,6 +87,7 @@ class Cluster(RuleBasedStateMachine):
                     assert endpoints[index].writable
                 if wanted == "replica":
                     assert not endpoints[index].writable
+                assert self.topology.serves(index, wanted)
         elif isinstance(decision, Ambiguous):
             assert wanted == "primary"
             assert all(endpoints[index].writable for index in decision.endpoints)
@@ -123,6 +124,15 @@ class Cluster(RuleBasedStateMachine):
     @rule(index=st.integers(0, NUMBER - 1), back=st.booleans())
     def an_operator_drains(self, index: int, back: bool) -> None:
         (self.topology.undrain if back else self.topology.drain)(index, self.now)
+
+    @invariant()
+    def what_is_lent_late_still_fits(self) -> None:
+        for index, endpoint in enumerate(self.topology.endpoints):
+            for target in TARGETS:
+                if self.topology.serves(index, target):
+                    assert endpoint.state is State.UP
+                    assert endpoint.writable or target != "primary"
+                    assert not endpoint.writable or target != "replica"
 
     @invariant()
     def the_primary_is_up_and_takes_writes(self) -> None:
