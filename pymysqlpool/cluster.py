@@ -22,9 +22,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import fields, replace
-from functools import reduce
-from operator import add
+from dataclasses import replace
 from random import random
 from time import monotonic
 from types import TracebackType
@@ -35,11 +33,13 @@ from pymysql import err
 from ._pool.core import CONNECT_TIMEOUT
 from ._pool.for_loops import lend_idle
 from ._pool.lease import Connection
+from ._routing.discards import DiscardNews
 from ._routing.endpoints import Balance, Target
 from ._routing.hosts import Host, concealed, of_url, place, places_of
 from ._routing.lending import Lending, Steps
 from ._routing.queue import Ticket
 from ._routing.topology import Topology
+from ._routing.totals import added_up
 from ._util.callsite import local as _thread
 from .errors import PoolTimeout, SettingsError
 from .pool import ConnectionPool
@@ -114,11 +114,16 @@ class Cluster:
                 fresh, random=random, balance=balance, zone=zone, max_lag=max_lag, failback_after=failback_after
             )
 
+        hook = options.pop("on_discard", None)
+        news = [DiscardNews(index, hook) for index in range(len(places))]
+        options |= {"role": "ready", "fail_fast": True, "track_commits": True}
         pools = [
-            ConnectionPool(host=host, port=port, role="ready", fail_fast=True, track_commits=True, **options)
-            for host, port, _ in places
+            ConnectionPool(host=host, port=port, on_discard=tell, **options)
+            for (host, port, _), tell in zip(places, news, strict=True)
         ]
         self.lending: Lending = Lending(self.name, topology, pools, check_interval, max_lag is not None)
+        for tell in news:
+            tell.tell(self.lending)
         self.primary: ClusterPool = ClusterPool(self, "primary")
         self.replica: ClusterPool = ClusterPool(self, "replica")
 
@@ -142,7 +147,7 @@ class Cluster:
 
     def stats(self) -> PoolStats:
         """Return the sum of all endpoints' numbers."""
-        return _sum(self.name, [pool.stats() for pool in self.lending.pools])
+        return added_up(self.name, [pool.stats() for pool in self.lending.pools])
 
     def endpoints(self) -> list[tuple[str, str, PoolStats]]:
         """Return each endpoint's name, its state in words, and the numbers of its pool."""
@@ -330,16 +335,3 @@ class ClusterPool:
 def _check(option: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise SettingsError(f"{option}={value!r} must be one of {', '.join(map(repr, allowed))}")
-
-
-def _sum(name: str, parts: Sequence[PoolStats]) -> PoolStats:
-    discarded: dict[str, int] = {}
-    for part in parts:
-        for reason, number in part.discarded.items():
-            discarded[reason] = discarded.get(reason, 0) + number
-    numbers = {
-        field.name: reduce(add, (getattr(part, field.name) for part in parts))
-        for field in fields(PoolStats)
-        if field.name not in ("name", "discarded")
-    }
-    return PoolStats(name=name, discarded=discarded, **numbers)

@@ -19,7 +19,7 @@ from .._util.log import logger
 from .._util.process import mark_process
 from ..pool import ConnectionPool
 from .asking import Answer
-from .endpoints import Endpoint, State, Target, behind, described
+from .endpoints import FOREVER, Endpoint, State, Target, behind, described
 from .monitor import Monitor
 from .queue import Queue, Ticket
 from .topology import Topology
@@ -86,7 +86,7 @@ class ClusterCore:
         with self._lock:
             endpoint = self._topology.endpoints[index]
             before = described(endpoint)
-            was_writable = endpoint.writable
+            was_writable = endpoint.writable if endpoint.told_at > -FOREVER else role.writable
             if asked_at is None:
                 self._topology.answered(index, monotonic(), **says)
             else:
@@ -124,6 +124,16 @@ class ClusterCore:
             self._topology.failed(index, monotonic(), str(error))
         if not was_down:
             self._log(logging.WARNING, endpoint, "down", error)
+
+    def refused_work(self, index: int) -> None:
+        """A connection to the host was discarded, because a statement showed that it is not the primary, or not ready:
+        it is asked before another connection to it is made."""
+        if not self._here[0]:
+            self._enter_process()
+        with self._lock:
+            if self._topology.endpoints[index].writable:  # as far as is known
+                self.express = None
+                self._topology.suspect(index, monotonic(), "it has refused a statement")
 
     def _news_locked(self, matters: bool) -> list[Ticket]:
         """Forget the decision that was made for later callers, and return those that wait, who are called."""

@@ -112,6 +112,21 @@ def test_a_planned_switchover_moves_the_writes(trio: Trio, make_cluster: Any) ->
     assert port_of(cluster.primary) == trio.servers[1].port, "one failed statement, and the next goes to the right one"
 
 
+def test_a_refused_write_is_news_of_the_cluster_and_the_applications_hook_is_told_too(
+    trio: Trio, make_cluster: Any
+) -> None:
+    reasons: list[str] = []
+    cluster = make_cluster(on_discard=reasons.append)
+    assert port_of(cluster.primary) == trio.servers[0].port
+    trio.role(0, writable=False)
+    with pytest.raises(pymysql.err.MySQLError, match="read-only"), cluster.primary.get_connection() as connection:
+        connection.cursor().execute("CREATE TABLE nowhere (id INT)")
+    assert cluster.endpoints()[0][1] == "suspect", "it is asked before another connection to it is made"
+    assert "read only" in reasons
+    with pytest.raises(SettingsError, match="on_discard"):
+        make_cluster(on_discard=3)
+
+
 def test_two_servers_that_take_writes_are_an_error(trio: Trio, make_cluster: Any) -> None:
     trio.role(1, writable=True)
     cluster = make_cluster()
