@@ -17,6 +17,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import sys
 import tempfile
 import threading
 import weakref
@@ -31,7 +32,7 @@ from typing import Any
 from .._pool.core import open_pools
 from ..metrics import pools, snapshot
 from .counts import counts_of, merged
-from .ended import add_up, read_sum
+from .ended import REST, add_up, read_sum
 
 INTERVAL = 1.0  # seconds
 FOLDER = "PYMYSQLPOOL_BOARD"  # environment variable: the folder
@@ -182,7 +183,7 @@ class Board:
             with suppress(OSError, ValueError, KeyError):
                 content = json.loads(path.read_text())
                 if content["format"] == _FORMAT:
-                    content["alive"] = _started(content["pid"]) == content["started"]
+                    content["alive"] = _started(content["pid"]) == content["started"] and not _is_old(content["at"])
                     found[path.name] = content
         ended = read_sum(self.folder)  # after the files: see there
         for name, content in found.items():
@@ -232,11 +233,18 @@ def _started(pid: int) -> str:
     except (OSError, IndexError):
         if os.path.isdir("/proc/self"):
             return ""
+    if sys.platform == "win32":
+        return "running"  # `os.kill(pid, 0)` would send it a Ctrl-C there; see `_is_old`
     try:
         os.kill(pid, 0)
     except OSError:
         return ""
     return "running"
+
+
+def _is_old(at: float) -> bool:
+    """Whether a line of that time is of an ended process, where nothing else tells."""
+    return sys.platform == "win32" and time() - at > REST
 
 
 def _has_ended(name: str) -> bool:

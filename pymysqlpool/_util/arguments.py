@@ -12,6 +12,7 @@ from __future__ import annotations
 import codecs
 import os
 import re
+import socket
 import ssl
 import warnings
 from collections.abc import Callable, Mapping
@@ -115,6 +116,12 @@ def _text(name: str, value: Any, given: Mapping[str, Any]) -> None:
         _refuse(name, value, "must be text; only host, port, user and password may be functions")
     if not (isinstance(value, bytes) and name in ("user", "database", "db", "unix_socket", "init_command")):
         _refuse(name, value, "must be text" + (" or a function that returns it" if name in _MAY_BE_CALLED else ""))
+
+
+def _unix_socket(name: str, value: Any, given: Mapping[str, Any]) -> None:
+    _text(name, value, given)
+    if value and not hasattr(socket, "AF_UNIX"):
+        _refuse(name, value, "cannot be used: Python has no unix sockets on this system; give host and port")
 
 
 def _password(name: str, value: Any, given: Mapping[str, Any]) -> None:
@@ -235,7 +242,7 @@ _RULES: dict[str, Callable[[str, Any, Mapping[str, Any]], None]] = {
     "passwd": _password,
     "database": _text,
     "db": _text,
-    "unix_socket": _text,
+    "unix_socket": _unix_socket,
     "charset": _charset,
     "collation": _text,
     "sql_mode": _text,

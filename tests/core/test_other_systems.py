@@ -1,0 +1,110 @@
+"""Windows and macOS: what these systems lack is hidden before the import, and the pool does its work without it.
+
+This shows the paths that are taken there, not that the systems themselves do what their manuals say.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from pymysqlpool.devserver import DevServer
+
+# What the standard library asks `sys.platform` for is loaded before the platform is changed.
+HIDE = """
+import asyncio, concurrent.futures, http.server, json, logging.handlers, mmap, multiprocessing, os, select, signal
+import socket, ssl, subprocess, sys, sysconfig, tempfile, urllib.request, uuid
+
+platform, server = sys.argv[1], json.loads(sys.argv[2])
+sysconfig.get_config_vars()
+loop = asyncio.new_event_loop()
+LACKS = {
+    "win32": {
+        os: "fork forkpty register_at_fork getuid geteuid posix_spawn wait4 sched_setaffinity fchmod chown sysconf"
+        " statvfs uname O_NOFOLLOW O_CLOEXEC",
+        signal: "SIGUSR1 SIGUSR2 SIGHUP SIGALRM SIGKILL SIGCHLD SIGQUIT pthread_sigmask pthread_kill setitimer alarm",
+        socket: "AF_UNIX MSG_DONTWAIT MSG_NOSIGNAL MSG_WAITALL SO_REUSEPORT TCP_USER_TIMEOUT TCP_KEEPIDLE TCP_KEEPINTVL"
+        " TCP_KEEPCNT",
+        select: "poll epoll",
+        mmap: "MAP_PRIVATE MAP_ANONYMOUS MAP_ANON MAP_SHARED PROT_READ PROT_WRITE",
+    },
+    "darwin": {
+        os: "sched_setaffinity",
+        signal: "sigtimedwait",
+        socket: "TCP_USER_TIMEOUT TCP_KEEPIDLE",
+        select: "epoll poll",
+        mmap: "",
+    },
+}[platform]
+for module, names in LACKS.items():
+    for name in [*names.split(), *(name for name in vars(module) if name.startswith("MADV_"))]:
+        vars(module).pop(name, None)
+for name in ("resource", "fcntl", "pwd", "grp", "termios") if platform == "win32" else ("resource",):
+    sys.modules[name] = None
+if platform == "win32":
+    os.kill = None  # with 0 it sends a Ctrl-C
+    os.environ["USERNAME"] = "user"
+    ssl.enum_certificates = lambda store: []
+
+    def add_reader(*args):
+        raise NotImplementedError  # as the usual loop of Windows
+
+    loop.add_reader = loop.add_writer = add_reader
+sys.platform = platform
+
+import pymysqlpool
+from pymysqlpool import aio, aiomysql, asgi, cluster, health, metrics, status, testing, wsgi
+"""
+WORK = {
+    "threads": """
+with pymysqlpool.ConnectionPool(**server, connect_timeout=10, keepalive=1, background=True) as pool:
+    for _ in range(2):
+        with pool.get_connection(timeout=10) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT %s", ("x",))
+            assert cursor.fetchall() == (("x",),)
+            cursor.execute("SET @mine = 1")
+    assert pool.stats().created == 1
+""",
+    "asyncio": """
+async def main():
+    async with aio.AsyncConnectionPool(**server) as pool:
+        async with pool.get_connection() as connection, connection.cursor() as cursor:
+            await cursor.execute("SELECT %s", ("x",))
+            assert await cursor.fetchall() == (("x",),)
+loop.run_until_complete(main())
+""",
+    "processes": """
+import tempfile, time
+with tempfile.TemporaryDirectory() as folder:
+    with pymysqlpool.ConnectionPool(name="mine", **server) as pool:
+        pool.get_connection().close()
+        assert status.publish(folder)
+        deadline = time.monotonic() + 10
+        while "mine" not in status.text(folder):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+""",
+    "a unix socket": """
+try:
+    pymysqlpool.ConnectionPool(unix_socket="/tmp/a.sock")
+except pymysqlpool.SettingsError as error:
+    assert platform == "win32" and "unix_socket" in str(error), error
+else:
+    assert platform != "win32"
+""",
+}
+
+
+@pytest.mark.parametrize("work", WORK)
+@pytest.mark.parametrize("platform", ["win32", "darwin"])
+def test_the_pool_works_without_what_the_system_lacks(platform: str, work: str, server: DevServer) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", HIDE + WORK[work], platform, json.dumps(server.connect_args)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 0, run.stderr
