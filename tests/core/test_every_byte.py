@@ -65,8 +65,8 @@ class FaultySocket:
     def send(self, data: bytes) -> int:
         return int(self._real.send(data))
 
-    def recv(self, size: int) -> bytes:
-        return bytes(self._struck(lambda: self._real.recv(size), lambda: self._real.recv(1)))
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        return bytes(self._struck(lambda: self._real.recv(size, flags), lambda: self._real.recv(1, flags)))
 
     def recv_into(self, buffer: Any) -> int:
         return int(self._struck(lambda: self._real.recv_into(buffer), lambda: self._real.recv(1)))
