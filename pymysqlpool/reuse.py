@@ -130,6 +130,8 @@ def judge(facts: Facts, policy: Policy) -> Decision:
     """Return the decision of `policy`, within the bounds of every policy: a closed pool keeps nothing, and a connection
     that is not quiet is never kept (Invariants 6 and 12)."""
     decision = policy(facts)
+    if not isinstance(decision, Decision):
+        raise TypeError(f"reuse_policy={policy!r} returned {decision!r}, which is no Decision")
     if facts.expired is Reason.POOL_CLOSED:
         return _discard(decision, Reason.POOL_CLOSED)
     if decision.verdict is not Verdict.DISCARD and not facts.quiet:

@@ -26,6 +26,7 @@ Hook = Callable[..., None]
 
 DEFAULT_SIZE = 10
 DEFAULT_MAXSIZE = 100
+LONGEST_USER_TIMEOUT = 65534  # seconds: the first keep-alive probe is sent after half of it, and Linux takes 32,767
 
 
 class Settings(Record):
@@ -115,8 +116,8 @@ class Settings(Record):
     on_discard: Hook | None = None
 
     def __post_init__(self) -> None:
-        _whole("size", self.size, 0)
         _whole("maxsize", self.maxsize, 1)
+        _whole("size", self.size, 0)
         if self.size > self.maxsize:
             raise SettingsError(f"size={self.size} is larger than maxsize={self.maxsize}")
         _whole("pre_create_num", self.pre_create_num, 0)
@@ -127,6 +128,10 @@ class Settings(Record):
         _optional(seconds, "keepalive", self.keepalive, 0.001)
         _optional(seconds, "con_lifetime", self.con_lifetime, None)
         _optional(seconds, "tcp_user_timeout", self.tcp_user_timeout, 1.0)
+        if self.tcp_user_timeout is not None and self.tcp_user_timeout > LONGEST_USER_TIMEOUT:
+            raise SettingsError(
+                f"tcp_user_timeout={self.tcp_user_timeout!r} must be at most {LONGEST_USER_TIMEOUT} seconds, or None"
+            )
         seconds("reset_timeout", self.reset_timeout, 0.001)
         if not isinstance(self.pre_ping, bool):
             seconds("pre_ping", self.pre_ping, 0.001)
@@ -182,7 +187,7 @@ def split(options: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
     own = {name: value for name, value in options.items() if name in OPTION_NAMES}
     if own.get("size") is None:
         most = own.get("maxsize", DEFAULT_MAXSIZE)
-        own["size"] = min(DEFAULT_SIZE, most) if isinstance(most, int) and most >= 1 else DEFAULT_SIZE
+        own["size"] = min(DEFAULT_SIZE, most) if type(most) is int and most >= 1 else DEFAULT_SIZE
     settings = Settings(**own)
     connect_args = {name: value for name, value in options.items() if name in arguments.NAMES}
     arguments.check(connect_args)

@@ -144,7 +144,12 @@ def _judge(
         said_read_only=bool(attributes["_marks"] & (READ_ONLY | OPAQUE & ~STATE)),
         just_renewed=slot.generation == core._ledger.generation and not core._backoff.may_renew(monotonic()),
     )
-    decision = reuse.judge(facts, core._policy)
+    try:
+        decision = reuse.judge(facts, core._policy)
+    except BaseException:  # the error is its author's to see; the slot must not be lost with it
+        _wire.abandon(attributes, wire)
+        core._discard(lease, slot, Reason.RESET_FAILED, left.quiet)
+        raise
     if attributes["_marks"] & WROTE and attributes["_marks"] & TRANSACTION:
         _tell_of_lost_changes(core, lease, exception)
     if decision.expire_generation and core._expire_generation(slot.generation):

@@ -42,6 +42,8 @@ NAMES = _parameters(Connection.__init__)
 
 _MAY_BE_CALLED = ("host", "port", "user", "password", "passwd")  # asked at every connect
 _LONGEST_TIMEOUT = 31536000  # seconds: PyMySQL's bound
+_LONGEST_SOCKET_PATH = 107  # bytes; unix(7), sun_path
+_MAY_HAVE_NUL = ("unix_socket", "init_command", "sql_mode", "program_name")  # Linux's abstract sockets begin with one
 _FILES = {"ca": os.path.isfile, "capath": os.path.isdir, "cert": os.path.isfile, "key": os.path.isfile}
 _QUOTED = pattern(
     r"""
@@ -107,10 +109,22 @@ def _host(name: str, value: Any, given: Mapping[str, Any]) -> None:
     if value.count(":") == 1:  # more of them: an IPv6 address
         host, _, port = value.partition(":")
         _refuse(name, value, f"has a port in it: write host={host!r}, port={port or 3306}")
+    _resolvable(name, value)
+
+
+def _resolvable(name: str, value: str) -> None:
+    """Refuse what `socket.getaddrinfo` cannot even encode."""
+    try:
+        value.encode("idna")
+    except UnicodeError as error:
+        _refuse(name, value, f"is no name of a host: {error}")
 
 
 def _text(name: str, value: Any, given: Mapping[str, Any]) -> None:
-    if value is None or isinstance(value, str) or (name in _MAY_BE_CALLED and callable(value)):
+    if isinstance(value, str):
+        _sendable(name, value)
+        return
+    if value is None or (name in _MAY_BE_CALLED and callable(value)):
         return
     if callable(value):
         _refuse(name, value, "must be text; only host, port, user and password may be functions")
@@ -118,8 +132,37 @@ def _text(name: str, value: Any, given: Mapping[str, Any]) -> None:
         _refuse(name, value, "must be text" + (" or a function that returns it" if name in _MAY_BE_CALLED else ""))
 
 
+def _sendable(name: str, value: str) -> None:
+    if "\0" in value and name not in _MAY_HAVE_NUL:
+        _refuse(name, value, "has a NUL in it")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        _refuse(name, value, f"has a character that cannot be sent, the one at {error.start}")
+
+
+def _bind_address(name: str, value: Any, given: Mapping[str, Any]) -> None:
+    _text(name, value, given)
+    if value:
+        _resolvable(name, value)
+
+
+def _collation(name: str, value: Any, given: Mapping[str, Any]) -> None:
+    _text(name, value, given)
+    if value and not re.fullmatch(r"[A-Za-z]\w*", value, re.ASCII):
+        _refuse(name, value, "is no name of a collation")  # it would be sent as a part of SET NAMES
+
+
+def _client_flag(name: str, value: Any, given: Mapping[str, Any]) -> None:
+    _whole(name, value, given)
+    if value >= 1 << 32:
+        _refuse(name, value, "has more than 32 bits")
+
+
 def _unix_socket(name: str, value: Any, given: Mapping[str, Any]) -> None:
     _text(name, value, given)
+    if value and len(os.fsencode(value)) > _LONGEST_SOCKET_PATH:
+        _refuse(name, value, f"is longer than the {_LONGEST_SOCKET_PATH} bytes that the system takes")
     if value and not hasattr(socket, "AF_UNIX"):
         _refuse(name, value, "cannot be used: Python has no unix sockets on this system; give host and port")
 
@@ -179,6 +222,8 @@ def _cursorclass(name: str, value: Any, given: Mapping[str, Any]) -> None:
 def _init_command(name: str, value: Any, given: Mapping[str, Any]) -> None:
     if value is not None and not isinstance(value, str | bytes):
         _refuse(name, value, "must be one statement, as text; on_connect=... can run several")
+    if isinstance(value, str):
+        _sendable(name, value)
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
     if given.get("client_flag", 0) & CLIENT.MULTI_STATEMENTS or re.match(r"\s*(begin|create)\b", text, re.I):
         return
@@ -234,7 +279,7 @@ def _defer_connect(name: str, value: Any, given: Mapping[str, Any]) -> None:
 
 
 _RULES: dict[str, Callable[[str, Any, Mapping[str, Any]], None]] = {
-    "client_flag": _whole,
+    "client_flag": _client_flag,
     "host": _host,
     "port": _port,
     "user": _text,
@@ -244,7 +289,7 @@ _RULES: dict[str, Callable[[str, Any, Mapping[str, Any]], None]] = {
     "db": _text,
     "unix_socket": _unix_socket,
     "charset": _charset,
-    "collation": _text,
+    "collation": _collation,
     "sql_mode": _text,
     "read_default_file": lambda name, value, given: _file(name, value, lambda path: True),
     "read_default_group": _text,
@@ -254,7 +299,7 @@ _RULES: dict[str, Callable[[str, Any, Mapping[str, Any]], None]] = {
     "read_timeout": _timeout,
     "write_timeout": _timeout,
     "max_allowed_packet": _whole,
-    "bind_address": _text,
+    "bind_address": _bind_address,
     "program_name": _text,
     "conv": _mapping,
     "auth_plugin_map": _mapping,

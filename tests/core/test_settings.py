@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import decimal
+import fractions
+import io
+import pathlib
+import re
 import ssl
+import threading
 from typing import Any
 
 import pymysql
@@ -11,6 +18,10 @@ import pytest
 from pymysql.constants import CLIENT
 
 from pymysqlpool import ConnectionPool, SettingsError, settings
+from pymysqlpool._util import arguments
+from pymysqlpool.aio import AsyncConnectionPool
+from pymysqlpool.cluster import Cluster
+from pymysqlpool.devserver import DevServer
 
 
 @pytest.mark.parametrize(
@@ -19,6 +30,17 @@ from pymysqlpool import ConnectionPool, SettingsError, settings
         ("host", "127.0.0.1:3307", "write host='127.0.0.1', port=3307"),
         ("host", ["a", "b"], "a pool is for one server"),
         ("host", 3, "must be text"),
+        ("host", "a..b", "no name of a host"),
+        ("host", "x" * 64, "no name of a host"),
+        ("host", "a\0b", "NUL"),
+        ("bind_address", "x" * 64, "no name of a host"),
+        ("user", "\ud800", "cannot be sent, the one at 0"),
+        ("database", "a\0b", "NUL"),
+        ("collation", "utf8mb4_bin; x", "no name of a collation"),
+        ("client_flag", 1 << 32, "more than 32 bits"),
+        ("unix_socket", "/" + "x" * 107, "107 bytes"),
+        ("tcp_user_timeout", float("inf"), "at most 65534"),
+        ("maxsize", True, "maxsize=True"),
         ("port", "3306", "is text; write port=3306"),
         ("port", 3306.0, "whole number"),
         ("port", 70000, "65535"),
@@ -116,3 +138,44 @@ def test_a_pre_ping_of_one_call_is_checked_as_the_option_is(given: Any) -> None:
     with pytest.raises(SettingsError, match="pre_ping="):
         pool.get_connection(pre_ping=given, timeout=0)
     assert pool.stats().waiting == 0
+
+
+NONSENSE: tuple[Any, ...] = (
+    None, True, False, 0, 1, -1, 3.5, float("nan"), float("inf"), -float("inf"), 10**30, -(10**30), 1j, "", "x", "3",
+    "true", "\0", "\u00e4", "\ud800", "a b", "x" * 10_000, b"", b"x", bytearray(b"x"), b"\xff", [], [1], ["x"], (),
+    ("a", "b"), {}, {"a": 1}, set(), frozenset({1}), object(), int, str, lambda: 1, lambda *given: None, len,
+    decimal.Decimal(3), fractions.Fraction(3, 2), datetime.timedelta(seconds=3), pathlib.Path("/x"), re.compile("x"),
+    io.BytesIO(b"x"), threading.Lock(), ..., range(3), pymysql.cursors.DictCursor, ValueError("x"),
+    memoryview(b"x"), "utf8mb4", 65536,
+)  # fmt: skip
+ALIASES = {"db": "database", "passwd": "password"}
+
+
+@pytest.mark.parametrize("option", sorted(settings.OPTION_NAMES | arguments.NAMES | {"reuse_policy"}))
+@pytest.mark.parametrize("kind", [ConnectionPool, AsyncConnectionPool, Cluster])
+def test_nonsense_is_accepted_or_refused_by_name_and_nothing_else_happens(kind: Any, option: str) -> None:
+    if kind is Cluster and option in ("host", "port", "unix_socket"):
+        return
+    where: dict[str, Any] = {"hosts": ["127.0.0.1:1"]} if kind is Cluster else {"host": "127.0.0.1", "port": 1}
+    for value in NONSENSE:
+        if option == "pre_create_num" and type(value) is int and value > 0:
+            continue  # it connects
+        said = ""
+        try:
+            pool = kind(**{**where, option: value})
+        except SettingsError as error:
+            said = str(error)
+        else:
+            (pool.pool if kind is AsyncConnectionPool else pool).close()
+        assert not said or option in said or ALIASES.get(option, option) in said, repr(value)
+
+
+@pytest.mark.parametrize("policy", [lambda facts: None, lambda facts: 1 // 0])
+def test_a_policy_that_decides_nothing_is_named_and_costs_one_connection(policy: Any, server: DevServer) -> None:
+    with ConnectionPool(maxsize=1, reuse_policy=policy, **server.connect_args) as pool:
+        for _ in range(2):
+            connection = pool.get_connection(timeout=5)
+            connection.query("SET @mine = 1")
+            with pytest.raises((TypeError, ZeroDivisionError)):
+                connection.close()
+            assert pool.stats().total == 0
