@@ -45,7 +45,6 @@ from ._async.worker import (
     running_loop,
     runs_asyncio,
 )
-from ._driver.exchange import is_between_commands
 from ._driver.steps import begin, note, reader_of_reply, watch_of
 from ._driver.stop import stop_statement
 from ._pool.beside import session_beside
@@ -53,7 +52,7 @@ from ._pool.checkout import LOOK_AROUND, checkout, withdraw
 from ._pool.checkout_request import CheckoutRequest, Work
 from ._pool.diagnostics import capacity
 from ._pool.for_loops import (
-    A_ROLLBACK,
+    A_CUT,
     A_THREAD,
     NOTHING,
     lend_given,
@@ -157,8 +156,7 @@ class AsyncConnectionPool(PoolNames):
 
     def _lend_at_once(self, pre_ping: bool | float) -> tuple[AsyncConnection | None, Connection | None]:
         """Lend an idle connection if that needs no wait; or return a lease that `_borrow` has to check first."""
-        running_loop()
-        borrower = current_borrower()
+        borrower = current_borrower(running_loop())
         lease, is_lent = lend_idle(self.pool, weakref.ref(borrower))
         if lease is None or not is_lent or pre_ping:
             return None, lease
@@ -176,8 +174,9 @@ class AsyncConnectionPool(PoolNames):
         pool, has_queued = self.pool, 0.0
         if lease is None:
             lease = make_lease(pool)
-        waiter = AsyncWaiter(lease, running_loop())
-        borrower = current_borrower()
+        loop = running_loop()
+        waiter = AsyncWaiter(lease, loop)
+        borrower = current_borrower(loop)
         waiter.borrower = weakref.ref(borrower)
         if slot_of(lease) is None and not pre_ping and queue_up(pool, waiter):
             # A shorter path than `checkout`: a connection is nearly always returned within this time.
@@ -235,20 +234,17 @@ class AsyncConnectionPool(PoolNames):
         Returns an event that is set at the end of the return, or None if the return is complete or cannot be awaited.
         The caller need not wait: the return completes either way.
         """
-        if slot_of(lease) is None:
-            give_back()  # it was returned before
-            return None
         try:
-            if not is_between_commands(lease):
+            takes = return_takes(self.pool, lease)
+            if takes is A_CUT:
                 cut(lease)  # rows are under way, or another thread waits for them and is woken by this cut
-            else:
-                takes = return_takes(self.pool, lease)
-                if takes is not A_THREAD and maintenance_due(self.pool):
+            elif takes is not A_THREAD:
+                if maintenance_due(self.pool):
                     self._workers.submit(partial(run_maintenance, self.pool))
                 if takes is NOTHING:
                     give_back()
                     return None
-                if takes is A_ROLLBACK and (session := watch_of(lease)) is not None and session.is_here():
+                if (session := watch_of(lease)) is not None and session.is_here():
                     return self._roll_back(lease, session, give_back)
         except ReturnConnectionToPoolError:
             pass  # another thread returns it at this moment

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from weakref import WeakKeyDictionary
+from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 Sleeper = asyncio.Future[None]
 
@@ -51,10 +52,15 @@ def wake(sleeper: Sleeper) -> None:
 
 
 _clocks: WeakKeyDictionary[asyncio.AbstractEventLoop, Clock] = WeakKeyDictionary()
+_latest: tuple[Any, Any] = (lambda: None, None)  # a weak reference to the loop that asked last, and its clock
 
 
 def clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
-    clock = _clocks.get(loop)
-    if clock is None:
-        clock = _clocks[loop] = Clock()
-    return clock
+    global _latest
+    known, clock = _latest
+    if known() is not loop:
+        clock = _clocks.get(loop)
+        if clock is None:
+            clock = _clocks[loop] = Clock()
+        _latest = ref(loop), clock
+    return clock  # type: ignore[no-any-return]

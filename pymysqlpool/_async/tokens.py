@@ -17,9 +17,9 @@ from .._util import callsite
 Borrower = asyncio.Task[Any] | callsite.Token
 
 
-def current_borrower() -> Borrower:
-    """Return the current task; a token that soon dies where no task runs."""
-    return asyncio.current_task() or callsite.Token("task 'none'")
+def current_borrower(loop: asyncio.AbstractEventLoop | None = None) -> Borrower:
+    """Return the current task of the running `loop`; a token that soon dies where no task runs."""
+    return asyncio.current_task(loop) or callsite.Token("task 'none'")
 
 
 def on_behalf_of(task: callsite.Reference, call: Callable[[], Any]) -> Any:

@@ -13,11 +13,9 @@ from contextlib import suppress
 
 
 class Turn:
-    __slots__ = ("_is_taken", "_queue")
-
-    def __init__(self) -> None:
-        self._is_taken = False
-        self._queue: deque[asyncio.Future[None]] | None = None
+    # Without an __init__: each borrow makes one, and most are taken a few times and never queued for.
+    _is_taken = False
+    _queue: deque[asyncio.Future[None]] | None = None
 
     def locked(self) -> bool:
         return self._is_taken

@@ -38,8 +38,11 @@ class Use:
 
     def end(self) -> None:
         """The lease is about to be returned."""
-        self.held, self.queries = self.so_far(monotonic())
-        self.connection = None
+        connection = self.connection
+        if connection is not None:
+            self.held = monotonic() - self.since
+            self.queries = max(0, connection.sent - self._before)
+            self.connection = None
 
 
 @dataclass(frozen=True, slots=True)

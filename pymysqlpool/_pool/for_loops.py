@@ -12,9 +12,9 @@ from __future__ import annotations
 from logging import DEBUG
 from time import monotonic
 from types import FrameType
-from typing import Any, cast
+from typing import Any
 
-from .._driver.exchange import SOCKET_CHECK_INTERVAL
+from .._driver.exchange import SOCKET_CHECK_INTERVAL, is_between_commands
 from .._driver.statements import READ_ONLY, TRANSACTION
 from .._util import callsite
 from .._util.lock import InsideOwnStepError
@@ -42,7 +42,7 @@ def lend_idle(core: PoolCore, borrower: Any, frame: FrameType | None = None) -> 
     except IndexError:
         return None, False
     slot: Any = lease._slot
-    lease._pool = cast(Any, core)  # a whole pool, whatever part of it is known here
+    lease._pool = core  # type: ignore[assignment]  # a whole pool, whatever part of it is known here
     slot.borrower = slot.user = borrower
     slot.lent += 1
     now = monotonic()
@@ -84,8 +84,7 @@ def _queue_up_locked(core: PoolCore, waiter: Waiter) -> bool:
     ledger = core._ledger
     if core._closed or core._backoff.failing or ledger.idle or ledger.total < ledger.maxsize:
         return False
-    ledger.arrive(waiter)
-    ledger.enqueue(waiter)
+    ledger.join(waiter)
     return True
 
 
@@ -112,19 +111,23 @@ def lend_given(core: PoolCore, lease: Connection, waiter: Waiter, since: float) 
 
 # Seconds. A return does maintenance that is due, so on a loop it is done before it is due.
 _SOON = 0.1
-NOTHING, A_ROLLBACK, A_THREAD = "nothing", "a rollback", "a thread"
+NOTHING, A_ROLLBACK, A_THREAD, A_CUT = "nothing", "a rollback", "a thread", "a cut"
 
 
 def return_takes(core: PoolCore, lease: Connection) -> str:
-    """What the return of `lease`, which is between two commands, takes: nothing that waits; a ROLLBACK, and then
-    nothing; or what a thread does: other clean-up, or the warning of changes that are lost."""
+    """What the return of `lease` takes: nothing that waits; a ROLLBACK, and then nothing; a cut, because it is in the
+    middle of an exchange; or what a thread does: other clean-up, or the warning of changes that are lost."""
     slot = slot_of(lease)
     if slot is None:
         return NOTHING  # it was taken back already
     wire, attributes = slot.wire, lease.__dict__
-    if wire is None or "_live" not in attributes or not core._ledger.allows_lock_free or monotonic() >= slot.expires_at:
-        return A_THREAD
+    if wire is None or "_live" not in attributes:
+        return A_THREAD if is_between_commands(lease) else A_CUT
     marks: int = wire.marks_left(attributes)
+    if marks and not is_between_commands(lease):
+        return A_CUT
+    if not core._ledger.allows_lock_free or monotonic() >= slot.expires_at:
+        return A_THREAD
     if not marks:
         return NOTHING
     return A_ROLLBACK if marks & ~READ_ONLY == TRANSACTION else A_THREAD
@@ -133,6 +136,10 @@ def return_takes(core: PoolCore, lease: Connection) -> str:
 def note_rollback(core: PoolCore) -> None:
     """Record that the loop has sent ROLLBACK at a return."""
     core._counters.add(counters.RESET)
+
+
+# Seconds. A return does maintenance that is due, so on a loop it is done before it is due.
+_SOON = 0.1
 
 
 def maintenance_due(core: PoolCore) -> bool:

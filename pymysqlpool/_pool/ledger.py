@@ -241,6 +241,14 @@ class Ledger:
         self._arrivals += 1
         waiter.arrival = self._arrivals
 
+    def join(self, waiter: Waiter) -> None:
+        """Join the queue as a new caller: `arrive` and `enqueue` in one."""
+        self._arrivals = arrival = self._arrivals + 1
+        self.lock_free = False
+        waiter.arrival = arrival
+        waiter.state = WAITING
+        self.waiters[arrival] = waiter
+
     def enqueue(self, waiter: Waiter) -> None:
         """Join the queue at the place given by the arrival number; a new caller at the end."""
         self.lock_free = False

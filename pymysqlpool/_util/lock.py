@@ -71,7 +71,7 @@ _BREAKS_THE_PROMISE = sys.version_info[:2] == (3, 14)
 
 def new_lock() -> Lock:
     """A lock that its own thread may enter again. The guarded code must tolerate that between any two bytecodes."""
-    return _kept(threading.RLock())
+    return StruckProofLock(threading.RLock()) if _BREAKS_THE_PROMISE else threading.RLock()
 
 
 def _kept(lock: Any) -> Lock:

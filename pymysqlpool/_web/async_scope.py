@@ -156,7 +156,7 @@ class AsyncRequestScope(RequestScope):
             await connection.give_back(error)
             raise
         now = monotonic()
-        place.use = Use(pool.name, "", now - started, now, connection.lease)
+        place.use = Use(pool.pool.name, "", now - started, now, connection.lease)
         place.connection = connection.lease
         connection = self._connections[pool.pool] = self._see(pool.pool, connection)
         self.uses.append(place.use)
