@@ -27,6 +27,7 @@ from pymysqlpool import (
 from pymysqlpool._async import worker as _worker
 from pymysqlpool._async.worker import ThreadCall
 from pymysqlpool._driver.wire import Wire
+from pymysqlpool._pool.for_loops import A_CUT
 from pymysqlpool.aio import AsyncConnection, AsyncConnectionPool
 from pymysqlpool.transaction import TransactionError
 
@@ -389,10 +390,10 @@ def test_what_another_thread_gives_back_in_this_very_instant_is_not_cut_for_the_
                 connection.lease.close()
                 lent.append(pool.pool.get_connection())
 
-            def question(lease: Connection) -> bool:
+            def question(core: object, lease: Connection) -> str:
                 if instant == "before the question":
                     thread.submit(give_back_and_borrow).result()
-                return False
+                return A_CUT
 
             def shutdown(wire: Wire) -> None:
                 if instant == "before the cut":
@@ -402,7 +403,7 @@ def test_what_another_thread_gives_back_in_this_very_instant_is_not_cut_for_the_
             cut = Wire.cut
             with ThreadPoolExecutor(1) as thread:
                 with monkeypatch.context() as patch:
-                    patch.setattr(aio, "is_between_commands", question)
+                    patch.setattr(aio, "return_takes", question)
                     patch.setattr(Wire, "cut", shutdown)
                     returned = pool.give_back_nowait(connection.lease, partial(connection._give_back, None))
                 assert returned is not None
