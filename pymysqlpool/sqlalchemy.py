@@ -104,7 +104,7 @@ class LeasePool(Pool):
             raise exc.ArgumentError("this pool is bounded: pool_size must be at least 1, and max_overflow at least 0")
         if connection_pool is not None and pool_options:
             raise exc.ArgumentError("connection_pool= has its options already")
-        super().__init__(self._lease_for, **options)  # type: ignore[arg-type]  # whatever its parameter is called
+        super().__init__(self._lease_for, **options)
         self._ask = creator
         self._connection_pool = connection_pool
         self._shares = connection_pool is not None
@@ -239,9 +239,14 @@ class LeasePool(Pool):
             if self._shares:
                 lease.session_info.pop((_RECORD, id(self._dialect)), None)
 
-    def _lease_for(self, record: Any) -> Any:
-        """Return a lease for a record that connects by itself, after a `checkout` event refused its connection."""
-        lease = self._borrow()
+    def _lease_for(self, connection_record: Any = None) -> Any:
+        """Return a lease for a record that connects by itself, after a `checkout` event refused its connection.
+
+        SQLAlchemy passes the record because its name and default are these; without one the lease is the caller's.
+        """
+        record, lease = connection_record, self._borrow()
+        if record is None:
+            return lease
         record.lease = lease
         if self._shares:
             lease.session_info[_RECORD, id(self._dialect)] = record

@@ -316,6 +316,16 @@ def test_an_engine_that_makes_connections_itself_is_refused(connect_args: dict[s
         engine.connect()
 
 
+def test_tools_that_call_the_pools_creator_get_a_lease(engine: sa.Engine) -> None:
+    """As SQLAlchemy allows it, with a record and without one."""
+    creator: Any = engine.pool._creator
+    connection = creator()
+    connection.query("SELECT 1")
+    assert pool_of(engine).stats().in_use == 1
+    connection.close()
+    assert pool_of(engine).stats().in_use == 0
+
+
 def test_threads_and_sqlalchemy_share_one_bound(url: sa.URL, make_pool: MakePool) -> None:
     pool = make_pool(size=2, maxsize=2, timeout=10)
     engine = create_engine(lambda: pool)
