@@ -19,7 +19,7 @@ class PrimaryReplicaRouter:
     """Reads go to `replica`; to `primary` go writes, and reads inside `atomic()` or after a write in this request.
 
     Queries that lock rows (`select_for_update()`) and `get_or_create()` count as writes, as Django has it. Subclass it
-    for other names, or for models that are always read from the primary:
+    for other names, or for models that are always read from the primary::
 
         class Router(PrimaryReplicaRouter):
             def db_for_read(self, model, **hints):

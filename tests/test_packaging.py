@@ -52,14 +52,6 @@ def test_the_public_names_are_those_that_are_promised() -> None:
     assert not now - promised, "new; run `python -m tests.public_api`"
 
 
-def test_an_import_brings_nothing_that_a_first_borrow_does_not_need() -> None:
-    """Cold starts pay for it."""
-    dear = "asyncio asgiref flask django sqlalchemy importlib.metadata pymysqlpool.request_scope pymysqlpool.aio"
-    script = f"import pymysql, sys; import pymysqlpool; print([m for m in {dear.split()} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60)
-    assert done.stdout == "[]\n", done.stdout + done.stderr
-
-
 @pytest.mark.timeout(300)
 def test_the_package_page_has_whole_addresses_and_the_version(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
