@@ -8,6 +8,7 @@ from typing import Any
 
 import pymysql
 from pymysql.constants import FIELD_TYPE
+from pymysql.cursors import SSCursor
 
 Dirty = Callable[[Any], Any]
 
@@ -108,6 +109,18 @@ WAYS: dict[str, Dirty] = {
     "insert of many": lambda connection: connection.cursor().executemany(
         "insert into autos (v) values (%s)", [(1,), (2,)]
     ),
+    "insert of many that lock": lambda connection: connection.cursor().executemany(
+        "replace into ledger values (%s, get_lock('l', %s))", [(50, 0), (51, 0)]
+    ),
+    "last_insert_id in many updates": lambda connection: connection.cursor().executemany(
+        "update ledger set v = last_insert_id(%s) where id = %s", [(5, 1), (6, 2)]
+    ),
+    "unread rows that lock": lambda connection: connection.cursor(SSCursor).execute(
+        "select get_lock('l', 0) from ledger"
+    ),
+    "unread rows for update": lambda connection: connection.cursor(SSCursor).execute(
+        "select * from ledger where id = 2 for update"
+    ),
     "failed insert with auto_increment": failing("insert into autos (id, v) values (1, 2)"),
     "last_insert_id(7)": sql("select last_insert_id(7)"),
     "last_insert_id in an update": sql("update ledger set v = last_insert_id(v + 1) where id = 1"),
@@ -132,6 +145,7 @@ WAYS: dict[str, Dirty] = {
     "procedure that inserts": sql("call insert_auto()"),
     "procedure that changes isolation": sql("call change_isolation()"),
     "callproc()": lambda connection: connection.cursor().callproc("set_variable"),
+    "callproc() with a transaction": lambda connection: connection.cursor().callproc("open_transaction"),
     "function that sets a variable": sql("select sets_variable()"),
     "function that takes a lock": sql("select `takes_lock` ()"),
     "function behind a comment": sql("/* it's */ select takes_lock /* ( */ ()"),
