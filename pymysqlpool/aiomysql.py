@@ -140,6 +140,11 @@ class Connection(AsyncConnection):
         self._refuse_closed()
         return CompatCursor(self, self.lease.cursor(*kinds))
 
+    @property
+    def echo(self) -> bool:
+        """False: statements are not logged; see the migration page."""
+        return False
+
     async def ping(self, reconnect: bool = True) -> None:
         """Check that the server answers. A lost session is an error, also with `reconnect`: borrow again."""
         await super().ping()

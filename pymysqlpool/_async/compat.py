@@ -20,5 +20,14 @@ class CompatCursor(AsyncCursor):
         return _cursors.result_of(self._cursor)
 
     @property
+    def _last_executed(self) -> Any:
+        """The last statement as it was sent; tests of users read it."""
+        return self._cursor._executed
+
+    @property
+    def echo(self) -> bool:
+        return False
+
+    @property
     def warning_count(self) -> int:
         return self._cursor.warning_count  # type: ignore[no-any-return]

@@ -215,19 +215,23 @@ class Session(Watched):
         steps = self._steps
         if steps is None:
             return  # abandoned meanwhile
+        asked: Any = None
+        answer: Any = None
         try:
             if type(steps) is not GeneratorType:
                 answer = steps()
-                if type(answer) is not GeneratorType:
-                    self._answered(answer)
-                    return
-                steps = self._steps = answer
-            asked = steps.send(None)
+                if type(answer) is GeneratorType:
+                    steps = self._steps = answer
+            if type(steps) is GeneratorType:
+                asked = steps.send(None)
         except StopIteration as end:
-            self._answered(end.value)
-            return
+            answer = end.value
         except BaseException as error:  # noqa: BLE001 - for the task that waits
             self._raise(error)
+            return
+        if asked is None:
+            # Not in a handler or a `try`: the task's own exceptions are none of the reply's.
+            self._answered(answer)
             return
         if asked == 0:
             self._take_turn()

@@ -575,3 +575,33 @@ def test_statements_and_rows_over_sixteen_megabytes(opened: Opened, admin: Any) 
                 assert await cursor.fetchone() == (1,)
 
     asyncio.run(main())
+
+
+def test_an_error_after_a_statement_is_the_programs_own(opened: Opened) -> None:
+    """The reply continues its task within a callback of the loop, and nothing of that callback shows in the task."""
+
+    contexts: list[BaseException | None] = []
+
+    async def main() -> None:
+        async with opened(size=1, maxsize=1) as pool, pool.get_connection() as connection:
+            cursor = connection.cursor()
+            for statement in ("SELECT nonsense", "SELECT seq FROM seq_1_to_500"):
+                try:
+                    await cursor.execute(statement)
+                    raise LookupError
+                except (LookupError, err.MySQLError) as error:
+                    contexts.append(error.__context__)
+
+    asyncio.run(main())
+    assert contexts == [None, None]
+
+
+@pytest.mark.parametrize("statement", ["SELECT 1", "SELECT seq FROM seq_1_to_500"])
+def test_the_end_of_the_program_right_after_a_reply_ends_the_loop(opened: Opened, statement: str) -> None:
+    async def main() -> None:
+        async with opened(size=1, maxsize=1) as pool, pool.get_connection() as connection:
+            await connection.cursor().execute(statement)
+            raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        asyncio.run(main())
