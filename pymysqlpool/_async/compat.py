@@ -22,7 +22,7 @@ class CompatCursor(AsyncCursor):
     @property
     def _last_executed(self) -> Any:
         """The last statement as it was sent; tests of users read it."""
-        return self._cursor._executed
+        return _cursors.executed_by(self._cursor)
 
     @property
     def echo(self) -> bool:

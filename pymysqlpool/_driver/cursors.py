@@ -62,6 +62,11 @@ def executed(cursor: Any, query: Any) -> None:
     cursor._executed = query
 
 
+def executed_by(cursor: Any) -> Any:
+    """The last statement as it was sent."""
+    return cursor._executed
+
+
 def answered(cursor: Any) -> None:
     """A result was read: it is the cursor's now."""
     cursor._do_get_result()
