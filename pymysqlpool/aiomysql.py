@@ -170,6 +170,17 @@ class Pool(AsyncConnectionPool):
 
     _connection_class = Connection
     _is_closing = False
+    _minsize = 0
+
+    @property
+    def minsize(self) -> int:
+        """How many connections were opened at once."""
+        return self._minsize
+
+    @property
+    def echo(self) -> bool:
+        """False: statements are not logged; see the migration page."""
+        return False
 
     def acquire(self) -> Any:
         """`connection = await pool.acquire()`, or `async with pool.acquire() as connection:`. Commits nothing."""
@@ -254,6 +265,7 @@ async def _create_pool(minsize: int, maxsize: int, pool_recycle: int, options: d
     if pool_recycle >= 0:
         options.setdefault("con_lifetime", max(pool_recycle, 0.001))
     pool = Pool(size=most, maxsize=most, **options)
+    pool._minsize = minsize
     try:
         made = [await pool.get_connection() for _ in range(minsize)]
         for connection in made:
