@@ -18,6 +18,7 @@ What COM_RESET_CONNECTION keeps, measured on MariaDB 10.11 and MySQL 9 (`tests/c
 * the current database: selected again. A pool without one asks for it, since no statement unselects a database;
 * the active roles: set again, as the login gave them;
 * what SHOW PROFILES shows on MariaDB, the texts of statements: asked for after a text that was not understood;
+* what information_schema.optimizer_trace shows on MySQL, the same: emptied after a text that was not understood;
 * a prepared XA branch of MariaDB, whose session is of no use after a reset (a later statement can crash the
   server). Such a session reports an open transaction and refuses the ROLLBACK, so nothing that may touch a table is
   sent before the reply to that ROLLBACK is known.
@@ -38,6 +39,7 @@ from ..settings import Settings
 from . import character_set, commits
 from .commands import COM_RESET_CONNECTION, Command
 from .exchange import WireConnection, is_between_commands
+from .login_roles import role_in
 from .role import QUESTIONS, read
 from .sameness import QUESTION, Sameness, values_in
 from .server_version import server_version
@@ -50,6 +52,8 @@ _ROLLBACK: Command = (COMMAND.COM_QUERY, b"ROLLBACK")
 _WHICH_SERVER: list[Command] = [(COMMAND.COM_QUERY, question.encode()) for question in QUESTIONS]
 _WHICH_ROLE: Command = (COMMAND.COM_QUERY, b"SELECT CURRENT_ROLE()")
 _WHICH_PROFILES: Command = (COMMAND.COM_QUERY, b"SHOW PROFILES")
+# MySQL: empties information_schema.optimizer_trace, which shows statements with their values
+_FORGET_TRACES: Command = (COMMAND.COM_QUERY, b"SET optimizer_trace_offset = DEFAULT")
 _WHICH_DATABASE: Command = (COMMAND.COM_QUERY, b"SELECT DATABASE()")
 _WHICH_INSERT_ID: Command = (COMMAND.COM_QUERY, b"SELECT LAST_INSERT_ID()")
 
@@ -75,6 +79,7 @@ class Recipe:
         "_init_command",
         "_is_known",
         "_keeps_profiles",
+        "_keeps_traces",
         "_names",
         "_on_connect",
         "_reads",
@@ -112,6 +117,7 @@ class Recipe:
         self._on_connect = settings.on_connect
         self._resets_always = settings.reset == "always"
         self._keeps_profiles = is_mariadb
+        self._keeps_traces = not is_mariadb
         self._wanted_server = settings.role
         self._asked = _WHICH_SERVER if settings.role != "any" or settings.track_commits else []
         self._wanted_autocommit: bool | None = connection.autocommit_mode
@@ -152,7 +158,7 @@ class Recipe:
         if asked:
             self._judge_server(connection, server)
         if self._has_roles:
-            connection._role = _role_in(results[0])
+            connection._role = role_in(results[0])
         connection._tracked = self.tracks
         if len(self._tracking) > 1:
             role = connection._server_role
@@ -204,9 +210,12 @@ class Recipe:
 
         The error numbers differ (1193, 1064, 1105, 1227 ...), so the number is no part of the answer.
         """
-        commands = [*self._role_question(), *self._basics()]
+        traces = [_FORGET_TRACES] if self._keeps_traces else []
+        commands = [*self._role_question(), *traces, *self._basics()]
         batches = [commands] if self.pipelines else [[command] for command in commands]
         results = [result for batch in batches for result in connection.outcomes(batch)]
+        if traces:
+            self._keeps_traces = not isinstance(results.pop(len(self._role_question())), Exception)
         if isinstance(results[-1], Exception):
             self.tracks = False
             (again,) = connection.outcomes(self._basics())
@@ -252,7 +261,10 @@ class Recipe:
         if attributes["_role"] is not None:
             first.append((COMMAND.COM_QUERY, b"SET ROLE " + attributes["_role"]))
         first += self._basics()
-        looks_for_profiles = self._keeps_profiles and (self._resets_always or attributes["_marks"] & OPAQUE == OPAQUE)
+        is_opaque = self._resets_always or attributes["_marks"] & OPAQUE == OPAQUE
+        if is_opaque and self._keeps_traces:
+            first.append(_FORGET_TRACES)
+        looks_for_profiles = is_opaque and self._keeps_profiles
         if looks_for_profiles:
             first.append(_WHICH_PROFILES)
         rest = self._rest()
@@ -333,16 +345,3 @@ class Recipe:
             connection.pipeline([_ROLLBACK])
             if connection.server_status & IN_TRANSACTION:
                 raise err.InternalError("the set-up of the session leaves a transaction open, which no ROLLBACK ends")
-
-
-def _role_in(result: Any) -> bytes | None:
-    """Return the argument of SET ROLE, from the answer to CURRENT_ROLE(): MariaDB gives a name or NULL, MySQL gives
-    NONE or a list of quoted names."""
-    rows = result.rows
-    if not rows:
-        return None
-    role = rows[0][0]
-    if role is None or role == "NONE":
-        return b"NONE"
-    text: str = role if isinstance(role, str) else role.decode()
-    return text.encode() if text.startswith("`") else b"`" + text.encode().replace(b"`", b"``") + b"`"

@@ -117,6 +117,18 @@ def test_the_texts_of_statements_in_show_profiles_reach_nobody(make_pool: MakePo
         assert ask(connection, "show profiles") == ()
 
 
+@pytest.mark.parametrize("reset", ["auto", "always"])
+def test_what_the_optimizer_trace_shows_of_statements_reaches_no_other_borrower(
+    make_pool: MakePool, reset: Any
+) -> None:
+    pool = make_pool(size=1, maxsize=1, reset=reset)
+    for _ in range(2):
+        with pool.get_connection() as connection:
+            assert ask(connection, "select query from information_schema.optimizer_trace") == ()
+            sql("set optimizer_trace = 'enabled=on'", "select * from kept_rows where v = 4711")(connection)
+    assert pool.stats().created == 1
+
+
 def test_a_pool_without_a_database_closes_what_is_in_one_at_the_end_and_nothing_else(
     make_pool: MakePool, is_mariadb: bool
 ) -> None:

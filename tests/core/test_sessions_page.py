@@ -90,6 +90,9 @@ CLAIMS = {
     "the current database": [KEPT, "test_kept_by_a_reset::test_a_pool_without_a_database"],
     "roles": [KEPT, "test_kept_by_a_reset::test_the_privileges_of_a_role_end_with_the_lease"],
     "what SHOW PROFILES": [KEPT, "test_kept_by_a_reset::test_the_texts_of_statements_in_show_profiles"],
+    "what information_schema.OPTIMIZER_TRACE": [
+        "test_kept_by_a_reset::test_what_the_optimizer_trace_shows_of_statements_reaches_no_other_borrower"
+    ],
     "a prepared XA branch": ["test_kept_by_a_reset::test_a_prepared_branch_outlives"],
     # the modes
     '`"auto"` (default)': [FUZZ, NEXT],
