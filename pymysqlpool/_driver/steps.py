@@ -44,7 +44,8 @@ def can_step(connection: Any) -> bool:
         or type(connection.__dict__.get("_rfile")) is not SocketSource
     ):
         return False
-    return isinstance(connection._sock, socket.socket)
+    sock = connection._sock
+    return isinstance(sock, socket.socket) and sock.fileno() >= 0  # the pool may have closed it
 
 
 def watch_of(connection: Any) -> Any:

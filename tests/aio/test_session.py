@@ -605,3 +605,17 @@ def test_the_end_of_the_program_right_after_a_reply_ends_the_loop(opened: Opened
 
     with pytest.raises(SystemExit):
         asyncio.run(main())
+
+
+def test_a_statement_on_a_connection_that_the_pool_has_closed_says_so(opened: Opened) -> None:
+    async def main() -> None:
+        async with opened(size=1, maxsize=1) as pool:
+            connection = await pool.get_connection()
+            cursor = connection.cursor()
+            await cursor.execute("SELECT 1")
+            await pool.close(0.0)
+            with pytest.raises(err.MySQLError):
+                await cursor.execute("SELECT 1")
+            await connection.close()
+
+    asyncio.run(main())
