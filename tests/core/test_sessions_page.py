@@ -104,6 +104,7 @@ CLAIMS = {
         HERE + "test_what_no_mode_undoes",
         "test_kept_by_a_reset::test_a_prepared_branch_outlives",
     ],
+    "A server's `init_connect`": [HERE + "test_init_connect_of_the_server_runs_at_a_login_only"],
     "A SET that is free": ["test_recipe::test_a_set_to_what_the_session_is_set_to_is_free"],
     "Where an administrator": ["test_recipe::test_a_drain_makes_the_pool_learn_anew"],
     # and the rest
@@ -316,3 +317,20 @@ def test_what_a_set_up_writes_without_a_commit_is_lost(make_pool: MakePool, admi
     with admin.cursor() as cursor:
         cursor.execute("SELECT COUNT(*) FROM page_rows")
         assert cursor.fetchone() == (0,)
+
+
+def test_init_connect_of_the_server_runs_at_a_login_only(make_pool: MakePool, admin: Any) -> None:
+    said = "SET @page = 5"
+    admin.query("DROP USER IF EXISTS page_low@'%'")
+    admin.query("CREATE USER page_low@'%' IDENTIFIED BY 'pw'")
+    login = {"user": "page_low", "password": "pw", "database": None, "size": 1, "maxsize": 1}
+    try:
+        admin.query(f"SET GLOBAL init_connect = '{said}'")
+        for options, values in (({}, (5, None, None)), ({"init_command": said}, (5, 5, 5))):
+            pool = make_pool(**login, **options)
+            for value in values:
+                with pool.get_connection() as connection:
+                    assert connection.execute_query("SELECT @page") == ((value,),)
+    finally:
+        admin.query("SET GLOBAL init_connect = ''")
+        admin.query("DROP USER page_low@'%'")
