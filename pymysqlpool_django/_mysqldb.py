@@ -1,7 +1,9 @@
-"""Django's own MySQL backend, importable with or without mysqlclient. Everything else here gets it from this module.
+"""Django's own MySQL backend, importable with or without mysqlclient. The other modules import it from here.
 
-That backend imports `MySQLdb`. Where mysqlclient is installed it gets the real one, and nothing is replaced: another
-alias may use it. Only where there is none does PyMySQL stand in for it.
+That backend imports `MySQLdb`. If mysqlclient is installed, it is used and not replaced, since another alias may need
+it. If not, PyMySQL takes its place.
+
+Never: replaces an installed mysqlclient.
 """
 
 from __future__ import annotations

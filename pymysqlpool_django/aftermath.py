@@ -1,9 +1,11 @@
-"""A statement failed: is the connection, or the transaction it was in, gone?
+"""What a failed statement means for the connection and for the transaction it was in.
 
-Owns two rules. After the server has rolled a transaction back (a deadlock does, and the loss of the connection; a lock
-wait timeout may, by the server's configuration), an `atomic()` block refuses further statements until it ends, by
-Django's own means: else they would be committed without what came before them. And a connection that was lost outside
-of any transaction is left at once, so that the next statement gets another one, not only the next request.
+Owns two rules:
+
+* After the server has rolled a transaction back (at a deadlock, at the loss of the connection, and with some settings
+  at a lock wait timeout), the `atomic()` block refuses further statements until it ends, by Django's own means. Else
+  the later statements would be committed without the earlier ones.
+* A connection that was lost outside of a transaction is given back at once, so that the next statement borrows another.
 
 Never: repeats a statement, or decides what becomes of a connection; the pool does.
 
@@ -27,10 +29,10 @@ class Wrapper(Holder, Protocol):
 
 
 def of_failure(wrapper: Wrapper, lease: Lease | None, error: pymysql.Error) -> bool:
-    """Do what follows from `error`, which a statement raised.
+    """Apply the rules to `error`, which a statement raised.
 
     Returns:
-        Whether the wrapper should give its connection up now.
+        Whether the wrapper should give its connection back now.
     """
     if isinstance(error, PoolError):
         return False  # nothing was sent
@@ -53,12 +55,12 @@ def of_failure(wrapper: Wrapper, lease: Lease | None, error: pymysql.Error) -> b
 
 
 def is_lost(wrapper: Holder, error: pymysql.Error) -> bool:
-    """Whether the connection cannot be used any more after `error`."""
+    """Return whether the connection is unusable after `error`."""
     return not wrapper.connection or not wrapper.connection.open or not failures.of_statement(error).keep
 
 
 def _is_rolled_back(wrapper: Wrapper) -> bool:
-    """Whether the server has rolled back the transaction of the block that is open."""
+    """Return whether the server has rolled back the transaction of the open block."""
     if not isinstance(wrapper.connection, pymysql.connections.Connection) or not wrapper.connection.open:
         return True
     if not in_transaction(wrapper):

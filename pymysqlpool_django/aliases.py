@@ -1,11 +1,11 @@
-"""When Django forgets a database, its pool ends.
+"""`del connections[alias]` closes the alias's pools.
 
-Django has no signal for `del connections[alias]`, and the wrapper that it drops is kept alive by circles of its own. So
-its `__delitem__` is wrapped once, when the backend is loaded: the wrapper of the calling thread gives its connection
-back, and the alias's pools are closed: idle connections now, those in use when they are given back. An alias that is
-still in DATABASES, or comes back, gets a new pool at its next query.
+Django has no signal for it, and reference cycles keep the deleted wrapper alive. So `__delitem__` of the connection
+handler is wrapped once, when the backend is loaded: the wrapper of the calling thread gives its connection back, and
+the alias's pools are closed, idle connections now and those in use at their return. An alias that is in DATABASES, or
+is added again, gets a new pool at its next query.
 
-That an alias was only taken out of `connections.databases` is noticed when the process makes its next pool (see
+The removal of an alias from `connections.databases` alone is noticed when the process makes its next pool (see
 `pools`).
 
 Never: touches a wrapper of another backend, or one in a transaction; looks into another thread.

@@ -1,4 +1,7 @@
-"""System checks and the command `poolstatus`. The backend needs neither, nor to be in INSTALLED_APPS."""
+"""The Django application: it registers the system checks and the command `poolstatus`.
+
+The backend works without it. Never: opens a connection.
+"""
 
 from __future__ import annotations
 

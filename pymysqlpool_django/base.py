@@ -1,23 +1,24 @@
 """Django's MySQL backend on PyMySQL, with a pool behind `OPTIONS["pool"]`.
 
-Owns where Django's hooks meet the driver and the pool: connecting, the cursor, closing. SQL, features, introspection
-and operations are those of the installed Django. Every place where its backend refers to the `MySQLdb` module is
-overridden, so that it works beside an installed mysqlclient.
+Owns the methods by which Django connects, gets a cursor and closes. SQL, features, introspection and operations are
+those of the installed Django. Every method of its backend that refers to the `MySQLdb` module is overridden, so that
+this one works beside an installed mysqlclient.
 
 Without `OPTIONS["pool"]`, and for the nameless connection that creates and drops test databases, it behaves as
 Django's backend does.
 
-A wrapper belongs to one thread. What it borrows goes back when Django closes it: at the end of a request, of a task,
-of a test; and in a thread of an executor, which may never hear of such an end, at the end of the piece of work for
-which it was borrowed (see `work`). With `"release": "transaction"` it goes back as soon as nothing holds it; the
-reasons are in `holds`. What follows when a statement fails is in `aftermath`.
+A wrapper belongs to one thread. It gives its connection back when Django closes it: at the end of a request, of a task,
+of a test. In a thread of an executor, where Django may never close it, it does so at the end of the work item for which
+it borrowed (see `work`). With `"release": "transaction"` it does so as soon as no reason in `holds` is left. The rules
+for failed statements are in `aftermath`.
 
-From one piece of work of an ASGI request to the next a connection is also kept when a statement told its session
-something (`SET`, user variables, GET_LOCK(), temporary tables). Elsewhere, and with `"release": "transaction"`, that is
-forgotten when the connection goes back; `hold()` keeps it for code that needs it.
+Between the work items of an ASGI request a connection is also kept while its session has state that a statement set
+(`SET`, user variables, GET_LOCK(), temporary tables). Elsewhere, and with `"release": "transaction"`, the return resets
+that state; `hold()` keeps the connection for code that needs it.
 
-Django sends `connection_created` at each checkout. For what belongs to a physical connection there is the pool option
-`on_connect`.
+Django sends `connection_created` at each checkout. The pool option `on_connect` is called once per session.
+
+Never: repeats a statement, shares a connection between threads.
 """
 
 from __future__ import annotations
@@ -132,11 +133,13 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         database = self._find_database(conn_params)
         if database is None:
             return Connection(**reveal(hosts.placed(self, conn_params)))  # PyMySQL's, with mysqlclient's names
-        # Without waiting before it grows from `size` to `maxsize`: a request that waits helps nothing.
+        # No wait before growing from `size` to `maxsize`: it would only delay requests.
         if database.cluster is None:
             connection = database.pool.get_connection(retry_num=0)
         else:
-            after = writes.last_commit(database.cluster)  # what the request has written is there, on a replica as well
+            after = writes.last_commit(
+                database.cluster
+            )  # a replica is lent only if it has what the request has written
             connection = cast(ClusterPool, database.pool).get_connection(after=after)
         connection.note_place()
         item = None
@@ -151,7 +154,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         return connection
 
     def _await_end_of(self, item: Future[Any]) -> None:
-        """Hear of the end of the work item that this thread is in."""
+        """Register `_work_ended` for the end of the work item that this thread runs."""
         if self._item is not None and self._item() is item:
             return
         self._item = weakref.ref(item)
@@ -228,13 +231,13 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         return True
 
     def close_if_health_check_failed(self) -> None:
-        """Before each use. The pool looks at a connection before it lends it, so only a fork can have spoiled it."""
+        """Called before each use. The pool checked the connection before lending it; only a fork can spoil it since."""
         lease = self._lease
         if lease is None:
             if not self.settings_dict["OPTIONS"].get("pool"):
                 super().close_if_health_check_failed()
         elif lease.process != os.getpid() and not self.in_atomic_block:
-            self._close()  # it is the parent's
+            self._close()  # it belongs to the parent process
 
     # -- giving back ---------------------------------------------------------------------------------------
 
@@ -274,12 +277,12 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         self._release_if_free()
 
     def _work_ended(self) -> None:
-        """The piece of work for which the connection was borrowed is over."""
+        """Called when the work item has ended for which the connection was borrowed."""
         lease = self._lease
         if lease is None or lease.ends is not Ends.WORK:
             return
         if lease.remembers and work.request() is work.Request.ASGI:
-            return  # this thread will hear of the end of the request
+            return  # Django closes it in this thread, at the end of the request
         lease.ends = Ends.FREE
         self._release_if_free()
 

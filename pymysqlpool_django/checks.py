@@ -1,4 +1,4 @@
-"""System checks: `manage.py check` reports what would fail, or starve, at the first request.
+"""System checks: `manage.py check` reports configurations that would fail at a request.
 
 `check_options` looks at the settings alone. `check_server` asks the servers, so it runs only where Django's own
 database checks do: `check --database default`, `migrate`.
@@ -26,7 +26,7 @@ from .validation import pool_errors
 
 
 def check_options(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """Is every OPTIONS["pool"] one that a pool can be made of?"""
+    """Check that a pool can be made of every OPTIONS["pool"]."""
     found: list[CheckMessage] = []
     for alias in connections:
         wrapper = connections[alias]
@@ -63,7 +63,7 @@ def _of_alias(alias: str, wrapper: DatabaseWrapper) -> list[CheckMessage]:
 
 
 def check_server(app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Do the pools of all processes fit into the servers?"""
+    """Check that the pools of all processes fit into the servers' limits."""
     found: list[CheckMessage] = []
     wanted: dict[tuple[str, int], int] = {}
     limits: dict[tuple[str, int], int] = {}

@@ -1,4 +1,7 @@
-"""`manage.py dbshell`: of an alias with several hosts, the shell of the one that the alias means at this moment."""
+"""`manage.py dbshell`: for an alias with several hosts, connects to a host of the alias's target.
+
+Never: borrows from a pool.
+"""
 
 from __future__ import annotations
 

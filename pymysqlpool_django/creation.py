@@ -1,4 +1,7 @@
-"""Test databases: no pool may hold a connection to one that is made, cloned or destroyed."""
+"""Test databases: no pool holds a connection to a database that is created, cloned or destroyed.
+
+Never: changes how Django creates them.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from ._mysqldb import creation
 class DatabaseCreation(creation.DatabaseCreation):
     connection: Any  # the stubs know no close_pool()
 
-    # Asked for by Django's own tests, from 6.1 on.
+    # Django's own tests use it, from 6.1 on.
     destroy_test_db_connection_close_method: ClassVar[str] = "close_pool"
 
     def setup_worker_connection(self, _worker_id: int) -> None:
@@ -23,7 +26,7 @@ class DatabaseCreation(creation.DatabaseCreation):
             self.mark_expected_failures_and_skips()
 
     def set_as_test_mirror(self, primary_settings_dict: dict[str, Any]) -> None:
-        """With TEST MIRROR: the other alias's test database, and its target, so that nothing is read too early."""
+        """With TEST MIRROR, use the other alias's test database and target: a replica might lack the data."""
         super().set_as_test_mirror(primary_settings_dict)
         settings, pool = self.connection.settings_dict, primary_settings_dict["OPTIONS"].get("pool")
         if isinstance(pool, dict) and "hosts" in pool:

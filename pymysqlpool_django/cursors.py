@@ -1,7 +1,7 @@
 """The cursors between Django and PyMySQL.
 
-Own the translation of errors, which Django's MySQL backend does for mysqlclient's, and two messages to the wrapper: a
-statement failed, a cursor was closed. What follows from them is the wrapper's affair.
+Owns the translation of PyMySQL's errors to Django's, and two notices to the wrapper: a statement failed, a cursor was
+closed. Never: acts on them; the wrapper does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Listener(Protocol):
 
 
 class CursorWrapper(mysql.CursorWrapper):
-    """Django's, catching PyMySQL's errors, whichever module `MySQLdb` is."""
+    """Django's wrapper, which catches PyMySQL's errors, whichever module `MySQLdb` is."""
 
     def __init__(self, cursor: Any, wrapper: Listener) -> None:
         self.cursor = cursor
@@ -59,7 +59,7 @@ class CursorWrapper(mysql.CursorWrapper):
 
 
 class LentCursor(CursorWrapper):
-    """A cursor of a borrowed connection: notes what its session has to remember."""
+    """A cursor of a borrowed connection: notes statements that leave state in the session."""
 
     def __init__(self, cursor: Any, wrapper: Listener, lease: Lease) -> None:
         self.cursor = cursor
@@ -80,7 +80,7 @@ class LentCursor(CursorWrapper):
 
 
 class HoldingCursor(LentCursor):
-    """A cursor of a connection that may go back before Django closes it: not before its cursors are closed."""
+    """A cursor that keeps its connection until it is closed, where a return may come before Django's close."""
 
     def close(self) -> None:
         close: Callable[[], None] = self.cursor.close

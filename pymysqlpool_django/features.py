@@ -1,4 +1,7 @@
-"""Django's own features, and the two of its tests that no pool can pass, the same as with PostgreSQL's."""
+"""Django's own features, and the two tests of Django's suite that no pool can pass, as with PostgreSQL's pool.
+
+Never: claims a feature that the installed Django does not.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Why may a borrowed connection not go back yet?
+"""The reasons why a borrowed connection may not be given back yet.
 
-Owns what a wrapper knows of one lease, the reasons that hold it, and which statements a session remembers. A lease ends
-when Django closes the connection; in a thread of an executor at the end of the piece of work for which it was borrowed;
-with `"release": "transaction"` as soon as no reason is left.
+Owns a wrapper's record of one lease, the reasons that hold it, and which statements leave state in a session. A lease
+ends when Django closes the connection; in a thread of an executor at the end of the work item for which it was
+borrowed; with `"release": "transaction"` as soon as no reason is left.
 
-Never: gives anything back; the wrapper asks `reasons()` at each event that may have ended one.
+Never: gives a connection back; the wrapper calls `reasons()` at each event that may have ended one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _REMEMBERED = ("SET", "USE", "LOCK", "PREPARE", "HANDLER", "CALL", "XA")
 
 
 class Hold(Enum):
-    """A reason why a connection may not go back yet."""
+    """A reason why a connection may not be given back yet."""
 
     CODE = "hold(), a schema editor, or connecting is in progress"
     TRANSACTION = "a transaction is open"
@@ -37,7 +37,7 @@ class Ends(Enum):
     """When a lease ends, at the latest when Django closes the connection."""
 
     CLOSE = "close"  # then and not earlier
-    WORK = "work"  # at the end of the piece of work of an executor for which it was borrowed
+    WORK = "work"  # at the end of the executor's work item for which it was borrowed
     FREE = "free"  # as soon as nothing holds it
 
 
@@ -50,7 +50,7 @@ class Lease:
         ends: see `Ends`; `WORK` becomes `FREE` at the end of the work.
         cursors: the open ones, where the lease does not wait for Django's close.
         constraints_off: constraint checks are disabled in this session.
-        remembers: a statement told the session something, see `is_remembered`.
+        remembers: a statement left state in the session, see `is_remembered`.
         autocommit_is_set, is_set_up: Django's next request for it, while it connects, has been met by the pool.
     """
 
@@ -77,7 +77,7 @@ class Lease:
 
 
 class Holder(Protocol):
-    """What the reasons need to know of a wrapper."""
+    """The attributes of a wrapper that the reasons depend on."""
 
     connection: Any
     in_atomic_block: bool
@@ -89,8 +89,8 @@ class Holder(Protocol):
 
 
 def reasons(wrapper: Holder, lease: Lease) -> set[Hold]:
-    """Why `lease`, which `wrapper` has, may not go back now. What the session remembers is not counted: only the
-    caller knows whether that matters."""
+    """Return why `lease` of `wrapper` may not be given back now. The state of the session is no reason here: the caller
+    decides whether it matters."""
     found = set()
     if wrapper.hold_count:
         found.add(Hold.CODE)
@@ -108,12 +108,12 @@ def reasons(wrapper: Holder, lease: Lease) -> set[Hold]:
 
 
 def in_transaction(wrapper: Holder) -> bool:
-    """Whether a transaction was open at the last reply that had status flags."""
+    """Return whether a transaction was open at the last reply with status flags."""
     status: int = getattr(wrapper.connection, "server_status", 0)
     return bool(status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
 
 
 def is_remembered(query: Any) -> bool:
-    """Whether the session may keep what this statement does. Its values are not in the text yet."""
+    """Return whether this statement, without its values, may leave state in the session."""
     text = query.upper() if isinstance(query, str) else "@"
     return text.lstrip().startswith(_REMEMBERED) or "@" in text or "GET_LOCK" in text or "TEMPORARY" in text

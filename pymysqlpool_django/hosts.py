@@ -1,7 +1,7 @@
-"""One host of an alias that has several, for what knows no pool: `dbshell`, mysqldump, the making of test databases.
+"""One host of an alias with several, for tools without a pool: `dbshell`, mysqldump, the creation of test databases.
 
-Owns that question only; which server takes writes is the cluster's to say. Each answer asks the servers anew, by a
-cluster that ends with it: these commands are rare, and nothing of them stays behind.
+A temporary cluster asks the servers at each call: these commands are rare, and no connection stays open. Never: decides
+which server takes writes; the cluster does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _PLACE = ("host", "port")
 
 
 def placed(wrapper: Any, params: dict[str, Any]) -> dict[str, Any]:
-    """`params`, the arguments of a connection without a pool, with the host that takes writes where there are several.
+    """Return `params`, arguments of a connection without a pool, with the host that takes writes if there are several.
 
     Raises:
         pymysql.OperationalError: no server takes writes.
@@ -26,7 +26,7 @@ def placed(wrapper: Any, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def placed_settings(wrapper: Any) -> dict[str, Any]:
-    """The settings of an alias, with HOST and PORT of one server that its target means.
+    """Return the settings of an alias, with HOST and PORT of one server of its target.
 
     Raises:
         pymysql.OperationalError: there is none.

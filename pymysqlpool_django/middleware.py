@@ -1,14 +1,13 @@
-"""503 with Retry-After for a request that failed because no database could be had at that moment.
+"""503 with Retry-After for a request that failed because the database was not available at that moment.
 
     MIDDLEWARE = ["pymysqlpool_django.middleware.UnavailableMiddleware", ...]  # first, so that it sees all others
 
-The pool was exhausted, the server is lost, full or starting, or it is a replica where a primary should be: the visitor
-is asked to come back, where Django would answer 500. A response that the site has made itself, by a view, an exception
-handler of another middleware or a `handler500` with a status of its own, is left as it is. The page is the template
-"503.html" where there is one, rendered without context, else a plain sentence.
+The pool was exhausted, the server is lost, full or starting, or it is a replica instead of a primary. Django would
+answer 500. A response of the site itself (by a view, an exception handler of another middleware, a `handler500` with
+another status) is left as it is. The page is the template "503.html", rendered without context, or a plain sentence.
 
-Never: asks the database, retries, or says "come back soon" for what will fail again (a login, SQL, a statement that is
-too large).
+Never: asks the database, retries, answers 503 for an error that another try does not cure (a login, SQL, a statement
+that is too large).
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _failures: WeakKeyDictionary[HttpRequest, BaseException] = WeakKeyDictionary()
 
 
 def _note(sender: Any, request: HttpRequest | None = None, **kwargs: Any) -> None:
-    """Django makes a 500 of the exception that is being handled."""
+    """Note the exception of which Django makes a 500."""
     error = sys.exception()
     if request is not None and error is not None and is_temporary(error):
         _failures[request] = error
@@ -51,7 +50,7 @@ class UnavailableMiddleware:
         self._log = RefusalLog()
         if self.is_async:
             markcoroutinefunction(self)
-        # For what other middlewares and the rendering of a response raise: Django has made a 500 of it.
+        # Django makes a 500 of exceptions in other middlewares and in the rendering of a response.
         got_request_exception.connect(_note, dispatch_uid="pymysqlpool_django.middleware")
 
     def __call__(self, request: HttpRequest) -> HttpResponse | Awaitable[HttpResponse]:
@@ -63,7 +62,7 @@ class UnavailableMiddleware:
         return self._in_place_of(await self.get_response(request), request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """What a view raised, and no middleware inside of this one has answered."""
+        """Called with an exception of a view that no inner middleware has answered."""
         return self.unavailable(request, exception) if is_temporary(exception) else None
 
     def _in_place_of(self, response: HttpResponse, request: HttpRequest) -> HttpResponse:
@@ -73,7 +72,7 @@ class UnavailableMiddleware:
         return self.unavailable(request, error)
 
     def unavailable(self, request: HttpRequest, error: BaseException) -> HttpResponse:
-        """The response; to be overridden for another one."""
+        """Return the response. Override it for another one."""
         self._log.note(f"{request.method} {request.path}", error)
         try:
             page = loader.get_template(TEMPLATE).render()

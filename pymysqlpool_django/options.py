@@ -1,10 +1,10 @@
-"""The options in `OPTIONS["pool"]`, and what they mean for the core's pool.
+"""The options in `OPTIONS["pool"]`: their names, synonyms and defaults under Django.
 
-Owns the names, the synonyms and the defaults under Django. Never corrects anything: what is not understood is
-refused as ImproperlyConfigured, with the option, the value and the allowed names.
+Never: corrects a value. An unknown name or a wrong value raises ImproperlyConfigured with the option, the value and the
+allowed names.
 
-All names of `pymysqlpool.settings.Settings`, and `reuse_policy`, mean here what they mean there, `max_waiting=0`
-included (no request waits; in psycopg's pool it is no limit). What is different under Django:
+The names of `pymysqlpool.settings.Settings`, and `reuse_policy`, have the same meaning here, also `max_waiting=0` (no
+request waits; in psycopg's pool it means no limit). Different under Django:
 
     size, min_size      default 4, or max_size where that is less
     maxsize, max_size   default 18, or size where that is more; reached without waiting first
@@ -35,7 +35,7 @@ from pymysqlpool import SettingsError
 from pymysqlpool.cluster import Cluster
 from pymysqlpool.settings import OPTION_NAMES, Settings, split
 
-# What Django documents for PostgreSQL, where the word is another. `timeout`, `max_waiting` and `max_idle` are the same.
+# Django's names for PostgreSQL's pool that differ from ours. `timeout`, `max_waiting` and `max_idle` are the same.
 SYNONYMS = {"min_size": "size", "max_size": "maxsize", "max_lifetime": "con_lifetime"}
 MYSQLCLIENTS = frozenset({"ssl_mode", "multi_statements", "auth_plugin"})  # not PyMySQL's
 OWN_NAMES = frozenset({"release", "reuse_policy", "target"})
@@ -53,12 +53,12 @@ RELEASE = ("request", "transaction")
 
 @dataclass(frozen=True, slots=True)
 class PoolOptions:
-    """`OPTIONS["pool"]`, understood.
+    """`OPTIONS["pool"]`, checked and with its defaults.
 
     Attributes:
         core: arguments for `pymysqlpool.ConnectionPool`, of each host where there are several.
         cluster: further arguments for `pymysqlpool.cluster.Cluster`; None for one host.
-        target: which of a cluster's servers the alias means.
+        target: which of a cluster's servers the alias uses.
         release_after_transaction: give a connection back after each query outside a transaction, not at the end of the
             request.
     """
@@ -69,10 +69,10 @@ class PoolOptions:
     target: Any = "primary"
 
     def make_cluster(self, connect_args: Mapping[str, Any], **core: Any) -> Cluster:
-        """The cluster of these options, without a connection unless `pre_create_num` asks for some.
+        """Return the cluster of these options; it connects only if `pre_create_num` is set.
 
         Raises:
-            SettingsError: they are no good.
+            SettingsError: an option has a wrong value.
         """
         assert self.cluster is not None
         cluster = Cluster(**self.cluster, **{**connect_args, **self.core, **core})
@@ -81,7 +81,7 @@ class PoolOptions:
 
 
 def read(alias: str, given: Any, health_checks: bool) -> PoolOptions:
-    """Understand `given`, the value of `OPTIONS["pool"]`: True, or a dict.
+    """Return the options of `given`, the value of `OPTIONS["pool"]`: True, or a dict.
 
     Raises:
         ImproperlyConfigured: it is something else, or has an unknown name, or two names for one thing.
@@ -118,7 +118,7 @@ def read(alias: str, given: Any, health_checks: bool) -> PoolOptions:
 
 
 def check(alias: str, options: PoolOptions, connect_args: Mapping[str, Any]) -> None:
-    """Ask the core whether it would make a pool of this, without making one.
+    """Check that the core would make a pool of these options, without making one.
 
     Raises:
         ImproperlyConfigured: it would not. The message names the place: `pool`, or the options beside it.
@@ -148,7 +148,7 @@ def check(alias: str, options: PoolOptions, connect_args: Mapping[str, Any]) -> 
 
 
 def refuse_persistent(alias: str, max_age: float | None) -> None:
-    """A pooled connection goes back at the end of a request, so CONN_MAX_AGE has no meaning.
+    """Refuse CONN_MAX_AGE: a pooled connection is given back at the end of a request.
 
     Raises:
         ImproperlyConfigured: `max_age`, CONN_MAX_AGE in seconds, is not 0.
@@ -161,7 +161,7 @@ def refuse_persistent(alias: str, max_age: float | None) -> None:
 
 
 def _add_sizes(core: dict[str, Any]) -> None:
-    """Either bound alone is enough: the default of the other one gives way to it."""
+    """Adapt the default of one size to the other one, if only that was given."""
     if "maxsize" not in core:
         core["maxsize"] = max(core["size"], MAXSIZE) if isinstance(core.get("size"), int) else MAXSIZE
     if "size" not in core:

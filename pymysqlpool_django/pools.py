@@ -1,15 +1,15 @@
 """The pools of this process: (process, alias, connection parameters and pool options) -> pool.
 
-Owns which pool a connection is borrowed from, and the end of pools. A pool knows nothing of the DatabaseWrapper for
-which it was made, and keeps none alive.
+Owns the choice of the pool to borrow from, and the end of pools. Never: lets a pool refer to a DatabaseWrapper, or keep
+one alive.
 
-Why the alias alone is not enough: Django's test runner changes `settings_dict["NAME"]` in place, and a pool opened
-before would go on serving the production database. So a pool is found by what it was made from, and when an alias
-comes with something new, the idle connections of its older pools are closed: nothing blocks a DROP DATABASE, and no
-connection stays that was made with a password that is no longer good. The pools of an alias that was taken out
-of DATABASES at run time end when the next pool is made, or at `del connections[alias]` (see `aliases`).
+The alias alone is not enough: Django's test runner changes `settings_dict["NAME"]` in place, and a pool opened before
+would go on serving the production database. So a pool is looked up by all settings it was made from. When the settings
+of an alias change, the idle connections of its older pools are closed: none blocks a DROP DATABASE, and none made with
+an old password stays. The pools of an alias that was removed from DATABASES at run time end when the next pool is made,
+or at `del connections[alias]` (see `aliases`).
 
-A forked child starts with no pools (Invariant 13): the parent's lock may be held by a thread that is not here.
+A forked child starts with no pools (Invariant 13): a thread that exists only in the parent may hold the lock.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _SETS_VARIABLES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class PoolKey:
-    """What a pool is made from; two that are equal can share one. Holds the password, concealed."""
+    """The settings that a pool is made from; equal keys share a pool. Holds the password, concealed."""
 
     params: Mapping[str, Any]  # arguments for PyMySQL
     isolation_level: str | None
     pool: Any  # OPTIONS["pool"] as written
 
     def matches(self, params: Mapping[str, Any], isolation_level: str | None, pool: Any) -> bool:
-        """Whether a key made of these would be equal."""
+        """Return whether a key made of these would be equal."""
         return self.params == params and self.isolation_level == isolation_level and self.pool == pool
 
     def __repr__(self) -> str:
@@ -58,7 +58,7 @@ class PoolKey:
 
 
 class PooledDatabase:
-    """One pool, with what Django wants to know about the server behind it.
+    """One pool, and Django's data about its server.
 
     Attributes:
         cluster: the cluster whose target `pool` is, where the alias has several hosts.
@@ -133,7 +133,7 @@ def session_setup(init_command: str | None, isolation_level: str | None) -> str 
 
 
 def _warn_when_it_serves(pool: ConnectionPool) -> None:
-    """At the next request, warn of what is missing; a command of manage.py serves none."""
+    """Warn of missing options at the next request; commands of manage.py serve none."""
     reference = weakref.ref(pool)
 
     def warn(**_: object) -> None:
@@ -149,7 +149,7 @@ class _Registry:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a finalizer inside must not wait for its own thread
-        # By alias. The tuples are replaced, never changed; guarded by _lock for writing.
+        # By alias. The tuples are replaced, never changed; _lock guards writing.
         self._databases: dict[str, tuple[PooledDatabase, ...]] = {}
 
     def find(self, alias: str, key: PoolKey) -> PooledDatabase | None:
@@ -159,7 +159,7 @@ class _Registry:
         return None
 
     def add(self, alias: str, key: PoolKey, health_checks: bool) -> PooledDatabase:
-        """The database for `key`: a new one, unless another thread was faster."""
+        """Return the database for `key`: a new one, unless another thread was faster."""
         with self._lock:
             found = self.find(alias, key)
             if found is not None:
@@ -211,20 +211,20 @@ def _registry() -> _Registry:
 
 
 def find(alias: str, key: PoolKey) -> PooledDatabase | None:
-    """The pooled database for exactly this `key`, if there is one yet."""
+    """Return the pooled database for exactly this `key`, or None."""
     return _registry().find(alias, key)
 
 
 def is_current(database: PooledDatabase) -> bool:
-    """Whether `find` would find it, in this process."""
+    """Return whether `find` would return it, in this process."""
     return database.is_current and database.process == os.getpid()
 
 
 def make(alias: str, key: PoolKey, health_checks: bool) -> PooledDatabase:
-    """Make it, or take the one that another thread has made meanwhile. Opens no connection.
+    """Create it, or return the one that another thread has created meanwhile. Opens no connection.
 
     Raises:
-        ImproperlyConfigured: the options are no good.
+        ImproperlyConfigured: an option has a wrong value.
     """
     return _registry().add(alias, key, health_checks)
 
@@ -235,12 +235,12 @@ def close(alias: str) -> None:
 
 
 def stats() -> dict[str, list[PoolStats]]:
-    """The numbers of this process's pools, by alias; more than one where an alias had several settings."""
+    """Return the numbers of this process's pools by alias; several if the alias had several settings."""
     return {alias: [pool.stats() for pool in pools] for alias, pools in _registry().all().items()}
 
 
 def _close_at_exit() -> None:
-    """At the end of the process, end the idle connections as the server wants it: with COM_QUIT."""
+    """End the idle connections with COM_QUIT at the end of the process, so that the server counts no aborted ones."""
     registry = _registries.get(os.getpid())
     for alias in list(registry.all()) if registry is not None else ():
         close(alias)

@@ -1,8 +1,8 @@
-"""`PrimaryReplicaRouter`: the ORM reads from a replica, and from the primary what the replica may not have yet.
+"""`PrimaryReplicaRouter`: the ORM reads from a replica, or from the primary where a replica may lack the data.
 
     DATABASE_ROUTERS = ["pymysqlpool_django.routers.PrimaryReplicaRouter"]
 
-Decides by what Django tells and by what this unit of work has done. Never: parses a statement, routes a raw cursor
+It decides by Django's hints and by the writes of this unit of work. Never: parses a statement, routes a raw cursor
 (`connections["replica"].cursor()` is the replica), or a query with `using()`.
 """
 
@@ -33,25 +33,25 @@ class PrimaryReplicaRouter:
     replica: str = "replica"
 
     def db_for_read(self, model: Any, **hints: Any) -> str | None:
-        """The alias to read from; None where the object at hand is of a third database."""
+        """Return the alias to read from; None if the object at hand belongs to a third database."""
         if not self._is_ours(hints):
             return None
         return self.primary if self._is_in_transaction() or writes.has_written(self.primary) else self.replica
 
     def db_for_write(self, model: Any, **hints: Any) -> str | None:
-        """The primary; None where the object at hand is of a third database."""
+        """Return the primary; None if the object at hand belongs to a third database."""
         if not self._is_ours(hints):
             return None
         writes.note_write(self.primary)
         return self.primary
 
     def allow_relation(self, one: Any, other: Any, **hints: Any) -> bool | None:
-        """Objects of the two are of one database."""
+        """Allow relations between objects of the two: they are one database."""
         both = {one._state.db, other._state.db}
         return True if both <= {self.primary, self.replica} else None
 
     def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
-        """Not on the replica, which gets them from the primary."""
+        """Forbid migrations on the replica, which gets them from the primary."""
         return False if db == self.replica else None
 
     def _is_ours(self, hints: dict[str, Any]) -> bool:

@@ -1,4 +1,7 @@
-"""The schema editor: keeps one connection for all that it does, and quotes values as Django expects it of a driver."""
+"""The schema editor: keeps one connection from its beginning to its end, and quotes values as Django expects.
+
+Never: changes the SQL that Django makes.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from . import _mysqldb
 
 
 class _Quoted(bytes):
-    """What mysqlclient makes of a value, bytes; in an SQL text it reads as the literal that PyMySQL makes of it."""
+    """A quoted value: bytes, as mysqlclient returns it; formatted into SQL text it is PyMySQL's literal."""
 
     literal: str
 

@@ -1,4 +1,4 @@
-"""A server's limits, to compare with what the pools may ask of it; for the checks and `poolstatus`."""
+"""A server's limits, which the checks and `poolstatus` compare with the sizes of the pools."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Server:
 
 
 def ask(alias: str) -> Server:
-    """Ask the server behind an alias. One query.
+    """Ask an alias's server, in one query.
 
     Raises:
         django.db.utils.OperationalError: it cannot be reached.
@@ -39,10 +39,10 @@ def ask(alias: str) -> Server:
 
 
 def pooled(aliases: list[str] | None = None) -> dict[str, PoolOptions]:
-    """The aliases that have a pool, and its options. Of all aliases by default.
+    """Return the aliases that have a pool (of all aliases by default), and its options.
 
     Raises:
-        ImproperlyConfigured: an OPTIONS["pool"] is no good.
+        ImproperlyConfigured: an OPTIONS["pool"] has a wrong value.
     """
     found = {}
     for alias in connections if aliases is None else aliases:
@@ -54,5 +54,5 @@ def pooled(aliases: list[str] | None = None) -> dict[str, PoolOptions]:
 
 
 def processes() -> int:
-    """How many processes serve the site: the setting PYMYSQLPOOL_PROCESSES, 1 by default."""
+    """Return the number of processes that serve the site: the setting PYMYSQLPOOL_PROCESSES, 1 by default."""
     return int(getattr(settings, "PYMYSQLPOOL_PROCESSES", 1))

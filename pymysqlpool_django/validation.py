@@ -1,6 +1,8 @@
 """The database checks of an alias, as `manage.py check --database` runs them.
 
-With a pool that cannot be made, no connection can be had to look at the server, so the reason is all that is reported.
+If the pool cannot be made, no connection can look at the server, and the reason is the only report.
+
+Never: repeats the reports of the check of the settings.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ class DatabaseValidation(validation.DatabaseValidation):
 
 
 def pool_errors(wrapper: Any) -> list[CheckMessage]:
-    """Why no pool can be made for the alias of `wrapper`: E001, E002. Asks no server."""
+    """Return why no pool can be made for the alias of `wrapper`: E001, E002. Asks no server."""
     settings = wrapper.settings_dict
     wanted = settings["OPTIONS"].get("pool")
     if not wanted:

@@ -4,8 +4,10 @@
     path("pools.json", pymysqlpool_django.views.pool_status)
     path("metrics", pymysqlpool_django.views.metrics)
 
-The page and the metrics are of all processes that share the folder PYMYSQLPOOL_BOARD (or `pymysqlpool` in
-PROMETHEUS_MULTIPROC_DIR); without one they are, as the JSON, of the process that answers.
+The page and the metrics cover all processes that share the folder PYMYSQLPOOL_BOARD (or `pymysqlpool` in
+PROMETHEUS_MULTIPROC_DIR). Without a folder they cover, as the JSON does, the process that answers.
+
+Never: shows a user or a password.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from . import pools
 
 
 def as_dict(numbers: PoolStats) -> dict[str, Any]:
-    """`numbers` with what JSON can hold."""
+    """Return `numbers` with values that JSON can hold."""
     plain = {field.name: getattr(numbers, field.name) for field in fields(numbers)}
     plain["discarded"] = dict(numbers.discarded)
     for name, value in plain.items():
@@ -36,7 +38,7 @@ def as_dict(numbers: PoolStats) -> dict[str, Any]:
 
 @staff_member_required
 def pool_status(request: HttpRequest) -> JsonResponse:
-    """Every process has pools of its own; this shows those of the one that happens to answer."""
+    """Return the numbers of the pools of the process that answers, as JSON."""
     by_alias = {alias: [as_dict(one) for one in several] for alias, several in pools.stats().items()}
     return JsonResponse({"process": os.getpid(), "pools": by_alias})
 
@@ -44,13 +46,13 @@ def pool_status(request: HttpRequest) -> JsonResponse:
 @require_safe
 @staff_member_required
 def status_page(request: HttpRequest) -> HttpResponse:
-    """The numbers of all processes, what holds connections and from where; HTML without JavaScript."""
+    """Return the status page of all processes: HTML without JavaScript, for staff."""
     return _response(status.page())
 
 
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """What Prometheus scrapes; for everybody, so let your proxy keep it inside. Needs `prometheus-client`."""
+    """Return the metrics for Prometheus. Unprotected: let your proxy restrict it. Needs `prometheus-client`."""
     from pymysqlpool.prometheus import metrics_page  # an extra
 
     return _response(metrics_page())

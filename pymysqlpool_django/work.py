@@ -1,13 +1,15 @@
-"""When does the work end for which a thread borrows? At Django's signal for a request; at its future for an executor.
+"""The end of the work for which a thread borrows: Django's signal for a request, the future for a work item.
 
-Under WSGI the thread that borrows is the one that hears of the end of the request. Under ASGI it often is not: before
-Django 6.2 error pages are rendered in a thread of a shared executor, and so runs whatever `sync_to_async(f,
-thread_sensitive=False)`, `asyncio.to_thread(f)` and `executor.submit(f)` call. Such threads live on, and nothing ever
-closes their connections. But the executor runs a piece of work as a `concurrent.futures` work item, whose future calls
-back in the same thread as the last thing the item does; that is where the connection goes back.
+Under WSGI Django closes a request's connections in the thread that borrowed them. Under ASGI often not: before Django
+6.2 error pages are rendered in a thread of a shared executor, and `sync_to_async(f, thread_sensitive=False)`,
+`asyncio.to_thread(f)` and `executor.submit(f)` run in such threads too. These threads live on, and nothing closes their
+connections. But an executor runs a `concurrent.futures` work item, and its future calls back in the same thread, as the
+last step of the item; there the connection is given back.
 
-Of `concurrent.futures` this uses one private name, the code of `_WorkItem.run`, to find the item that a thread is
-running. Where there is no such name, connections stay until something closes them, as with Django's own backends.
+This uses one private name of `concurrent.futures`, the code of `_WorkItem.run`, to find the item that a thread runs.
+Without that name connections stay until something closes them, as with Django's own backends.
+
+Never: gives a connection back; the wrapper does.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ _RUN: CodeType | None = getattr(getattr(_work_item, "run", None), "__code__", No
 
 
 class Request(Enum):
-    """The kind of request that the calling thread will hear the end of."""
+    """The kind of request whose end Django signals in the calling thread."""
 
     NONE = "none"
     WSGI = "wsgi"
@@ -42,12 +44,12 @@ _here = _Here()
 
 
 def request() -> Request:
-    """What this thread is serving. Under ASGI only the one thread in which Django runs a request's synchronous code."""
+    """Return what this thread serves. Under ASGI that is only the thread of the request's synchronous code."""
     return _here.request
 
 
 def item() -> Future[Any] | None:
-    """The future of the executor's work item that this thread is in; None in any other thread."""
+    """Return the future of the executor's work item that this thread runs; None in other threads."""
     frame: FrameType | None = currentframe() if _RUN is not None else None
     while frame is not None:
         if frame.f_code is _RUN:

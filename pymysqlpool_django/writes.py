@@ -1,8 +1,8 @@
-"""What has this unit of work written? Then it reads from the primary, or from a replica that has the commit.
+"""The aliases that a unit of work has written to: it reads those from the primary, or from a replica with the commit.
 
 A unit of work is a request: under WSGI from `request_started` to `request_finished`, under ASGI the context in which
-Django runs the request's synchronous code, whichever threads that takes. Outside of requests it is what a thread does
-until Django closes the alias, as at the end of a Celery task.
+Django runs the request's synchronous code, in whichever threads. Outside of requests it lasts until Django closes the
+alias in the thread, as at the end of a Celery task.
 
 Never: decides where a query goes; the router does, and the cluster.
 """
@@ -24,7 +24,7 @@ class _Unit:
     """One unit of work.
 
     Attributes:
-        is_request: its end is the request's; else Django's closing of an alias ends what is noted of that.
+        is_request: it ends with the request; else the notes of an alias end when Django closes the alias.
         aliases: those that were written to, or were asked for in order to write.
         commits: the position of the last commit in a cluster, for `get_connection(after=...)`.
     """
@@ -53,12 +53,12 @@ def _current() -> _Unit:
 
 
 def note_write(alias: str) -> None:
-    """The unit of work is about to write to `alias`."""
+    """Note that the unit of work is about to write to `alias`."""
     _current().aliases.add(alias)
 
 
 def note_commit(alias: str, cluster: Cluster, token: str | None) -> None:
-    """A connection of `alias` goes back; `token` is the position of its last commit, None if it had none."""
+    """Note, at the return of a connection of `alias`, the `token` of its last commit; None if it had none."""
     if token is not None:
         unit = _current()
         unit.aliases.add(alias)
@@ -66,14 +66,14 @@ def note_commit(alias: str, cluster: Cluster, token: str | None) -> None:
 
 
 def has_written(alias: str) -> bool:
-    """Whether the unit of work has written to `alias`, by the ORM or by a statement that was committed."""
+    """Return whether the unit of work has written to `alias`, by the ORM or by a committed statement."""
     if alias in _current().aliases:
         return True
     return getattr(connections[alias].connection, "commit_token", None) is not None
 
 
 def last_commit(cluster: Cluster) -> str | None:
-    """The position of the unit's last commit in `cluster`; None if it had none."""
+    """Return the token of the unit's last commit in `cluster`; None if it had none."""
     for wrapper in connections.all(initialized_only=True):
         lease = getattr(wrapper, "_lease", None)
         if lease is not None and lease.database.cluster is cluster:
@@ -84,7 +84,7 @@ def last_commit(cluster: Cluster) -> str | None:
 
 
 def forget(alias: str) -> None:
-    """Django has closed `alias`: outside of a request that ends what was noted of it."""
+    """Called when Django has closed `alias`: outside of a request the notes of it end."""
     unit = _current()
     if not unit.is_request:
         unit.aliases.discard(alias)
@@ -92,7 +92,7 @@ def forget(alias: str) -> None:
 
 
 def _started(sender: Any, **kwargs: Any) -> None:
-    if "environ" in kwargs:  # else it is ASGI's, which has a context of its own
+    if "environ" in kwargs:  # else it is an ASGI request, which has a separate context
         _unit.set(_Unit(is_request=True))
 
 

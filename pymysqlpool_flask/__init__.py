@@ -1,4 +1,4 @@
-"""Flask, with a connection from a pool whenever a request asks for one. See `PyMySQLPool`.
+"""The Flask extension: each request borrows its connection at the first use. See `PyMySQLPool`.
 
 app = Flask(__name__)
 app.config["PYMYSQLPOOL"] = {"host": "127.0.0.1", "user": "shop", "password": "...", "database": "shop"}

@@ -1,5 +1,5 @@
-"""`flask pool status`, `ping` and `drain`: how the pools are configured and what those of running workers do, whether
-their servers answer, and an operator's wish to renew connections.
+"""The commands `flask pool status` (configuration, and the pools of running workers), `ping` (whether the servers
+answer) and `drain` (renew the workers' connections).
 
 Never: prints a password, connects for `status`.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pool: AppGroup = AppGroup("pool", help="The connection pools of this application.")
 
-# What a value is shown for; everything else that PyMySQL or a hook takes is only said to be set.
+# Options whose values are shown. Others, such as hooks and arguments of PyMySQL, are shown as set.
 _SECRET = re.compile("passw|secret|token|key|init_command|ssl|auth|read_default", re.IGNORECASE)
 _MASK = "***"
 
@@ -43,7 +43,7 @@ def status(folder: str | None) -> None:
             click.echo(f"  {name} = {_shown(name, options.pool[name])}")
         now = its.stats()
         click.echo(f"  in this process: {now.in_use} in use, {now.idle} idle, at most {now.maxsize}")
-    with suppress(LookupError):  # no folder that the workers share
+    with suppress(LookupError):  # the workers share no folder
         click.echo(running.text(folder))
 
 
@@ -51,7 +51,7 @@ def status(folder: str | None) -> None:
 @click.option("--folder", help="Which the workers share; default: PYMYSQLPOOL_BOARD.")
 @click.option("--pool", "label", help="Only this one, as `status` names it.")
 def drain(folder: str | None, label: str | None) -> None:
-    """Have the running workers renew their connections, within a second, without refusing anybody."""
+    """Tell the running workers to renew their connections within a second; no request is refused."""
     try:
         running.ask_for_drain(folder, label)
     except LookupError as error:

@@ -1,6 +1,6 @@
-"""The commit point of a request, and the last word on its status: what is done when the head is about to go out.
+"""The commit point of a request: COMMIT or ROLLBACK, and the final status, just before the head is sent.
 
-Never: decides for a scope that is not the extension's own, as where the WSGI middleware has opened it.
+Never: ends a scope that another owner has opened, such as the WSGI middleware.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class CommitPoint:
             return None
         refused = None
         if status == 500 and its.exception is not None and is_temporary(its.exception):
-            # A framework over Flask has answered an error by itself; one that a handler took leaves no exception here.
+            # A framework on top of Flask has answered an error; an error that a handler took leaves no exception here.
             refused = self._refusals.refuse_late(app, environ, its.exception)
         if refused is not None:
             status, headers = refused.status_code, list(refused.headers)
@@ -63,7 +63,7 @@ class CommitPoint:
 
 
 def _answer(app: Flask, error: Exception) -> Response:
-    """What Flask answers to an error that no view raised; it is raised instead where errors propagate."""
+    """Return Flask's response to an error that no view raised; raise it where errors propagate."""
     handle: Any = app.handle_exception
     context: Any = globals.app_ctx
     takes_context = len(inspect.signature(handle).parameters) > 1  # Flask 3.2

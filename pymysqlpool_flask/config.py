@@ -1,11 +1,11 @@
-"""What `app.config` says: read once, at `init_app`; accepted as written or refused by name.
+"""The extension's configuration: `app.config` is read once, at `init_app`, and accepted as written or refused.
 
     PYMYSQLPOOL        the options of the application's database: a dict
     PYMYSQLPOOL_BINDS  further databases: a dict of such dicts by name
 
 Keys may be written in upper case, as `app.config.from_prefixed_env()` makes them from FLASK_PYMYSQLPOOL__HOST. A dict
 holds the options of `ConnectionPool`, the arguments of `pymysql.connect()`, and `g_name`; PYMYSQLPOOL those of
-`AppOptions` besides. `timeout` is 10 seconds unless given: a request must not wait for ever.
+`AppOptions` besides. The default of `timeout` is 10 seconds: a request must not wait for ever.
 
 Never: connects, changes the application's config, corrects a value.
 """
@@ -24,7 +24,7 @@ KEY = "PYMYSQLPOOL"
 BINDS_KEY = "PYMYSQLPOOL_BINDS"
 DEFAULT_TIMEOUT = 10.0  # seconds
 
-# Where FLASK_PYMYSQLPOOL__PASSWORD=1234 would arrive as the number 1234, and 1e5 as 100000.0.
+# Text options: FLASK_PYMYSQLPOOL__PASSWORD=1234 arrives as the number 1234, and 1e5 as 100000.0.
 _TEXT = ("host", "user", "password", "passwd", "database", "db", "unix_socket", "charset", "name")
 
 
@@ -34,7 +34,7 @@ class ConfigError(SettingsError):
 
 @dataclass(frozen=True, slots=True)
 class AppOptions:
-    """What the extension itself does, beside the pools.
+    """The options of the extension itself, beside those of the pools.
 
     Attributes:
         transaction: None: nothing is committed for you; "request": each request is a transaction, committed before
@@ -98,7 +98,7 @@ class BindOptions:
 
 
 def read(config: Mapping[str, Any], default_g_name: str | None) -> tuple[AppOptions, dict[str | None, BindOptions]]:
-    """The application's options, and each database's by its bind name; None is the application's own.
+    """Return the application's options, and those of each database by its bind name (None: PYMYSQLPOOL itself).
 
     Raises:
         ConfigError: a key is unknown or its value out of bounds, or two databases share a name on `g`.
@@ -131,7 +131,7 @@ def read(config: Mapping[str, Any], default_g_name: str | None) -> tuple[AppOpti
 
 
 def _concealed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Our keys of `config`, without a password that a traceback could show."""
+    """Return our keys of `config` with concealed passwords, so that no traceback shows one."""
     own, binds = config.get(KEY), config.get(BINDS_KEY)
     if isinstance(binds, Mapping):
         binds = {name: conceal(bind) if isinstance(bind, Mapping) else bind for name, bind in binds.items()}
@@ -139,7 +139,7 @@ def _concealed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_bind(name: str, options: Any) -> BindOptions:
-    """The options of a database that is added at run time; it has no name on `g` unless they say one.
+    """Return the options of a database that is added at run time; without `g_name` it has no name on `g`.
 
     Raises:
         ConfigError: see `read`.

@@ -1,8 +1,8 @@
-"""The ends of a request: who gives its connections back, and when.
+"""The ends of a request: when its connections are given back.
 
-The scope of a request is closed by `teardown_request`, by `teardown_appcontext` and by the two signals after it, since
-each alone is left out or doubled in some version of Flask, and functions and receivers of the user's may run after ours
-and borrow again; closing twice is harmless. `appcontext_popped` is the last of all: there is no `g` any more.
+`teardown_request`, `teardown_appcontext` and the two signals after it all close the request's scope. Each alone is
+skipped or repeated in some version of Flask, and the user's functions and receivers may run after ours and borrow
+again. Closing twice does nothing. `appcontext_popped` comes last, when there is no `g` any more.
 
 Never: commits, raises an Exception, keeps an application.
 """
@@ -22,7 +22,7 @@ from .state import AppState
 
 
 class _Leaving(local):
-    """The contexts that this thread is leaving at this moment, the innermost last."""
+    """The contexts that this thread is tearing down, the innermost last."""
 
     def __init__(self) -> None:
         self.holders: list[Holder] = []
@@ -36,7 +36,7 @@ class Endings:
         self._leaving = _Leaving()
 
     def note_stream(self, response: Response) -> Response:
-        """After the view."""
+        """Called after the view: notes that the response is streamed."""
         request = current_request()
         if request is not None and response.is_streamed and not response.direct_passthrough:
             request.environ[STREAMED] = True
@@ -61,21 +61,21 @@ class Endings:
             _end(its, exception)
 
     def sweep(self, sender: Flask, exc: BaseException | None = None, **_: Any) -> None:
-        """After all teardown functions: what they borrowed after ours had run."""
+        """Called after all teardown functions: returns what they borrowed after ours had run."""
         its = known_holder()
         if its is not None:
             _end(its, exc)
             self._leaving.holders.append(its)
 
     def leave(self, sender: Flask, **_: Any) -> None:
-        """After all receivers of that signal: what they borrowed after us. They are called in no certain order."""
+        """Called after all receivers of the signal, whose order is undefined: returns what they borrowed after ours."""
         if self._leaving.holders:
             its = self._leaving.holders.pop()
             its.ended = True
             _end(its, None)
 
     def begin_context(self, sender: Flask, **_: Any) -> None:
-        """A context is pushed; perhaps again, for a stream or by the test client."""
+        """Called when a context is pushed; a stream and the test client push it again."""
         its = known_holder()
         if its is not None:
             its.ended = False
@@ -88,7 +88,7 @@ def _end(its: Holder, exception: BaseException | None) -> None:
 
 
 def _name_culprit(error: BaseException | None) -> None:
-    """Ours has not run: in Flask up to 3.1, a function of `teardown_request` that raises stops the others."""
+    """Log the function that kept ours from running: up to Flask 3.1, a teardown function that raises stops the rest."""
     step = error.__traceback__ if error is not None else None
     while step is not None and step.tb_frame.f_code.co_name != "do_teardown_request":
         step = step.tb_next

@@ -1,8 +1,8 @@
 """The extension: `g.db` is the request's connection, borrowed at first use, returned when the request is over.
 
-What belongs to an application (its pools, its options) is in `app.extensions["pymysqlpool"]` and dies with it; what
-belongs to a request is a `RequestScope` in a holder on its `g`. `state` says which scope code belongs to, `endings`
-when it is given back, `commits` what is committed, `refusals` who is told to try again.
+The pools and options of an application are in `app.extensions["pymysqlpool"]` and live as long as it does. The
+connections of a request are in a `RequestScope`, in a holder on its `g`. `state` says which scope code belongs to,
+`endings` when it is given back, `commits` what is committed, `refusals` which errors become a 503.
 
 Never: connects before a view asks, overrides a method of Flask, keeps an application.
 """
@@ -53,7 +53,7 @@ g: PoolGlobals = cast("PoolGlobals", flask.g)
 
 
 def no_transaction(view: _View) -> _View:
-    """Decorate a view that `transaction="request"` leaves alone: it commits by itself."""
+    """Decorate a view that commits itself: `transaction="request"` does not apply to it."""
     setattr(view, NO_TRANSACTION, True)
     return view
 
@@ -118,7 +118,7 @@ class PyMySQLPool:
         return self.get_connection()
 
     def get_pool(self, bind: str | None = None, app: Flask | None = None) -> ConnectionPool:
-        """The pool of `bind` (default: of PYMYSQLPOOL) in `app` (default: the current application)."""
+        """Return the pool of `bind` (default: of PYMYSQLPOOL) in `app` (default: the current application)."""
         return self._state(app).pool(bind)
 
     def get_connection(self, bind: str | None = None) -> Connection:
@@ -131,9 +131,9 @@ class PyMySQLPool:
         return self._state(None).connection(bind)
 
     def add_bind(self, name: str, options: Mapping[str, Any], app: Flask | None = None) -> None:
-        """A further database at run time, as for a new tenant: `options` are those of an entry of PYMYSQLPOOL_BINDS.
+        """Add a database at run time, such as a new tenant's: `options` are those of an entry of PYMYSQLPOOL_BINDS.
 
-        It is known to this process. Connects to nothing.
+        Only this process knows it. Opens no connection.
 
         Raises:
             ConfigError: there is one of that name, or an option cannot be used.
@@ -156,10 +156,10 @@ class PyMySQLPool:
         return transaction(self.get_connection(bind))
 
     def health(self, bind: str | None = None) -> Health:
-        """For a readiness check: `health = db.health()`, then `return health.as_json(), health.status`.
+        """Check readiness: `health = db.health()`, then `return health.as_json(), health.status`.
 
-        It borrows nothing and waits for nobody. A pool that is exhausted and works is ready; that a database is down is
-        known after a second. A liveness check does not ask the database at all.
+        It borrows nothing and does not queue. An exhausted pool that works is ready; a database that is down is found
+        after a second. A liveness check should not ask the database at all.
         """
         return self._state(None).health(bind)
 

@@ -1,14 +1,14 @@
-"""What happens at the instant in which the head of a response is about to go out.
+"""The moment just before the head of a response is sent; the application's `wsgi_app` is wrapped for it.
 
-It is the last instant in which the answer can still be another one, and the first in which nothing more is written by
-the session interface and the `after_request` functions. So here is the commit point of `transaction="request"`: a
-COMMIT that fails becomes a 500. Here a 500 that a framework over Flask has made of an exhausted pool or a lost server
-becomes a 503. And what makes a streamed body runs when the server asks for its first bytes, when no error handler of
-Flask's is there any more: so the head of a stream is kept back until its first chunk is there, as WSGI allows, and
-where that fails another response takes its place. The application's `wsgi_app` is wrapped for it, in the way that
-Flask documents for middleware.
+At this moment the response can still be replaced, and the session interface and the `after_request` functions have
+written all they will write. Three things happen here:
 
-Never: touches a body that is not streamed, reads a chunk ahead, replaces a head that is out.
+* `transaction="request"` commits; a COMMIT that fails becomes a 500.
+* A 500 that a framework on top of Flask made of an exhausted pool or a lost server becomes a 503.
+* The head of a streamed body is held back until its first chunk is there, as WSGI allows. The generator runs outside of
+  Flask's error handling, and if it fails before the first chunk, another response takes its place.
+
+Never: touches a body that is not streamed, reads a chunk ahead, replaces a head that was sent.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ Headers = list[tuple[str, str]]
 
 
 class AtTheHead(Protocol):
-    """What the application wants done there."""
+    """What to do just before the head is sent."""
 
     def before(self, environ: WSGIEnvironment, status: int, headers: Headers) -> Response | None:
         """In the context of the request, if it has one. Returns another response to send, or adds to the headers."""
 
     def instead(self, environ: WSGIEnvironment, error: Exception) -> Response | None:
-        """What to send for a stream that cannot begin because of `error`; None: it is raised."""
+        """Return the response in place of a stream that failed with `error` before its first chunk; None: raise it."""
 
 
 class HeadKeeper:
@@ -57,7 +57,7 @@ class HeadKeeper:
 
 
 class _Head:
-    """The application's `start_response`: what it says is kept until `go_out`."""
+    """The application's `start_response`: keeps its arguments until `go_out`."""
 
     def __init__(self, environ: WSGIEnvironment, start_response: StartResponse, at_the_head: AtTheHead) -> None:
         self.other_body: Iterable[bytes] | None = None  # of a response in the place of the application's

@@ -1,7 +1,7 @@
-"""What one `g` has borrowed, and for which request.
+"""The holder on `g`: the scopes of one application context, by request.
 
-A holder is on `g` under a name of its own; in it are the scopes by request object: where Flask (up to 3.1) lets several
-requests share one `g`, each still has its own. None stands for no request, as in a command.
+In Flask up to 3.1 several requests may share one `g`; each still has its scope. None stands for no request, as in a
+command.
 
 Never: borrows, gives back.
 """
@@ -22,7 +22,7 @@ _NAME = "_pymysqlpool"  # its name on g
 
 
 class Holder:
-    """What one `g` has borrowed."""
+    """The scopes of one `g`."""
 
     __slots__ = ("ended", "exception", "scopes", "sockets")
 
@@ -30,7 +30,7 @@ class Holder:
         self.scopes: dict[Request | None, RequestScope] = {}
         self.sockets: dict[tuple[RequestScope, ConnectionPool], SocketConnection] = {}  # of websockets
         self.ended: bool = False  # the context has been torn down, and not pushed again
-        self.exception: BaseException | None = None  # what the request died of, if unhandled
+        self.exception: BaseException | None = None  # the unhandled exception of the request
 
 
 class Outer:
@@ -49,13 +49,13 @@ class Outer:
 
 
 def holder() -> Holder:
-    """The holder of the current `g`, made if there is none."""
+    """Return the holder of the current `g`; create it if there is none."""
     # Threads of one request may race for it; the first wins.
     return cast("Holder", flask.g.setdefault(_NAME, Holder()))
 
 
 def known_holder() -> Holder | None:
-    """The holder of the current `g`, if anything has asked for one."""
+    """Return the holder of the current `g`, or None if it was never used."""
     return cast("Holder | None", flask.g.get(_NAME))
 
 

@@ -21,9 +21,9 @@ _Connect = Callable[[str | None], Connection]
 
 
 class FailedConnection:
-    """What stands for a connection when making one ended in an AttributeError: every use raises that error.
+    """Takes the place of a connection whose creation failed with an AttributeError: every use raises that error.
 
-    As a property must not raise it: Python and Flask would take it for "g has no attribute of that name".
+    A property must not raise it: Python and Flask would conclude that `g` has no such attribute.
     """
 
     def __init__(self, error: AttributeError) -> None:

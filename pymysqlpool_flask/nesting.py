@@ -1,11 +1,11 @@
-"""`share_nested_contexts`: which request is being served here, for the contexts that are pushed inside it.
+"""`share_nested_contexts`: the request that this thread serves, for contexts that are pushed inside it.
 
-An application context or a `test_request_context` inside a request has a `g` of its own or not, and the outer request
-in sight or not, as the version of Flask has it. So the request is remembered while the server's call lasts, and while
-the server asks for the next piece of a streamed body, in the thread that does it: work that copied the context into
-another thread or greenlet runs beside the request and must not share its connection.
+Whether an application context or a `test_request_context` inside a request has a separate `g`, and whether it sees the
+outer request, differs between versions of Flask. So the request is noted for the duration of the server's call, and of
+each call for the next chunk of a streamed body, for that thread only: work that copied the context into another thread
+or greenlet runs beside the request and must not share its connection.
 
-Never: knows of connections, outlives the call, so that a stream which was abandoned lends nothing to whoever is next.
+Never: knows connections, outlives the call: an abandoned stream lends nothing to the thread's next request.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ class Nesting(Generic[_Request]):
 
     @property
     def outer(self) -> _Request | None:
-        """What `begin` was told about the request that this thread is serving."""
+        """Return what was passed to `begin` for the request that this thread serves."""
         serving = self._serving.get()
         return serving[0][0] if serving is not None and serving[0] and serving[1] == get_ident() else None
 
     def begin(self, request: _Request) -> None:
-        """A request has begun; one that begins inside another, but is not served by itself, does not count."""
+        """Called when a request begins. A request context inside another request, not from the server, is ignored."""
         serving = self._serving.get()
         if serving is not None and not serving[0] and serving[1] == get_ident():
             serving[0].append(request)
 
     def around(self, wsgi_app: WSGIApplication, is_streamed: Callable[[WSGIEnvironment], bool]) -> WSGIApplication:
-        """`wsgi_app`, seen as serving."""
+        """Wrap `wsgi_app`, so that its calls are noted as serving."""
 
         def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             begun: list[_Request] = []

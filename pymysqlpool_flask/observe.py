@@ -11,7 +11,7 @@
 
     app.register_blueprint(pages, url_prefix="/pools")  # the page at /pools/, the metrics at /pools/metrics
 
-Never: decides what may see it.
+Never: decides which users may see it; protect the blueprint.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pymysqlpool import status
 def blueprint(
     name: str = "pymysqlpool", *, folder: str | os.PathLike[str] | None = None, metrics: bool = False
 ) -> Blueprint:
-    """The page at "/", and what Prometheus scrapes at "/metrics".
+    """Return the blueprint: the page at "/", and the metrics for Prometheus at "/metrics".
 
     Args:
         name: the blueprint's, for `url_for`.

@@ -1,9 +1,9 @@
-"""Who is told to try again: 503 with Retry-After when the database is busy, lost, or not the one that takes writes.
+"""503 with Retry-After for errors that another try may cure: the pool is busy, or the server is lost or read-only.
 
-What such an error is, the core says (`pymysqlpool.failures.is_temporary`), through the wrappers of SQLAlchemy. An error
-handler of the user's for the error, or for anything more general, goes first; one for 503 makes the page.
+`pymysqlpool.failures.is_temporary` decides which errors these are, also inside the wrappers of SQLAlchemy. The user's
+error handler for the error, or for a more general class, goes first; a handler for 503 makes the page.
 
-Never: answers for an error that waiting does not cure, writes a log line for each of thousands.
+Never: answers for an error that waiting does not cure, logs each of thousands.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pymysqlpool.refusals import BUSY, RefusalLog, one_line
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
-# PyMySQL's classes that may say so.
+# The classes of PyMySQL among which such errors are.
 _KINDS = (GetConnectionFromPoolError, err.OperationalError, err.InterfaceError, err.InternalError)
 
 
@@ -42,7 +42,7 @@ class Refusals:
                 app.register_error_handler(kind, self.handle)
 
     def handle(self, error: err.MySQLError) -> Any:
-        """As if this handler were not there, but for an error that is worth another try and has no other handler."""
+        """Answer a temporary error that has no other handler; treat all others as Flask does without this handler."""
         handler = _handler_of(error, but_not=self.handle)
         if handler is not None:
             return current_app.ensure_sync(handler)(error)
@@ -51,7 +51,7 @@ class Refusals:
         raise error
 
     def refuse(self, error: BaseException) -> Any:
-        """503 with Retry-After, or what the application's own handler of 503 makes of it."""
+        """Return a 503 with Retry-After, or the response of the application's handler for 503."""
         where = f"{request.method} {request.path} ({request.endpoint})" if has_request_context() else "a request"
         if isinstance(error, GetConnectionFromPoolError):
             level = logging.ERROR if isinstance(error, PoolUnavailable) else logging.WARNING
@@ -63,7 +63,7 @@ class Refusals:
         return current_app.ensure_sync(handler)(busy) if handler is not None else busy
 
     def refuse_late(self, app: Flask, environ: WSGIEnvironment, error: BaseException) -> Response | None:
-        """The response to put in the place of another one, for an error that is worth another try; else None."""
+        """Return the response that replaces another one if `error` is temporary; else None."""
         if not is_temporary(error):
             return None
         if has_request_context():

@@ -1,8 +1,8 @@
-"""An application's pools and options, and which scope the code that runs belongs to.
+"""An application's pools and options, and the scope that the running code belongs to.
 
-It is in `app.extensions["pymysqlpool"]`, and nothing else holds it: what belongs to an application dies with it.
+It is in `app.extensions["pymysqlpool"]`, the only reference to it, so it lives as long as the application.
 
-Never: gives back, answers a request.
+Never: gives connections back, answers a request.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _REVALIDATE = 5.0  # seconds: outside of requests, as in a shell, a lease idle f
 
 
 class AppState:
-    """What the extension knows of one application."""
+    """The pools, options and scopes of one application."""
 
     def __init__(self, extension: object, options: AppOptions, binds: dict[str | None, BindOptions]) -> None:
         self.extension = extension
@@ -40,12 +40,12 @@ class AppState:
         self.binds = binds
         self.nesting: Nesting[Outer] = Nesting()
         self._watch = Watch(options.slow_wait, options.long_hold)
-        self._lock = RLock()  # guards making a pool; a finalizer inside that passes, and makes it first
+        self._lock = RLock()  # guards the creation of pools; reentrant, for a finalizer that uses one meanwhile
         self._pools: dict[str | None, ConnectionPool] = {}
         self._health: dict[str | None, HealthCheck] = {}
 
     def pool(self, bind: str | None) -> ConnectionPool:
-        """Made at the first use, since `pre_create_num` connects."""
+        """Return the pool of a database; create it at the first use, since `pre_create_num` connects."""
         pool = self._pools.get(bind)
         if pool is None:
             if bind not in self.binds:
@@ -58,7 +58,7 @@ class AppState:
         return pool
 
     def _new_pool(self, options: BindOptions) -> ConnectionPool:
-        """A pool, or a target of a cluster, which is lent from in the same way."""
+        """Create a pool, or the target of a cluster, which lends in the same way."""
         if options.cluster is None:
             pool = ConnectionPool(**options.pool)
             warn_of_missing_timeouts(pool)
@@ -138,12 +138,12 @@ class AppState:
         )
 
     def note_start(self, sender: Flask, **_: Any) -> None:
-        """With `deadline`: a request begins."""
+        """Called with `deadline` when a request begins."""
         assert self.options.deadline is not None
         request.environ.setdefault(DEADLINE, monotonic() + self.options.deadline)
 
     def note_nesting(self, sender: Flask, **_: Any) -> None:
-        """With `share_nested_contexts`: a request begins."""
+        """Called with `share_nested_contexts` when a request begins."""
         served = current_request()
         assert served is not None
         self.nesting.begin(Outer(holder(), served))

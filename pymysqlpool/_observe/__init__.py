@@ -1,1 +1,4 @@
-"""What a team sees of its pools: statements as spans, numbers as metrics, a status page. Uses public names only."""
+"""Observability: statements as spans, numbers as metrics, the status page, and the board that processes share.
+
+Never: changes a statement, makes a borrow or a return wait.
+"""

@@ -1,13 +1,13 @@
 """The numbers of all processes of an application, in a folder that they share.
 
-Each process writes its own file once a second, in a daemon thread that `Board.publish` starts, and anew in a forked
-child, and once more at its end. Whoever reads adds up all files. What a process or a pool that has ended counted still
-counts; its gauges (in use, idle, waiting) are nothing any more. `ended.py` turns the files of ended processes into one.
+Each process writes one file once a second, in a daemon thread that `Board.publish` starts (in a forked child again),
+and once more at its end. A reader adds up all files. The counters of a process or pool that has ended are kept in the
+sum, its gauges (in use, idle, waiting) are not. `ended.py` merges the files of ended processes into one.
 
-A file is replaced in one step, so that a reader never sees half of it. Numbers are at most `INTERVAL` old; what a
-process that is killed, or a pool that is collected as garbage, has counted since its last line is lost.
+A file is replaced in one step, so that a reader never sees half of it. Numbers are at most `INTERVAL` old. A process
+that is killed, and a pool that is garbage-collected, lose what they counted since the last write.
 
-An operator asks for a drain by a file in the folder, which each process sees at its next line.
+A drain is requested by a file in the folder; each process reads it at its next write.
 
 Never: writes a user or a password; trusts a file that it cannot read.
 """
@@ -44,7 +44,7 @@ _DRAIN = "drain"  # the file by which a drain is asked for
 
 
 def looks() -> list[dict[str, Any]]:
-    """Of each pool of this process: its numbers, what holds its connections, and what happened lately."""
+    """Return for each pool of this process its numbers, the holders of its connections, and its last events."""
     return [_look(pool) for pool in pools()]
 
 
@@ -56,7 +56,7 @@ def _look(pool: Any) -> dict[str, Any]:
 
 
 def default_folder() -> Path | None:
-    """What the environment names: PYMYSQLPOOL_BOARD, else `pymysqlpool` in PROMETHEUS_MULTIPROC_DIR."""
+    """Return the environment's folder: PYMYSQLPOOL_BOARD, else `pymysqlpool` in PROMETHEUS_MULTIPROC_DIR."""
     if folder := os.environ.get(FOLDER):
         return Path(folder)
     if shared := os.environ.get(_PROMETHEUS):
@@ -65,7 +65,7 @@ def default_folder() -> Path | None:
 
 
 def board(folder: str | os.PathLike[str] | None = None) -> Board | None:
-    """The board in `folder`, one for each in a process; default: the environment's. None where there is none."""
+    """Return the board in `folder` (default: the environment's), one object for each folder; None without one."""
     place = Path(folder) if folder is not None else default_folder()
     return _board(place.absolute()) if place is not None else None
 
@@ -76,24 +76,24 @@ def _board(folder: Path) -> Board:
 
 
 class Board:
-    """One folder. It is made where it is missing; readable by its owner only."""
+    """The files in one folder. A missing folder is created, readable by its owner only."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._pid = 0  # of the process whose thread runs
         self._curve: dict[str, list[tuple[int, int]]] = {}  # by label: in use, waiting
-        self._drained_at = 0.0  # when the last drain that was done was asked for
+        self._drained_at = 0.0  # when the last drain that this process carried out was requested
         self._start_counting()
         atexit.register(self._write_last)
 
     def _start_counting(self) -> None:
         """A forked child counts from zero, and its parent's thread may have held the lock."""
-        self._lock = threading.Lock()  # one line at a time: an older one must not replace a newer one
+        self._lock = threading.Lock()  # one write at a time: an older state must not replace a newer one
         self._seen: dict[int, tuple[Any, dict[str, Any]]] = {}  # by id: a weak reference, and the last numbers
-        self._dropped: list[dict[str, Any]] = []  # counts of pools that are no more, one for each label
+        self._dropped: list[dict[str, Any]] = []  # counts of pools that were garbage-collected, by label
 
     def publish(self) -> None:
-        """Write this process's numbers from now on. May be called again, and in a forked child."""
+        """Start to write this process's numbers. Further calls do nothing; a forked child starts anew."""
         if self._pid == os.getpid():
             return
         if not self._pid and hasattr(os, "register_at_fork"):
@@ -106,7 +106,7 @@ class Board:
         threading.Thread(target=self._run, args=(self._pid,), name="pymysqlpool board", daemon=True).start()
 
     def stop(self) -> None:
-        """Write no more in this process."""
+        """Stop writing in this process."""
         self._pid = -1
 
     def _run(self, pid: int) -> None:
@@ -176,8 +176,8 @@ class Board:
         os.replace(new, self.folder / name)
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """What each process wrote last, with `alive`: whether it still runs. What has ended counted comes as a process
-        that does not run: the closed pools of each process, and all ended processes that are added up."""
+        """Yield what each process wrote last, with `alive`: whether it runs. The counts of closed pools, and those of
+        ended processes, come as further entries that are not alive."""
         found = {}
         for path in sorted(self.folder.glob("*.json")):
             with suppress(OSError, ValueError, KeyError):
@@ -185,7 +185,7 @@ class Board:
                 if content["format"] == _FORMAT:
                     content["alive"] = _started(content["pid"]) == content["started"] and not _is_old(content["at"])
                     found[path.name] = content
-        ended = read_sum(self.folder)  # after the files: see there
+        ended = read_sum(self.folder)  # after the files; the header of `ended.py` says why
         for name, content in found.items():
             if name not in ended["names"]:
                 yield content
@@ -194,7 +194,7 @@ class Board:
         if ended["pools"]:
             yield {"pid": 0, "alive": False, "at": 0.0, "drained_at": 0.0, "pools": ended["pools"]}
 
-    # -- an operator's wish --------------------------------------------------------------------------------
+    # -- drains --------------------------------------------------------------------------------------------
 
     def ask_for_drain(self, label: str | None) -> float:
         """Ask all processes to renew the connections of the pool `label`, or of all; returns when, as `drained_at`."""
@@ -216,17 +216,17 @@ class Board:
 
 
 def all_processes(folder: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
-    """What each process of the board in `folder` shows at this moment, this one freshly; without a board, this one."""
+    """Return what each process of the board in `folder` wrote last, this process now; without a board, this process."""
     its = board(folder)
     if its is None:
         return [{"pid": os.getpid(), "alive": True, "at": time(), "pools": looks()}]
-    its.publish()  # a worker that was forked by a server which runs no hooks at a fork
+    its.publish()  # some servers fork workers without running the fork hooks
     its.write()
     return list(its.read())
 
 
 def _started(pid: int) -> str:
-    """What tells a process from another one that gets its number later; empty when there is none."""
+    """Return the start time of process `pid`, which a later one of this number does not share; "" if there is none."""
     try:
         # proc(5): the 22nd field is the start time; the second, in parentheses, may hold blanks.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
@@ -248,6 +248,6 @@ def _is_old(at: float) -> bool:
 
 
 def _has_ended(name: str) -> bool:
-    """Whether the process whose file has this name has ended."""
+    """Return whether the process whose file has this name has ended."""
     pid, _, started = name.removesuffix(".json").partition("-")
     return pid.isdecimal() and _started(int(pid)) != started

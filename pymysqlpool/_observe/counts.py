@@ -1,4 +1,4 @@
-"""Owns what is added up over pools and processes: the counters and histograms in a `snapshot`, which only grow.
+"""Sums over pools and processes: the counters and histograms of a `snapshot`, which only grow.
 
 Gauges (in use, idle, sizes ...) describe one pool at one moment. They end with the pool; counts stay.
 Never: reads a pool, stores anything.

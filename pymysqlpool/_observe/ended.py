@@ -1,10 +1,11 @@
-"""Owns the counts of processes that have ended, added up in one file of the board's folder, not a file for each.
+"""The counts of processes that have ended, added up in one file of the board's folder.
 
-A worker that is replaced every thousand requests would otherwise leave thousands of files that each page reads.
+Without the sum, workers that are replaced every thousand requests would leave thousands of files for each page to
+read.
 
-No count is lost or counted twice, whenever a process is killed and whoever reads: the sum names the files that are in
-it, and is replaced in one step before these are removed. A reader reads the files first and the sum last, and leaves
-out those that the sum names. A file is added once its process has ended and `REST` has passed.
+No count is lost or counted twice, also when a process is killed at any point: the sum lists the files that it
+contains, and is replaced in one step before these are removed. A reader reads the files first and the sum last, and
+skips the files in the list. A file is added once its process has ended and `REST` has passed.
 
 Never: waits for another process that does the same; adds up where files cannot be locked (Windows), which only costs
 space.

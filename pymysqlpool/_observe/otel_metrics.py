@@ -1,11 +1,11 @@
 """The numbers of this process's pools as OpenTelemetry metrics, by the semantic conventions:
 https://opentelemetry.io/docs/specs/semconv/database/database-metrics/
 
-Gauges and counters are observed when a reader collects. A histogram cannot be observed in OpenTelemetry, so what the
-pools have counted since the last collection is recorded then: as many values as were counted, each inside its bucket,
-with the sum that was measured. That costs a returning thread nothing, and the reader's thread about 10 us for a value.
+Gauges and counters are observed when a reader collects. OpenTelemetry has no observable histogram, so each collection
+records the values that the pools have counted since the last one: as many values as were counted, each inside its
+bucket, with the measured sum. A returning thread pays nothing, the reader's thread about 10 us for each value.
 
-Never: counts anything itself; records what was counted before the first collection's start twice.
+Never: counts anything itself, records a value twice.
 """
 
 from __future__ import annotations

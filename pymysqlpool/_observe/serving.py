@@ -1,6 +1,6 @@
-"""A page that is made anew for each request, as a WSGI and as an ASGI application.
+"""A WSGI and an ASGI application that makes one page for each request.
 
-Never: looks at a path (whoever mounts it did), reads a body, lets a page be kept or framed.
+Never: looks at the path (the mounting application has done so), reads a body, lets a page be cached or framed.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What a statement may be called in a trace: a summary of few words, and its text without its values.
+"""Names of statements in traces: a short summary, and the text without literal values.
 
 `summary` follows the OpenTelemetry semantic conventions for `db.query.summary`: the operations and what they work on,
 in the order of the text, without values, so that equal statements have equal names ("SELECT item JOIN"-like words are
 left out; "INSERT orders SELECT basket" stays). `sanitized` is for `db.query.text`: each literal is replaced by `?`.
 
-Linear in the length of the text, and approximate on purpose: it names statements, it decides nothing.
+Linear in the length of the text, and approximate on purpose. Never: decides anything about a session.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NO_TARGET = _OPERATIONS | {"SET", "WHERE", "VALUES", "DUAL", "LATERAL", "ON", "
 
 
 def describe(sql: str) -> tuple[str, str]:
-    """The operation of a statement (`db.operation.name`) and its summary; two empty strings where none is found."""
+    """Return a statement's operation (`db.operation.name`) and its summary; two empty strings if there is none."""
     operation = ""
     words: list[str] = []
     expects_target = False
@@ -77,7 +77,7 @@ def describe(sql: str) -> tuple[str, str]:
 
 
 def sanitized(sql: str) -> str:
-    """The statement with `?` for each literal, and without comments."""
+    """Return the statement with `?` for each literal, and without comments."""
     parts = []
     for found in _TOKEN.finditer(sql):
         kind = found.lastgroup

@@ -1,7 +1,9 @@
-"""The status page: what `all_processes` shows, as HTML that a person reads.
+"""The status page: what `board.all_processes` returns, as HTML.
 
-One document without JavaScript, that loads itself anew; light or dark as the reader's system is; wide or narrow.
-Everything that comes from outside is escaped. Never: shows a user, a password, or the text of a server's error.
+One document without JavaScript that reloads itself; it follows the reader's light or dark theme and the width of the
+screen. All text from outside is escaped.
+
+Never: shows a user, a password, or the text of a server's error.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ tr:last-child td { border-bottom: 0; }
 
 
 def render(processes: list[dict[str, Any]]) -> str:
-    """The page for `processes`, as `all_processes` gives them."""
+    """Return the page for `processes`, as `all_processes` returns them."""
     alive = [process for process in processes if process["alive"]]
     labels = sorted({pool["label"] for process in alive for pool in process["pools"]})
     sections = "".join(_section(label, processes) for label in labels) or (
@@ -111,7 +113,7 @@ def _number(name: str, value: object, beside: str = "", is_bad: bool = False) ->
 
 
 def _quantile(several: list[list[int]]) -> str:
-    """The bound that 99 of 100 stay below."""
+    """Return the bound that 99 % stay below, as text."""
     counts = [sum(column) for column in zip(*several, strict=True)]
     wanted = sum(counts) * 0.99
     if not wanted:

@@ -1,4 +1,7 @@
-"""The numbers of processes as lines for a terminal: what `python -m pymysqlpool status` and its like print."""
+"""The numbers of processes as lines for a terminal, for `python -m pymysqlpool status`, `flask pool` and `poolstatus`.
+
+Never: reads the board; the caller does.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ _HOLDERS_SHOWN = 10
 
 
 def describe(processes: list[dict[str, Any]]) -> str:
-    """A paragraph for each pool of each process, and what holds its connections, the longest first."""
+    """Return a paragraph for each pool of each process, with the holders of its connections, the longest first."""
     lines: list[str] = []
     for process in processes:
         for pool in process["pools"]:

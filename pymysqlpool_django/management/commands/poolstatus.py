@@ -1,7 +1,9 @@
-"""`manage.py poolstatus`: how many connections the site may want, and how many its servers have.
+"""`manage.py poolstatus`: how many connections the site may open, and how many its servers allow.
 
-A pool lives in the process that serves requests, so a command cannot see those pools: it shows what each is allowed
-to grow to, and what the server sees; and what the processes publish in the folder PYMYSQLPOOL_BOARD, if there is one.
+The pools are in the processes that serve requests, so a command cannot see them. It shows the maximum of each pool, the
+server's numbers, and what the processes publish in the folder PYMYSQLPOOL_BOARD, if there is one.
+
+Never: changes anything.
 """
 
 from __future__ import annotations
