@@ -83,10 +83,11 @@ class PoolMiddleware:
         deadline: float | None = None,
     ) -> None:
         if not callable(application):
-            raise TypeError(f"PoolMiddleware(application, pool): {application!r} is no WSGI application")
+            raise TypeError(f"PoolMiddleware(application, pool): {type(application).__name__} is no WSGI application")
         if isinstance(pool, type) or not callable(getattr(pool, "give_back", None)):
             hint = "; a WSGI application takes the pool that it awaits: its .pool" if hasattr(pool, "pool") else ""
-            raise TypeError(f"PoolMiddleware(application, pool) needs a ConnectionPool, not {pool!r}{hint}")
+            kind = type(pool).__name__  # not its repr: a dict of arguments has a password in it
+            raise TypeError(f"PoolMiddleware(application, pool) needs a ConnectionPool, not {kind}{hint}")
         warn_of_missing_timeouts(pool)
         self.application = application
         self.pool = pool

@@ -49,13 +49,17 @@ class AppState:
         pool = self._pools.get(bind)
         if pool is None:
             if bind not in self.binds:
-                known = ", ".join(repr(name) for name in self.binds)
-                raise KeyError(f"app.config knows no database {bind!r}, only {known}; see {config.BINDS_KEY}")
+                raise KeyError(self._unknown(bind))
             with self._lock:
                 pool = self._pools.get(bind)
                 if pool is None:
                     pool = self._pools.setdefault(bind, self._new_pool(self.binds[bind]))
         return pool
+
+    def _unknown(self, bind: str | None) -> str:
+        named = sorted(name for name in self.binds if name is not None)
+        known = "it has " + ", ".join(map(repr, named)) if named else "it has none"
+        return f"{config.BINDS_KEY} has no database {bind!r}, {known}; without a name it is the one of {config.KEY}"
 
     def _new_pool(self, options: BindOptions) -> ConnectionPool:
         """Create a pool, or the target of a cluster, which lends in the same way."""

@@ -268,6 +268,13 @@ def _mapping(name: str, value: Any, given: Mapping[str, Any]) -> None:
         _refuse(name, value, "must be a dict")
 
 
+def _truth(name: str, value: Any, given: Mapping[str, Any]) -> None:
+    # PyMySQL takes any text for true: ssl_disabled="false" would switch TLS off. autocommit is not among these:
+    # any truth value of it is what pymysql-pool 0.3.7 took.
+    if value is not None and not (isinstance(value, int) and value in (0, 1)):
+        _refuse(name, value, "must be True or False")
+
+
 def _unsupported(name: str, value: Any, given: Mapping[str, Any]) -> None:
     if value:
         _refuse(name, value, "is not supported by PyMySQL")
@@ -307,6 +314,10 @@ _RULES: dict[str, Callable[[str, Any, Mapping[str, Any]], None]] = {
     "ssl_ca": _ssl_file,
     "ssl_cert": _ssl_file,
     "ssl_key": _ssl_file,
+    "ssl_disabled": _truth,
+    "ssl_verify_identity": _truth,
+    "local_infile": _truth,
+    "use_unicode": _truth,
     "compress": _unsupported,
     "named_pipe": _unsupported,
     "defer_connect": _defer_connect,

@@ -114,6 +114,8 @@ def test_a_bug_in_a_callable_is_not_hidden_behind_the_name_on_g(make_site: MakeS
         ({"port": "3306"}, "port='3306'"),
         ({"cursorclass": "DictCursor"}, "cursorclass='DictCursor'"),
         ({"read_timeout": "5"}, "read_timeout='5'"),
+        ({"ssl_disabled": "false"}, "ssl_disabled='false' must be True or False"),
+        ({"local_infile": "no"}, "local_infile='no' must be True or False"),
         ({"ssl": True}, "ssl=True"),
         ({"init_command": ["SET @a = 1"]}, "init_command="),
         ({"size": 5, "maxsize": 4}, "size=5 is larger than maxsize=4"),

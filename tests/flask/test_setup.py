@@ -135,6 +135,19 @@ def test_the_same_application_twice_is_refused(site: Site) -> None:
         PyMySQLPool(site.app)
 
 
+@pytest.mark.parametrize(("binds", "known"), [({}, "it has none"), ({"reports": {}, "old": {}}, "'old', 'reports'")])
+def test_a_name_that_no_database_has_is_told_which_there_are(
+    make_site: MakeSite, binds: dict[str, Any], known: str
+) -> None:
+    site = make_site({"PYMYSQLPOOL_BINDS": binds})
+    with pytest.raises(KeyError) as caught:
+        site.db.get_pool("report", app=site.app)
+    (message,) = caught.value.args
+    assert "PYMYSQLPOOL_BINDS has no database 'report'" in message
+    assert known in message
+    assert "None" not in message
+
+
 def test_an_extension_that_was_not_set_up_for_the_application_says_so(site: Site) -> None:
     with site.app.app_context(), pytest.raises(RuntimeError, match="init_app"):
         _ = PyMySQLPool().pool

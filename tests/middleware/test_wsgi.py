@@ -526,10 +526,11 @@ def test_outside_of_a_request_the_error_names_the_way_out(pool: ConnectionPool) 
         current_connection(pool)
 
 
-@pytest.mark.parametrize("pool", [None, "mysql://db", ConnectionPool, object()], ids=repr)
-def test_what_is_no_pool_is_refused_when_the_middleware_is_made(pool: Any) -> None:
-    with pytest.raises(TypeError, match="needs a ConnectionPool, not"):
+@pytest.mark.parametrize("pool", [None, "mysql://me:hunter2@db", {"password": "hunter2"}, ConnectionPool], ids=type)
+def test_what_is_no_pool_is_refused_when_the_middleware_is_made_without_its_password(pool: Any) -> None:
+    with pytest.raises(TypeError, match="needs a ConnectionPool, not") as caught:
         PoolMiddleware(lambda environ, start_response: [], pool)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_an_application_and_a_pool_in_the_wrong_order_are_told(make_pool: MakePool) -> None:
