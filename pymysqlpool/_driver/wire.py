@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from operator import itemgetter
 from time import monotonic
 from typing import Any
 
@@ -31,6 +32,12 @@ from .receive import SocketSource
 from .session_state import AUTOCOMMIT_STATUS, IN_TRANSACTION, marks_after
 from .statements import NOTHING, STATE
 
+# What a handle answers after its end too, as a closed connection of PyMySQL does; `_values` are those of a session.
+LASTING = (
+    *("host", "port", "user", "db", "unix_socket", "host_info", "charset", "encoding", "collation", "use_unicode"),
+    *("client_flag", "protocol_version", "server_version", "server_language", "server_charset", "autocommit_mode"),
+)
+_values = itemgetter(*LASTING)
 _LAST_REPLIES = 0.005  # seconds that a return waits for the OK packet of a CALL
 
 
@@ -63,6 +70,7 @@ class Wire:
         "attributes",
         "autocommit_status",
         "exchange",
+        "lasting",
         "readable",
         "sock",
     )
@@ -71,7 +79,7 @@ class Wire:
         """Take the session out of `connection`, which is left without one.
 
         Args:
-            converters: those that the pool's connections share, as far as they are the same; filled here.
+            converters: those that the pool's connections share, as far as they are the same, and `lasting`.
         """
         attributes, connection.__dict__ = connection.__dict__, {}
         self._converters = converters
@@ -83,6 +91,7 @@ class Wire:
         self.readable = _readable(self.sock)
         self._keep(attributes)
         self._beginning = attributes
+        self.lasting = lasting(attributes, converters)
 
     def _keep(self, attributes: dict[str, Any]) -> None:
         """These attributes are what a new handle shows."""
@@ -275,6 +284,27 @@ SESSION_DEFAULTS: Mapping[str, Any] = {
     for name, value in vars(kind).items()
     if not (name.startswith("__") or callable(value) or hasattr(value, "__get__"))
 }
+
+
+def lasting(attributes: Mapping[str, Any], known: dict[str, Any]) -> tuple[tuple[Any, ...], tuple[int]]:
+    """The facts about a session that outlive its handles: those of `LASTING`, shared where they are `known`, and the
+    server's number of it."""
+    values = _values(attributes)
+    shared = known.setdefault("lasting", values)
+    return shared if shared == values else values, attributes["server_thread_id"]
+
+
+def fact(lasting: tuple[tuple[Any, ...], tuple[int]], name: str) -> Any:
+    """Return one of `lasting` facts.
+
+    Raises:
+        AttributeError: `name` is none.
+    """
+    if name == "server_thread_id":
+        return lasting[1]
+    if name not in LASTING:
+        raise AttributeError(name)
+    return lasting[0][LASTING.index(name)]
 
 
 def _readable(sock: Any) -> Callable[[float], Any]:

@@ -31,10 +31,11 @@ from ..reuse import Facts, Reason, Verdict
 from ..stats import BOUNDS
 from . import counters, maintenance
 from .core import INTERVAL, PoolCore
-from .idle_lease import HAS_GIL, SpentLease, return_to_idle
+from .idle_lease import HAS_GIL, return_to_idle
 from .lease import Connection, slot_of
 from .log_fields import fields
 from .slot import Slot
+from .spent_lease import SpentLease
 from .waiter import Waiter
 
 _MOST_PLACES = 1000  # that are remembered, so that each is reported once
@@ -48,6 +49,7 @@ def give_back(core: PoolCore, lease: Connection, exception: BaseException | None
     # From here on the handle is dead: its attributes are taken out in one step (Invariant 7).
     lease._code = slot.place
     lease._offset = slot.offset
+    lease._lasting = slot.lasting
     lease._returned_code = callsite.stack() if core._records_stacks else frame.f_code
     lease._returned_offset = frame.f_lasti
     lease.__dict__ = {"_commit_token": commit_token_of(attributes)} if core._settings.track_commits else {}
@@ -131,6 +133,8 @@ def _judge(
         lease._slot = None  # taken back meanwhile: forked, reclaimed, or cut off by close()
         return False
     left = wire.facts(attributes)
+    if left.reconnected:
+        lease._lasting = _wire.lasting(attributes, {})
     recipe = core._connector.recipe
     assert recipe is not None  # there is a connection, so there was a first one
     cleanup = _session.needed(attributes, recipe, core._settings.reset)
@@ -222,7 +226,7 @@ def detach(core: PoolCore, lease: Connection) -> None:
         raise ReturnConnectionToPoolError(
             f"detach() was called inside a step of pool({core.name}), by a finalizer or a signal handler; not done"
         )
-    lease.host  # noqa: B018 - the access gives an unused lease its session, and raises for a dead one
+    lease.marks  # noqa: B018 - the access gives an unused lease its session, and raises for a dead one
     slot = slot_of(lease)
     if slot is None:
         lease._refuse_closed()

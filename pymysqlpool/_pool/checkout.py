@@ -35,10 +35,11 @@ from .asking import LONG_ENOUGH, ask, time_for_check
 from .attempt import Attempt
 from .checkout_request import CheckoutRequest, Work
 from .core import CONNECT_TIMEOUT, PoolCore
-from .idle_lease import HAS_GIL, SpentLease
+from .idle_lease import HAS_GIL
 from .lease import Connection, slot_of
 from .log_fields import fields
 from .slot import CONNECTING, IN_USE, Slot
+from .spent_lease import SpentLease
 from .waiter import GIVEN, WAITING, Waiter
 
 # How often a waiter looks for leaked leases: dropped ones, and those of dead threads.

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from enum import Enum
 from functools import cache
-from random import uniform
+from random import random
 from time import monotonic
 from typing import Any
 
@@ -189,12 +189,13 @@ class PoolCore:
 
     def _connected_locked(self, lease: Lease, slot: Slot, wire: Wire, arrival: int) -> tuple[bool, list[Waiter]]:
         now = monotonic()
-        slot.live_until(now + self._lifetime * (1 - uniform(0, _LIFETIME_JITTER)))
+        slot.live_until(now + self._lifetime * (1 - random() * _LIFETIME_JITTER))
         if slot.expires_at > now:
             slot.fresh_until = now + SOCKET_CHECK_INTERVAL
         self._backoff.record_success(now, began=slot.since)
         slot.since = slot.role_known = now
         self._ledger.connected(slot, wire)
+        slot.lasting = wire.lasting
         if self._life.state is PoolState.NEW:
             self._life.state = PoolState.OPEN
         woken = []

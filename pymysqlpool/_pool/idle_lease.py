@@ -21,18 +21,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Set
+from contextlib import suppress
 from logging import DEBUG
 from time import monotonic, sleep
 from typing import Any, NoReturn, Protocol
 
 from .._driver.exchange import SOCKET_CHECK_INTERVAL
-from .._driver.wire import SESSION_DEFAULTS, Wire
+from .._driver.wire import SESSION_DEFAULTS, Wire, fact
 from .._util import callsite
 from .._util.log import logger
 from ..errors import ReturnConnectionToPoolError, as_attribute_error
 from .lease import Connection, Home
 from .ledger import Ledger
 from .slot import IDLE, IN_USE, Slot
+from .spent_lease import SpentLease
 
 _getframe = sys._getframe
 _thread = callsite.local
@@ -51,6 +53,9 @@ class _SessionAttribute:
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
             return SESSION_DEFAULTS.get(self._name, self)
+        if instance._slot is None:
+            with suppress(AttributeError):
+                return fact(instance._lasting, self._name)
         # A function: in any instant another thread may make a `Connection` of it.
         UnusedLease._touch(instance)
         return getattr(instance, self._name)
@@ -112,7 +117,7 @@ class UnusedLease(Connection):
         ready = UnusedLease()  # as `make_idle_lease` makes it, without the call
         ready._slot = slot
         ready._claim = None
-        self._code, self._offset = slot.place, slot.offset
+        self._code, self._offset, self._lasting = slot.place, slot.offset, slot.lasting
         yours = id(ready)
         # No call from the questions to the last answer, so that nothing comes between them. A slot that was taken from
         # its lease is also expired.
@@ -136,6 +141,10 @@ class UnusedLease(Connection):
     def cursor(self, cursor: Any = None) -> Any:
         UnusedLease._touch(self)
         return self.cursor(cursor)
+
+    def connect(self, sock: Any = None) -> None:
+        UnusedLease._touch(self)
+        self.connect(sock)
 
     def detach_session(self) -> dict[str, Any]:
         slot = self._slot
@@ -295,47 +304,6 @@ def make_idle_lease(slot: Slot) -> UnusedLease:
     return lease
 
 
-class SpentLease(Connection):
-    """A lease that is alive as long as it has the attributes of a session; after that every use raises.
-
-    With a GIL a `Connection` becomes one when it is given back, because a `__getattr__` would slow down every attribute
-    of the living (in Python 3.11).
-    """
-
-    __slots__ = ()
-
-    __init__ = object.__init__  # making one opens nothing
-
-    def put_on(self, wire: Wire) -> None:
-        """Begin to live, with the session of `wire`."""
-        self.__dict__ = wire.attributes()
-
-    def __getattr__(self, name: str) -> Any:
-        if name in Connection.__slots__ or name.startswith("__") or "_live" in self.__dict__:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        try:
-            self._refuse_closed()
-        except ReturnConnectionToPoolError as error:
-            raise as_attribute_error(error) from None
-
-    @property
-    def _returned(self) -> callsite.Place | None:  # type: ignore[override]
-        if "_live" in self.__dict__:
-            return None
-        place = callsite.resolve(getattr(self, "_returned_code", None), getattr(self, "_returned_offset", 0))
-        return place or callsite.UNKNOWN
-
-    def ping(self, *arguments: Any, **named: Any) -> None:
-        if "_live" not in self.__dict__:
-            self._refuse_closed()
-        super().ping(*arguments, **named)
-
-    def insert_id(self) -> int:
-        if "_live" not in self.__dict__:
-            self._refuse_closed()
-        return super().insert_id()  # type: ignore[no-any-return, no-untyped-call]
-
-
 def learn_attributes(names: Set[str]) -> None:
     """Add the attributes of a session to the classes of leases without one. Called for each new session; its attributes
     are nearly always those of the first."""
@@ -346,5 +314,5 @@ def learn_attributes(names: Set[str]) -> None:
 
 
 learn_attributes(SESSION_DEFAULTS.keys() - set(Connection.__slots__))
-# Tracebacks show the public name; the three classes can be told apart by `__qualname__` only.
-UnusedLease.__name__ = SpentLease.__name__ = Connection.__name__
+# Tracebacks show the public name; the classes can be told apart by `__qualname__` only.
+UnusedLease.__name__ = Connection.__name__

@@ -89,10 +89,11 @@ class Connection(Conveniences):
     """
 
     # Apart from the attributes of the session, which come and go in one step.
-    __slots__ = ("_claim", "_code", "_offset", "_pool", "_returned_code", "_returned_offset", "_slot")
+    __slots__ = ("_claim", "_code", "_lasting", "_offset", "_pool", "_returned_code", "_returned_offset", "_slot")
     _pool: Home | None
     _slot: Slot | None
     # Of a lease that was given back: where it was borrowed, and where it was given back, see `Slot.place`.
+    _lasting: Any  # and what it still answers
     _code: Any
     _offset: int
     _returned_code: Any

@@ -39,12 +39,12 @@ OURS = {
     "": "errors failures former pool reuse secrets settings stats",
     "_util": "arguments callsite child_exit functions late lock log namesakes process record",
     "_driver": "block buffered character_set commands commits connector deadline dial exchange former_cursors"
-    " instrumented last_word lexer literals local_infile login mysqlclient_names native_functions pipeline"
+    " instrumented last_word lexer literals local_infile login login_roles mysqlclient_names native_functions pipeline"
     " protocol pymysql_names pymysql_results reading receive recipe reset role sameness server_version"
     " session_state statements tls unbuffered usage wire",
     "_driver.protocol": "columns packets reply rows source",
     "_pool": "asking attempt backoff checkin checkout checkout_request conveniences core counters deadlock diagnostics"
-    " idle_lease lease ledger log_fields maintenance observed pickled slot waiter",
+    " idle_lease lease ledger log_fields maintenance observed pickled slot spent_lease waiter",
 }
 # Of the standard library: `logging`, `typing` and their own imports; a lock, a random number, a page of shared memory.
 FOREIGN = {

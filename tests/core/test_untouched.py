@@ -13,7 +13,8 @@ import pytest
 import pymysqlpool
 from pymysqlpool import Connection, ConnectionPool, ReturnConnectionToPoolError
 from pymysqlpool._driver.protocol.columns import Columns
-from pymysqlpool._pool.idle_lease import HAS_GIL, SpentLease
+from pymysqlpool._pool.idle_lease import HAS_GIL
+from pymysqlpool._pool.spent_lease import SpentLease
 from tests.conftest import MakePool
 from tests.support import run_threads, wait_until
 

@@ -167,24 +167,43 @@ def test_050_changes_that_are_rolled_back_are_told_with_the_way_out(
 # -- a lease that has ended --------------------------------------------------------------------------------------
 
 
+FACTS = (
+    *("host", "port", "user", "db", "unix_socket", "host_info", "charset", "encoding", "collation"),
+    *("server_version", "protocol_version", "autocommit_mode"),
+)
+METHODS = ["thread_id", "get_host_info", "get_proto_info", "get_server_info", "character_set_name"]
+
+
 @pytest.mark.parametrize("used", [True, False])
 def test_a_returned_connection_answers_as_python_asks(arguments: dict[str, Any], used: bool) -> None:
+    """As a closed connection of PyMySQL: facts are answered, and what needs the session is refused by a PyMySQL error
+    that is an AttributeError where an attribute was asked for."""
     with ConnectionPool(**arguments) as pool:
         connection = pool.get_connection()
+        oracle = pymysql.connect(**arguments)
         if used:
             connection.ping()
+            number = connection.thread_id()
         connection.close()
-        assert not hasattr(connection, "host")
-        assert getattr(connection, "port", None) is None
-        assert not hasattr(connection, "no_such_name")
+        oracle.close()
+        assert [getattr(connection, name) for name in FACTS] == [getattr(oracle, name) for name in FACTS]
+        assert [getattr(connection, name)() for name in METHODS[1:]] == [
+            getattr(oracle, name)() for name in METHODS[1:]
+        ]
+        assert type(connection.thread_id()) is int
+        assert not used or connection.thread_id() == number
         assert dict(inspect.getmembers(connection))["close"] is not None
+        assert getattr(connection, "password", None) is None
+        assert not hasattr(connection, "no_such_name")
+        assert hasattr(connection, "close")
         assert connection.open is False
         with pytest.raises(ReturnConnectionToPoolError, match="already returned") as caught:
-            connection.thread_id()
+            connection.insert_id()
         assert isinstance(caught.value, pymysql.err.InterfaceError)
         assert caught.value.args[0] == 0
-        with pytest.raises(ReturnConnectionToPoolError):
-            connection.cursor()
+        for refused in (connection.cursor, connection.connect, connection.ping, connection.commit, connection.close):
+            with pytest.raises(ReturnConnectionToPoolError, match="already returned"):
+                refused()
 
 
 # -- the module --------------------------------------------------------------------------------------------------
