@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ._observe.board import all_processes, board
+from ._observe.board import Board, all_processes, board
 from ._observe.serving import HEADERS, Answer, serve_asgi, serve_wsgi
 from ._observe.status_page import render
 from ._observe.status_text import describe
@@ -49,30 +49,43 @@ def text(folder: Folder = None) -> str:
     """Return the numbers of the running processes as lines for a terminal.
 
     Raises:
-        LookupError: there is no folder, so no other process can be seen.
+        LookupError: no folder is named, or it cannot be read.
     """
-    its = board(folder)
-    if its is None:
-        raise LookupError("name the folder that the processes share: --folder, or PYMYSQLPOOL_BOARD in the environment")
-    return describe([process for process in its.read() if process["alive"]])
+    its = _readable(folder)
+    running = [process for process in its.read() if process["alive"]]
+    return describe(running) or f"no running process publishes a pool in {its.folder}"
 
 
 def ask_for_drain(folder: Folder = None, label: str | None = None) -> Drain:
     """Ask all processes to renew the connections of the pool `label`, or of all pools, without refusing any borrow.
 
     Raises:
-        LookupError: there is no folder.
+        LookupError: no folder is named, it cannot be read, or no running process has a pool `label`.
+        OSError: the folder cannot be written to.
     """
+    its = _readable(folder)
+    labels = {pool["label"] for process in its.read() if process["alive"] for pool in process["pools"]}
+    if label is not None and label not in labels:
+        there = f"there are: {', '.join(sorted(labels))}" if labels else "there is none"
+        raise LookupError(f"no running process has a pool {label!r} in {its.folder}; {there}")
+    return Drain(its, its.ask_for_drain(label))
+
+
+def _readable(folder: Folder) -> Board:
     its = board(folder)
     if its is None:
         raise LookupError("name the folder that the processes share: --folder, or PYMYSQLPOOL_BOARD in the environment")
-    return Drain(its, its.ask_for_drain(label))
+    try:
+        os.listdir(its.folder)
+    except OSError as error:
+        raise LookupError(f"{its.folder}: {error.strerror}; is it the folder that the processes share?") from error
+    return its
 
 
 class Drain:
     """A requested drain."""
 
-    def __init__(self, its: Any, asked_at: float) -> None:
+    def __init__(self, its: Board, asked_at: float) -> None:
         self._board = its
         self._asked_at = asked_at
 

@@ -7,7 +7,6 @@ Never: prints a password, connects for `status`.
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +42,11 @@ def status(folder: str | None) -> None:
             click.echo(f"  {name} = {_shown(name, options.pool[name])}")
         now = its.stats()
         click.echo(f"  in this process: {now.in_use} in use, {now.idle} idle, at most {now.maxsize}")
-    with suppress(LookupError):  # the workers share no folder
+    try:
         click.echo(running.text(folder))
+    except LookupError as error:
+        if folder is not None:  # without one, the workers share none
+            raise click.UsageError(str(error.args[0])) from error
 
 
 @pool.command()
@@ -56,6 +58,8 @@ def drain(folder: str | None, label: str | None) -> None:
         running.ask_for_drain(folder, label)
     except LookupError as error:
         raise click.UsageError(str(error.args[0])) from error
+    except OSError as error:
+        raise click.ClickException(str(error)) from error
 
 
 @pool.command()

@@ -40,15 +40,23 @@ def run(where: dict[str, Any], given: argparse.Namespace) -> int:
                 cursor.execute("SELECT 1")
                 cursor.fetchone()
 
-        _show("connect and close, plain PyMySQL", _cost(connect, seconds, each=1))
-        _show("SELECT 1 on one plain connection", _cost(select_plain, seconds))
-        _show("borrow, SELECT 1, return", _cost(select_pooled, seconds))
-        _show("borrow, return", _cost(borrow, seconds))
+        _show("connect and close, plain PyMySQL", connect, seconds, each=1)
+        _show("SELECT 1 on one plain connection", select_plain, seconds)
+        _show("borrow, SELECT 1, return", select_pooled, seconds)
+        _show("borrow, return", borrow, seconds)
     plain.close()
     return 0
 
 
-def _cost(call: Callable[[], None], seconds: float, each: int = _ROUND) -> float:
+def _show(what: str, call: Callable[[], None], seconds: float, each: int = _ROUND) -> None:
+    """Say what is measured, measure it, and show its cost."""
+    print(f"  {what:34s} ", end="", flush=True)
+    cost = _cost(call, seconds, each)
+    amount, unit = (cost * 1e3, "ms") if cost >= 1e-3 else (cost * 1e6, "us")
+    print(f"{amount:9.2f} {unit}", flush=True)
+
+
+def _cost(call: Callable[[], None], seconds: float, each: int) -> float:
     """The median of the seconds that one call takes, measured for `seconds`."""
     call()
     costs: list[float] = []
@@ -59,8 +67,3 @@ def _cost(call: Callable[[], None], seconds: float, each: int = _ROUND) -> float
             call()
         costs.append((perf_counter() - began) / each)
     return median(costs)
-
-
-def _show(what: str, cost: float) -> None:
-    amount, unit = (cost * 1e3, "ms") if cost >= 1e-3 else (cost * 1e6, "us")
-    print(f"  {what:34s} {amount:9.2f} {unit}")

@@ -16,6 +16,7 @@ from pymysql import err
 
 from .._driver.role import QUESTIONS, read
 from ..pool import ConnectionPool
+from ..settings import DEFAULT_MAXSIZE
 
 _VARIABLES = (
     "version",
@@ -56,6 +57,7 @@ def run(where: dict[str, Any], given: argparse.Namespace) -> int:
     )
     print(f"character    {facts['character_set_server']}, {facts['collation_server']}; sql_mode {facts['sql_mode']}")
     print(f"pool         {_reset(where)}")
+    print(f"             {_room(facts)}")
     advice = list(_advice(facts, role.ready, encrypted, where, grants))
     for line in advice:
         print(f"mend         {line}")
@@ -115,14 +117,23 @@ def _reset(where: dict[str, Any]) -> str:
         with pool.get_connection() as connection:
             connection.cursor().execute("SET @pymysqlpool_check = 1")
             number = _session_number(connection)
-        began = perf_counter()
+            began = perf_counter()
+        took = (perf_counter() - began) * 1e3
         with pool.get_connection() as connection:
             kept = _session_number(connection) == number
-        took = (perf_counter() - began) * 1e3
         if kept:
-            return f"a session that was changed is reset and kept (borrowed again in {took:.2f} ms)"
+            return f"a session that was changed is reset in {took:.2f} ms when it is given back, and kept"
         discarded = ", ".join(pool.stats().discarded) or "unknown"
         return f"a session that was changed is replaced by a new one ({discarded})"
+
+
+def _room(facts: dict[str, str]) -> str:
+    """Report what pools may ask for, and what there is."""
+    free = max(int(facts["max_connections"]) - int(facts["Threads_connected"]) + 1, 0)  # this one ends
+    return (
+        f"maxsize={DEFAULT_MAXSIZE}, the default, allows so many connections in each process; {free} are free now, "
+        f"enough for {free // DEFAULT_MAXSIZE} such processes"
+    )
 
 
 def _session_number(connection: Any) -> int:
@@ -136,11 +147,7 @@ def _advice(facts: dict[str, str], ready: bool, encrypted: str, where: dict[str,
         yield f"wait_timeout={facts['wait_timeout']} s closes idle connections often: set con_lifetime below it"
     if int(facts["Threads_connected"]) * 10 > int(facts["max_connections"]) * 9:
         yield "more than nine tenths of max_connections are in use"
-    if (
-        not encrypted
-        and not where.get("unix_socket")
-        and where.get("host") not in (None, "localhost", "127.0.0.1", "::1")
-    ):
+    if not encrypted and not where.get("unix_socket") and where.get("host") not in _THIS_MACHINE:
         yield "the password and the rows go over the network in the clear: use ssl_ca="
     if facts.get("session_track_state_change") is None:
         yield "the server cannot report session changes: every session that may have been touched is reset"

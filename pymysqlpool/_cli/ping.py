@@ -23,9 +23,13 @@ def run(where: dict[str, Any], given: argparse.Namespace) -> int:
         answered = perf_counter()
     finally:
         connection.close()
-    place = where.get("unix_socket") or f"{where.get('host', 'localhost')}:{where.get('port', 3306)}"
     print(
-        f"{place} is {version}: connected in {(connected - began) * 1e3:.1f} ms, "
+        f"{place(where)} is {version}: connected in {(connected - began) * 1e3:.1f} ms, "
         f"answered in {(answered - connected) * 1e3:.2f} ms"
     )
     return 0
+
+
+def place(where: dict[str, Any]) -> str:
+    """Return where the server of these arguments is."""
+    return str(where.get("unix_socket") or f"{where.get('host', 'localhost')}:{where.get('port', 3306)}")

@@ -26,7 +26,7 @@ def drain(given: argparse.Namespace) -> int:
     while True:
         done, number = now = asked.progress()
         if now != shown:
-            print(f"{done} of {number} process{'es' * (number != 1)} renew their connections")
+            print(f"{done} of {number} process{'es' * (number != 1)} renew their connections", flush=True)
             shown = now
         if done == number:
             return 0 if number else 1

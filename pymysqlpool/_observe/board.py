@@ -169,10 +169,11 @@ class Board:
                 found.append(numbers)
         return found, merged([*self._dropped, *closed])
 
-    def _replace(self, name: str, content: Any) -> None:
+    def _replace(self, name: str, content: Any, mode: int = 0o600) -> None:
         handle, new = tempfile.mkstemp(dir=self.folder, prefix=".new-")
         with open(handle, "w") as file:
             json.dump(content, file)
+        os.chmod(new, mode)
         os.replace(new, self.folder / name)
 
     def read(self) -> Iterator[dict[str, Any]]:
@@ -180,7 +181,7 @@ class Board:
         ended processes, come as further entries that are not alive."""
         found = {}
         for path in sorted(self.folder.glob("*.json")):
-            with suppress(OSError, ValueError, KeyError):
+            with suppress(OSError, ValueError, KeyError, TypeError):
                 content = json.loads(path.read_text())
                 if content["format"] == _FORMAT:
                     content["alive"] = _started(content["pid"]) == content["started"] and not _is_old(content["at"])
@@ -199,15 +200,15 @@ class Board:
     def ask_for_drain(self, label: str | None) -> float:
         """Ask all processes to renew the connections of the pool `label`, or of all; returns when, as `drained_at`."""
         at = time()
-        self._replace(_DRAIN, {"at": at, "label": label})
+        self._replace(_DRAIN, {"at": at, "label": label}, mode=0o644)  # root may ask, the processes must read
         return at
 
     def _drain_if_asked(self) -> None:
         try:
             asked = json.loads((self.folder / _DRAIN).read_text())
             at, label = float(asked["at"]), asked["label"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # there is no drain, or no readable one: the numbers must be written in any case
         if at > self._drained_at:
             for pool in pools():
                 if label in (None, pool.label):

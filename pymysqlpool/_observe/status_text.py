@@ -11,7 +11,8 @@ _HOLDERS_SHOWN = 10
 
 
 def describe(processes: list[dict[str, Any]]) -> str:
-    """Return a paragraph for each pool of each process, with the holders of its connections, the longest first."""
+    """Return a paragraph for each pool of each process, with the holders of its connections, the longest first. Without
+    any pool the text is empty."""
     lines: list[str] = []
     for process in processes:
         for pool in process["pools"]:
@@ -34,7 +35,7 @@ def describe(processes: list[dict[str, Any]]) -> str:
                 for one in pool["borrowers"][:_HOLDERS_SHOWN]
             ]
     if not lines:
-        return "no process that runs publishes a pool here"
+        return ""
     total = sum(pool["maxsize"] for process in processes for pool in process["pools"])
     lines.append(f"{len(processes)} process{'es' * (len(processes) != 1)} may have {total} connections at most")
     return "\n".join(lines)

@@ -139,7 +139,26 @@ def test_a_drain_by_the_folder_renews_the_pool_that_was_named(make_pool: MakePoo
     wait_until(lambda: [process["drained_at"] for process in board.read()] == [asked], "the drain")
     assert one.stats().discarded == {"generation": 1}
     assert two.stats().discarded == {}
+    with pytest.raises(LookupError, match=r"no running process has a pool 'three' in .*there are: .*one, two"):
+        status.ask_for_drain(board.folder, "three")
     board.stop()
+
+
+def test_a_drain_that_cannot_be_read_does_not_stop_the_numbers(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    assert board.ask_for_drain(None) > 0
+    assert (tmp_path / "drain").stat().st_mode & 0o444 == 0o444, "the processes may run as another user than root"
+    (tmp_path / "drain").unlink()
+    (tmp_path / "drain").mkdir()
+    board.publish()
+    wait_until(lambda: list(board.read()), "the numbers")
+    board.stop()
+
+
+def test_a_strange_file_in_the_folder_is_no_process(tmp_path: Path) -> None:
+    for number, content in enumerate(("", "[]", "{}", "3", '{"format": 2}', "\0")):
+        (tmp_path / f"{number}.json").write_text(content)
+    assert list(Board(tmp_path).read()) == []
 
 
 def test_without_a_folder_the_command_says_what_to_name(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,4 +227,6 @@ def test_page_metrics_and_commands_show_all_workers_and_a_drain_reaches_them(
         assert "2 of 2 processes" in capsys.readouterr().out
         wait_until(lambda: 'reason="generation"} 2.0' in shown("/pools/metrics"), "a new connection in each")
     assert main(["status", "--folder", folder]) == 0
-    assert "no process that runs" in capsys.readouterr().out
+    assert f"no running process publishes a pool in {folder}" in capsys.readouterr().out
+    assert main(["drain", "--folder", folder]) == 1
+    assert "0 of 0 processes" in capsys.readouterr().out
