@@ -47,7 +47,7 @@ from .protocol.packets import out_of_step
 from .reading import ReadingConnection
 from .receive import SocketSource
 from .role import Role
-from .session_state import EFFECT_OF_COMMAND, IN_TRANSACTION, OPAQUE, SAME, TELLING, marks_after
+from .session_state import BEYOND, EFFECT_OF_COMMAND, IN_TRANSACTION, OPAQUE, SAME, TELLING, marks_after
 from .session_state import SESSION_STATE_CHANGED as _CHANGED
 from .statements import AUTOCOMMIT, NOTHING, STATE, TRANSACTION, WROTE, reader_for
 from .tls import SharedContexts
@@ -140,7 +140,7 @@ class WireConnection(LoginConnection, ReadingConnection):
                 slot.queries += 1
             self._serves_file = self._local_infile and reads_local_file(sql)
         else:
-            effect = EFFECT_OF_COMMAND.get(command, OPAQUE)
+            effect = EFFECT_OF_COMMAND.get(command, OPAQUE | BEYOND)
             self._serves_file = False
         self._effect = effect
         if effect:
@@ -166,6 +166,11 @@ class WireConnection(LoginConnection, ReadingConnection):
             if self._refusal is not None:
                 raise self._refusal from error
             raise
+
+    def write_packet(self, payload: Any) -> None:
+        if not self._establishing and is_between_commands(self):
+            self._marks |= OPAQUE | BEYOND  # a command of the borrower's own making
+        super().write_packet(payload)
 
     def drop_socket(self) -> None:
         """End the session without COM_QUIT."""
@@ -265,7 +270,8 @@ class WireConnection(LoginConnection, ReadingConnection):
         if not has_next:  # as `_end_exchange`, without the call: this runs once per statement
             exchange = self._exchange
             if exchange is None:  # of a pipeline, or given back by another thread while this one was reading
-                self._refuse_if_closed()
+                if self._sock is None:
+                    self._refuse_closed()
             elif exchange.locked():
                 exchange.release()
 

@@ -10,7 +10,8 @@ What each means, at the return of a connection (Invariants 8 and 9):
     autocommit changed, LAST_INSERT_ID() set      -> SET       one
     anything else, or several of these            -> RESET     one, see `Recipe.renew`
     the server knows no COM_RESET_CONNECTION, or
-    cannot be brought back to "no database"       -> CLOSE
+    cannot be brought back to "no database", or
+    a command that PyMySQL has no method for      -> CLOSE
 
 A ROLLBACK that leaves a warning (it could not undo the changes of a table without transactions) or another
 transaction (completion_type) is not enough: RESET follows.
@@ -26,7 +27,7 @@ from pymysql import err
 
 from ..settings import ResetMode
 from .recipe import Recipe
-from .session_state import AUTOCOMMIT_STATUS
+from .session_state import AUTOCOMMIT_STATUS, BEYOND
 from .statements import AUTOCOMMIT, DATABASE, INSERT_ID, NOTHING, READ_ONLY, STATE, TRANSACTION, WROTE
 from .wire import Wire
 
@@ -54,7 +55,7 @@ def needed(attributes: Mapping[str, Any], recipe: Recipe, mode: ResetMode) -> Cl
         return Cleanup.ROLLBACK
     if not marks & ~(AUTOCOMMIT | INSERT_ID) and recipe.small_undo is not None:
         return Cleanup.SET
-    if not recipe.can_reset or (marks & DATABASE and recipe.database is None):
+    if marks & BEYOND or not recipe.can_reset or (marks & DATABASE and recipe.database is None):
         return Cleanup.CLOSE
     return Cleanup.RESET
 

@@ -27,9 +27,12 @@ TELLING: Final = IN_TRANSACTION | SESSION_STATE_CHANGED
 SAME: Final = 64
 # A mark beside STATE: a text that was not understood, so anything may have been done.
 OPAQUE: Final = STATE | 128
+# A mark beside OPAQUE: a command that PyMySQL has no method for, so no reset is known to undo it. COM_SET_OPTION,
+# COM_REGISTER_SLAVE and COM_CHANGE_USER stay in force.
+BEYOND: Final = 512
 
 
-# Of commands that are not COM_QUERY; of all others: OPAQUE.
+# Of commands that are not COM_QUERY; of all others: OPAQUE | BEYOND.
 EFFECT_OF_COMMAND: Mapping[int, int] = {
     COMMAND.COM_PING: NOTHING,
     COMMAND.COM_INIT_DB: DATABASE,

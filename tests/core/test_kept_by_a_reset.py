@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from pymysql.constants import CLIENT
 
 from tests.conftest import MakePool
-from tests.core.dirt import sql
+from tests.core.dirt import Dirty, sql
 
 LOW = {"user": "kept_low", "password": "pw", "database": None}
 PREPARE = "xa start 'kept'; insert into test.kept_rows values (7); xa end 'kept'; xa prepare 'kept'"
@@ -165,3 +166,41 @@ def test_a_rollback_that_begins_another_transaction_is_followed_by_a_reset(make_
         cursor.execute("select count(*) from information_schema.innodb_trx")
         assert cursor.fetchall() == ((0,),)
     assert pool.stats().idle == 1
+
+
+def command(number: int, argument: bytes) -> Dirty:
+    def run(connection: Any) -> None:
+        connection._execute_command(number, argument)
+        with suppress(pymysql.err.MySQLError):
+            connection._read_ok_packet()
+
+    return run
+
+
+def by_hand(connection: Any) -> None:
+    connection._next_seq_id = 0
+    connection.write_packet(b"\x1b\0\0")
+    connection._read_packet()
+
+
+COMMANDS = {
+    "COM_SET_OPTION": command(0x1B, b"\0\0"),
+    "COM_REGISTER_SLAVE": command(0x15, struct.pack("<I", 77) + b"\1h\1u\1p" + struct.pack("<HII", 33, 0, 0)),
+    "COM_CHANGE_USER": command(0x11, b"kept_low\0\0\0"),
+    "unknown": command(0x77, b""),
+    "a packet by hand": by_hand,
+}
+
+
+@pytest.mark.parametrize("reset", ["auto", "always"])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_session_that_got_a_command_which_pymysql_has_no_method_for_is_closed(
+    make_pool: MakePool, name: str, reset: Any
+) -> None:
+    pool = make_pool(size=1, maxsize=1, reset=reset)
+    for _ in range(2):
+        connection = pool.get_connection()
+        assert ask(connection, "select 1; select 2") == 1064  # COM_SET_OPTION allows several statements at once
+        COMMANDS[name](connection)
+        connection.close()
+    assert sum(pool.stats().discarded.values()) == 2
