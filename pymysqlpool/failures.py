@@ -44,7 +44,7 @@ class Server(Enum):
     DOWN = "down"  # it cannot be reached, or starts or stops
     FULL = "full"  # it has no room for one more connection; those that exist go on
     REFUSES_US = "refuses us"  # the login, the certificate or the database is wrong: waiting cures nothing
-    REFUSES_WORK = "refuses work"  # it accepts logins, but it is not the server that should do the work
+    REFUSES_WORK = "refuses work"  # it accepts logins, but the set-up fails, or it is not the server for the work
     SLOW = "slow"  # it did not answer within a time that is long enough for a healthy server
 
 
@@ -83,13 +83,14 @@ SILENT = News(False, _NO, Server.SLOW, True, True)  # a whole connect_timeout wi
 FULL = News(False, _NO, Server.FULL, True, True)  # max_connections, max_user_connections
 QUOTA = News(True, _NO, Server.NOTHING, False, True)  # an hourly limit of the account, for a statement
 REFUSED = News(False, _NO, Server.REFUSES_US, False, False)  # login, certificate, database
+SET_UP_FAILED = News(False, _NO, Server.REFUSES_WORK, False, False)  # init_command, a hook, a callable credential
 
 TABLE: dict[str, News] = {
     name.lower(): row for name, row in list(globals().items()) if isinstance(row, News) and not name.startswith("_")
 }
 
 _OF_CONNECT: dict[int, News] = {
-    **dict.fromkeys((2002, 2003, 2005, 2006, 2012, 2013, 2055), UNREACHABLE),  # client: refused, unknown, lost
+    **dict.fromkeys((2002, 2003, 2005, 2006, 2012, 2013, 2055), UNREACHABLE),  # client: refused, nonsense, lost
     **dict.fromkeys((1053, 1158, 1159, 1160, 1161, 1927), UNREACHABLE),  # shutdown, network errors seen by the server
     **dict.fromkeys((3032, 3168), UNREACHABLE),  # offline mode, not available
     **dict.fromkeys((1040, 1203, 1226), FULL),  # max_connections, max_user_connections of all and of one account
@@ -153,10 +154,10 @@ def of_connect(error: BaseException, *, had: float) -> News:
         return UNREACHABLE
     number = number_of(error)
     if number is None:
-        return UNREACHABLE if isinstance(error, OSError) else OWN_AFFAIR
+        return UNREACHABLE if isinstance(error, OSError) or _is_out_of_step(error) else SET_UP_FAILED
     if (row := _by_message(number, error)) is not None:
-        return row
-    return _OF_CONNECT.get(number, OWN_AFFAIR)
+        return row if row is not OWN_AFFAIR else SET_UP_FAILED
+    return _OF_CONNECT.get(number, SET_UP_FAILED)
 
 
 def of_statement(error: BaseException | None, *, said_read_only: bool = False) -> News:
@@ -176,11 +177,13 @@ def of_statement(error: BaseException | None, *, said_read_only: bool = False) -
         return TIMED_OUT
     if number is not None and number in _OF_STATEMENT:
         return _OF_STATEMENT[number]
-    if isinstance(error, err.InterfaceError):
-        return OUT_OF_STEP
-    if isinstance(error, err.InternalError) and "Packet sequence number wrong" in str(error):
+    if isinstance(error, err.InterfaceError) or _is_out_of_step(error):
         return OUT_OF_STEP
     return OWN_AFFAIR
+
+
+def _is_out_of_step(error: BaseException) -> bool:
+    return isinstance(error, err.InternalError) and "Packet sequence number wrong" in str(error)
 
 
 def _by_message(number: int | None, error: BaseException) -> News | None:

@@ -10,6 +10,7 @@ import os
 import select
 import socket
 import ssl
+import struct
 from collections.abc import Callable
 from functools import cache
 from time import monotonic
@@ -154,6 +155,17 @@ def notice_a_dead_peer(sock: socket.socket, seconds: float) -> None:
         pass  # no such option, or not this value of it
 
 
+def _is_of_nonsense(connection: WireConnection, error: Exception) -> bool:
+    """Return whether PyMySQL's login failed because it could not read what was sent: its own errors carry no number
+    then, and a packet that is too short raises anything."""
+    if isinstance(error, err.MySQLError):
+        return not (error.args and isinstance(error.args[0], int))
+    if isinstance(error, ValueError) and not isinstance(error, UnicodeDecodeError):
+        version = getattr(connection, "server_version", "")
+        return bool(version) and not version.split(".")[0].isdecimal()
+    return isinstance(error, struct.error | IndexError | AssertionError | UnboundLocalError | UnicodeDecodeError)
+
+
 def establish(
     connection: WireConnection, deadline: float, tcp_user_timeout: float | None = None, give_up: GiveUp = None
 ) -> None:
@@ -184,6 +196,14 @@ def establish(
     except OSError as error:
         raise err.OperationalError(
             CR.CR_CONN_HOST_ERROR, f"Can't connect to MySQL server on {connection.host!r} ({error})"
+        ) from error
+    except Exception as error:
+        if not _is_of_nonsense(connection, error):
+            raise
+        raise err.OperationalError(
+            CR.CR_SERVER_HANDSHAKE_ERR,
+            f"what listens on {connection.host!r} does not log in as a MySQL server does ({type(error).__name__}: "
+            f"{error})",
         ) from error
     finally:
         if sock is not None and not connection.open:

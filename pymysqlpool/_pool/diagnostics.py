@@ -33,7 +33,7 @@ _HOLDERS_SHOWN = 10
 _WHY = {
     **dict.fromkeys(Server, "could not be reached"),
     Server.FULL: "has no room for one more connection",
-    Server.REFUSES_WORK: "is not one to work with now",
+    Server.REFUSES_WORK: "takes the login but not the work",
     Server.REFUSES_US: "refuses the login",
 }
 

@@ -77,7 +77,7 @@ class Monitor(threading.Thread):
     def _check(self, cluster: Monitored, began: float) -> None:
         try:
             answer = self._ask(cluster, began + self._interval)
-        except (err.MySQLError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - on_connect and callable credentials raise anything
             self._drop(quiet=False)
             says = failures.of_connect(error, had=self._interval).server
             if says not in _ALIVE:

@@ -433,6 +433,38 @@ def test_a_certificate_that_is_not_trusted_is_told_as_that_until_the_file_is_ren
     lets_in_again(pool, 2)
 
 
+def say_no(connection: Any) -> None:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"init_command": "set no_such_variable = 1"}, pymysql.err.OperationalError),
+        ({"sql_mode": "NO_SUCH_MODE"}, pymysql.err.OperationalError),
+        ({"on_connect": say_no}, ZeroDivisionError),
+        ({"password": lambda: say_no(None)}, ZeroDivisionError),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_a_set_up_that_fails_is_told_by_its_own_error_and_tried_with_back_off(
+    make_pool: MakePool, options: dict[str, Any], told: type[Exception]
+) -> None:
+    pool = make_pool(**options, size=4, maxsize=4)
+    tried = 0
+    until = time.monotonic() + 1.0
+    while time.monotonic() < until:
+        with bound(2), pytest.raises(told):
+            pool.get_connection(timeout=5)
+        tried += 1
+    assert tried == pool.stats().connect_errors <= 12, "logins in a second, of one thread"
+    others = {type(error) for error in run_threads(8, lambda _: pool.get_connection(timeout=0.5))}
+    assert others <= {told, PoolUnavailable}
+    assert pool.stats().connect_errors - tried <= 8, "logins in half a second, of eight threads"
+    with bound(3), pytest.raises((told, PoolUnavailable)):
+        make_pool(**options, fail_fast=True).get_connection(timeout=20)
+
+
 # -- the wrong server ----------------------------------------------------------------------------------------
 
 
@@ -617,6 +649,33 @@ def test_a_proxy_that_accepts_and_closes_is_a_server_that_is_down(make_pool: Mak
     proxy.refusing = False
     full_again(pool, 4)
     works(hasty)
+
+
+NONSENSE = {
+    "a web server": b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n",
+    "a shell": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "zeros": bytes(100),
+    "a greeting of one byte": b"\x01\0\0\0\x0a",
+    "a greeting of an unknown protocol": b"\x1a\0\0\0\x093.20" + bytes(21),
+    "a version that is no number": b"\x40\0\0\0\x0aproxy\0" + bytes(12) + b"\0\x02\x21\x02\0\x08\0\x15" + bytes(37),
+    "an error without a text": b"\x03\0\0\0\xff\x10\x04",
+    "nothing of a packet": b"\0\0\0\0",
+}
+
+
+@pytest.mark.parametrize("said", NONSENSE.values(), ids=NONSENSE.keys())
+def test_what_does_not_speak_mysql_is_a_server_that_is_down(make_pool: MakePool, proxy: Proxy, said: bytes) -> None:
+    proxy.rewrite = lambda _: said
+    pool = make_pool(port=proxy.port, size=2, maxsize=2)
+    with bound(3), pytest.raises(PoolUnavailable, match="could not be reached") as refused:
+        pool.get_connection(timeout=0.3)
+    assert refused.value.args[0] == 2003
+    cause = refused.value.__cause__
+    assert isinstance(cause, pymysql.err.MySQLError)
+    assert cause.args[0] in (2003, 2012, 2013)
+    assert proxy.accepted <= 8, "connects in 0.3 s"
+    proxy.rewrite = bytes
+    full_again(pool, 2)
 
 
 # -- what errors say -----------------------------------------------------------------------------------------

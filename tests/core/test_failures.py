@@ -73,7 +73,12 @@ CONNECTS = [
     (operational(1226, "has exceeded the 'max_user_connections' resource"), 10.0, failures.FULL),
     (operational(1047, "WSREP has not yet prepared node"), 10.0, failures.WRONG_ROLE),
     (caused(operational(2003), ssl.SSLCertVerificationError(1, "certificate has expired")), 10.0, failures.REFUSED),
-    (ValueError("a bug in the password callable"), 10.0, failures.OWN_AFFAIR),
+    (ValueError("a bug in the password callable"), 10.0, failures.SET_UP_FAILED),
+    (operational(1193, "Unknown system variable, in init_command"), 10.0, failures.SET_UP_FAILED),
+    (operational(1290, "running with the --secure-file-priv option"), 10.0, failures.SET_UP_FAILED),
+    (operational(1290, "running with the --read-only option"), 10.0, failures.WRONG_ROLE),
+    (err.InternalError("Packet sequence number wrong - got 80 expected 0"), 10.0, failures.UNREACHABLE),
+    (operational(2012, "what listens there does not log in as a MySQL server does"), 10.0, failures.UNREACHABLE),
     *[(operational(number), 10.0, failures.REFUSED) for number in REFUSED_AT_LOGIN],
 ]
 
