@@ -29,24 +29,31 @@ class CommitPoint:
     def __init__(self, app: Flask, state: AppState, refusals: Refusals) -> None:
         self._app = weakref.ref(app)
         self._options = state.options
+        self._ahead = state.ahead
         self._refusals = refusals
+
+    def announce(self, environ: WSGIEnvironment) -> None:
+        if self._options.transaction is not None:
+            self._ahead.announce(environ)
 
     def before(self, environ: WSGIEnvironment, status: int, headers: list[tuple[str, str]]) -> Response | None:
         app = self._app()
         its = known_holder() if has_app_context() else None
+        self._ahead.note_head(environ)
         if app is None or its is None:
             return None
-        refused = None
-        if status == 500 and its.exception is not None and is_temporary(its.exception):
+        refused, request = None, current_request()
+        exception = its.exceptions.get(request)
+        if status == 500 and exception is not None and is_temporary(exception):
             # A framework on top of Flask has answered an error; an error that a handler took leaves no exception here.
-            refused = self._refusals.refuse_late(app, environ, its.exception)
+            refused = self._refusals.refuse_late(app, environ, exception)
         if refused is not None:
             status, headers = refused.status_code, list(refused.headers)
-        scope = its.scopes.get(current_request())
+        scope = its.scopes.get(request)
         if scope is None:
             return refused
         try:
-            scope.finish(commit=commits(status, headers, its.exception, self._options.commit_veto))
+            scope.finish(commit=commits(status, headers, exception, self._options.commit_veto))
         except Exception as error:  # noqa: BLE001 - the application answers it, or lets it propagate
             if of_statement(error) is WRONG_ROLE:  # the server has refused the COMMIT; one that is lost may be done
                 return self._refusals.refuse_late(app, environ, error)

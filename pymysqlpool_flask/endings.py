@@ -43,13 +43,16 @@ class Endings:
         return response
 
     def note_exception(self, sender: Flask, exception: BaseException, **_: Any) -> None:
-        holder().exception = exception
+        holder().exceptions[current_request()] = exception
 
     def end_request(self, exception: BaseException | None) -> None:
         its, ending, outer = known_holder(), current_request(), self._nesting.outer
         if outer is not None and outer.request is ending:
             outer.over = True
-        scope = its.scopes.pop(ending, None) if its is not None else None
+        if its is None:
+            return
+        its.exceptions.pop(ending, None)  # the next request may have the same `g`
+        scope = its.scopes.pop(ending, None)
         if scope is not None:
             scope.close(exception)
 
@@ -82,6 +85,7 @@ class Endings:
 
 
 def _end(its: Holder, exception: BaseException | None) -> None:
+    its.exceptions.clear()
     while its.scopes:
         _, scope = its.scopes.popitem()
         scope.close(exception)

@@ -95,6 +95,8 @@ class PyMySQLPool:
         appcontext_popped.connect(endings.leave, app)
         appcontext_pushed.connect(endings.begin_context, app)
         got_request_exception.connect(endings.note_exception, app)
+        if state.options.transaction is not None:
+            request_started.connect(state.ahead.note_context, app)
         if state.options.deadline is not None:
             request_started.connect(state.note_start, app)
         refusals = Refusals(state.options.retry_after)

@@ -29,6 +29,9 @@ Headers = list[tuple[str, str]]
 class AtTheHead(Protocol):
     """What to do just before the head is sent."""
 
+    def announce(self, environ: WSGIEnvironment) -> None:
+        """Called before the application."""
+
     def before(self, environ: WSGIEnvironment, status: int, headers: Headers) -> Response | None:
         """In the context of the request, if it has one. Returns another response to send, or adds to the headers."""
 
@@ -44,6 +47,7 @@ class HeadKeeper:
         self._at_the_head = at_the_head
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        self._at_the_head.announce(environ)
         head = _Head(environ, start_response, self._at_the_head)
         body = self._wsgi_app(environ, head)
         if head.other_body is not None:

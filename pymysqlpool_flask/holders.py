@@ -24,13 +24,13 @@ _NAME = "_pymysqlpool"  # its name on g
 class Holder:
     """The scopes of one `g`."""
 
-    __slots__ = ("ended", "exception", "scopes", "sockets")
+    __slots__ = ("__weakref__", "ended", "exceptions", "scopes", "sockets")
 
     def __init__(self) -> None:
         self.scopes: dict[Request | None, RequestScope] = {}
         self.sockets: dict[tuple[RequestScope, ConnectionPool], SocketConnection] = {}  # of websockets
         self.ended: bool = False  # the context has been torn down, and not pushed again
-        self.exception: BaseException | None = None  # the unhandled exception of the request
+        self.exceptions: dict[Request | None, BaseException] = {}  # the unhandled one of each request
 
 
 class Outer:

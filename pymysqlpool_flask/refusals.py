@@ -60,7 +60,12 @@ class Refusals:
             current_app.logger.error("%s was answered 503: %s", one_line(where), one_line(str(error)))
         busy = ServiceUnavailable(BUSY, retry_after=self._retry_after)
         handler = _handler_of(busy)
-        return current_app.ensure_sync(handler)(busy) if handler is not None else busy
+        if handler is None:
+            return busy
+        response = current_app.make_response(current_app.ensure_sync(handler)(busy))
+        if response.status_code == busy.code:  # a page seldom thinks of the header
+            response.headers.setdefault("Retry-After", str(self._retry_after))
+        return response
 
     def refuse_late(self, app: Flask, environ: WSGIEnvironment, error: BaseException) -> Response | None:
         """Return the response that replaces another one if `error` is temporary; else None."""

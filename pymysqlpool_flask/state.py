@@ -22,6 +22,7 @@ from pymysqlpool.request_scope import SAFE_METHODS, NoRequestScopeError, Request
 from pymysqlpool.wsgi import DEADLINE, SCOPE, SocketConnection, is_websocket
 
 from . import config
+from .ahead import Ahead
 from .config import AppOptions, BindOptions
 from .holders import Holder, Outer, current_request, holder
 from .nesting import Nesting
@@ -39,6 +40,7 @@ class AppState:
         self.options = options
         self.binds = binds
         self.nesting: Nesting[Outer] = Nesting()
+        self.ahead = Ahead()
         self._watch = Watch(options.slow_wait, options.long_hold)
         self._lock = RLock()  # guards the creation of pools; reentrant, for a finalizer that uses one meanwhile
         self._pools: dict[str | None, ConnectionPool] = {}
@@ -122,15 +124,16 @@ class AppState:
         if scope is None and key is None and its.scopes:
             # The request's context is gone and the application's is torn down: one lease is enough for what is left.
             scope = next(reversed(its.scopes.values()), None)
-        return scope or its.scopes.setdefault(key, self._new_scope(key))
+        return scope or its.scopes.setdefault(key, self._new_scope(its, key))
 
-    def _new_scope(self, key: Request | None) -> RequestScope:
+    def _new_scope(self, its: Holder, key: Request | None) -> RequestScope:
         if key is None:
             return RequestScope(watch=self._watch, label="an application context", revalidate=_REVALIDATE)
         view = current_app.view_functions.get(key.endpoint or "")
         socket = is_websocket(key.environ)
         left_out = (
             socket
+            or not self.ahead.of(key.environ, its)
             or getattr(view, NO_TRANSACTION, False)
             or (key.method in SAFE_METHODS and not self.options.transaction_on_get)
         )

@@ -106,6 +106,9 @@ def _host(name: str, value: Any, given: Mapping[str, Any]) -> None:
     _text(name, value, given)
     if not isinstance(value, str):
         return
+    if value.startswith("["):
+        host, _, port = value[1:].partition("]")
+        _refuse(name, value, f"is written without brackets: host={host!r}, port={port.lstrip(':') or 3306}")
     if value.count(":") == 1:  # more of them: an IPv6 address
         host, _, port = value.partition(":")
         _refuse(name, value, f"has a port in it: write host={host!r}, port={port or 3306}")

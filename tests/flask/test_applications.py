@@ -114,6 +114,7 @@ def test_a_bug_in_a_callable_is_not_hidden_behind_the_name_on_g(make_site: MakeS
         ({"port": "3306"}, "port='3306'"),
         ({"cursorclass": "DictCursor"}, "cursorclass='DictCursor'"),
         ({"read_timeout": "5"}, "read_timeout='5'"),
+        ({"host": "[::1]:3307"}, "host='::1', port=3307"),
         ({"ssl_disabled": "false"}, "ssl_disabled='false' must be True or False"),
         ({"local_infile": "no"}, "local_infile='no' must be True or False"),
         ({"ssl": True}, "ssl=True"),

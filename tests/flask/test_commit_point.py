@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from flask import Flask, Response, g
+from flask import Flask, Response, copy_current_request_context, g, stream_with_context
 from flask.sessions import SecureCookieSession, SessionInterface
 
 from pymysqlpool_flask import PyMySQLPool
@@ -119,3 +120,62 @@ def test_where_errors_propagate_a_commit_that_fails_does(make_site: MakeSite, ta
     with pytest.raises(Exception, match=r"gone away|Lost connection|is closed"):
         site.client.get("/")
     assert (table(), site.in_use) == ([], 0)
+
+
+@pytest.mark.parametrize("borrows_before", [True, False])
+@pytest.mark.parametrize("where", ["stream", "teardown", "copied context", "context of a test"])
+def test_where_no_commit_point_is_ahead_a_block_commits_itself(
+    connect_args: dict[str, Any], table: Committed, where: str, borrows_before: bool
+) -> None:
+    """Else it would be a savepoint of a transaction that nothing commits."""
+    app = Flask(__name__)
+    app.config["PYMYSQLPOOL"] = {**connect_args, "transaction": "request", "maxsize": 3}
+    db = PyMySQLPool()
+
+    def add_in_a_block() -> None:
+        with db.transaction():
+            add(2)
+
+    @app.teardown_request
+    def registered_before(error: BaseException | None) -> None:  # so Flask calls it after the extension's
+        if where == "teardown":
+            add_in_a_block()
+
+    db.init_app(app)
+
+    @app.get("/")
+    def index() -> Response:
+        if borrows_before:
+            add(1)
+        if where == "copied context":
+            in_thread = threading.Thread(target=copy_current_request_context(add_in_a_block))
+            in_thread.start()
+            in_thread.join()
+        if where == "context of a test":
+            with app.test_request_context("/"):
+                add_in_a_block()
+
+        def lines() -> Iterator[str]:
+            yield "ok"
+            if where == "stream":
+                add_in_a_block()
+
+        return Response(stream_with_context(lines()) if where == "stream" else "ok")
+
+    assert app.test_client().get("/").data == b"ok"
+    assert table() == [1, 2][not borrows_before :]
+    pool = db.get_pool(app=app)
+    assert pool.stats().in_use == 0
+    pool.close()
+
+
+def test_an_error_of_one_request_undoes_no_other_one_in_the_same_application_context(
+    make_site: MakeSite, table: Committed
+) -> None:
+    """As in tests that push an application context around their requests: up to Flask 3.1 these share its `g`."""
+    site = make_site(transaction="request")
+    site.app.add_url_rule("/fail", "fail", lambda: 1 / 0)
+    site.app.add_url_rule("/<int:number>", "index", lambda number: (add(number), "ok")[1])
+    with site.app.app_context():
+        statuses = [site.client.get(path).status_code for path in ("/1", "/fail", "/2")]
+    assert (statuses, table()) == ([200, 500, 200], [1, 2])

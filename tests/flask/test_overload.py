@@ -46,6 +46,15 @@ def test_a_handler_of_the_users_wins(connect_args: dict[str, Any], what: Any, ea
     assert (answer.status_code, answer.data) == (529, b"come back later")
 
 
+def test_the_applications_page_for_503_gets_the_header_that_it_lacks(make_site: MakeSite) -> None:
+    site = make_site(size=1, maxsize=1, timeout=0.05, retry_after=7)
+    site.app.add_url_rule("/", "index", lambda: str(ask(g.db, "SELECT 1")))
+    site.app.register_error_handler(503, lambda error: ("a page of ours", 503))
+    with site.pool.get_connection(timeout=20):
+        answer = site.client.get("/")
+    assert (answer.status_code, answer.data, answer.headers["Retry-After"]) == (503, b"a page of ours", "7")
+
+
 def test_too_many_waiting_is_a_503_at_once(make_site: MakeSite) -> None:
     """45"""
     site = make_site(size=1, maxsize=1, timeout=5, max_waiting=0)
