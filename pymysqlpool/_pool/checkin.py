@@ -71,7 +71,7 @@ def give_back(core: PoolCore, lease: Connection, exception: BaseException | None
         return  # a finalizer or a signal handler inside a step: no I/O there
     elif marks & ~(WROTE | READ_ONLY) == TRANSACTION and core._here[0]:
         if marks & WROTE:
-            _tell_of_lost_changes(core, lease, exception)
+            _tell_of_lost_changes(core, lease, is_explained=exception is not None)
         is_fit = _clean(core, lease, slot, attributes, Cleanup.ROLLBACK)
     else:
         is_fit = _judge(core, lease, slot, attributes, exception)
@@ -155,7 +155,7 @@ def _judge(
         core._discard(lease, slot, Reason.RESET_FAILED, left.quiet)
         raise
     if attributes["_marks"] & WROTE and attributes["_marks"] & TRANSACTION:
-        _tell_of_lost_changes(core, lease, exception)
+        _tell_of_lost_changes(core, lease, is_explained=exception is not None or not left.open)
     if decision.expire_generation and core._expire_generation(slot.generation):
         core._lock.step(core._backoff.record_renewal, monotonic())
         core._close_expired()
@@ -169,10 +169,11 @@ def _judge(
     return _clean(core, lease, slot, attributes, cleanup)
 
 
-def _tell_of_lost_changes(core: PoolCore, lease: Connection, exception: BaseException | None) -> None:
-    """Warn about changes that are rolled back, once for each call site that returns without an error to explain it."""
+def _tell_of_lost_changes(core: PoolCore, lease: Connection, *, is_explained: bool) -> None:
+    """Warn about changes that are rolled back, once for each call site that returns without an error, or the loss of
+    the session, to explain it."""
     place = lease._returned_code, lease._returned_offset
-    if exception is not None or place in core._told_places:
+    if is_explained or place in core._told_places:
         logger.debug("Uncommitted changes are rolled back in pool(%s)", core.name, extra=fields(core, "rollback"))
         return
     if len(core._told_places) < _MOST_PLACES:

@@ -135,3 +135,19 @@ def test_a_transaction_that_lost_its_session_gets_no_other_one(
     answer = site.client.get("/")
     assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
     assert (table(), site.in_use) == ([], 0)
+
+
+@pytest.mark.usefixtures("table")
+def test_a_lost_connection_is_not_told_as_a_forgotten_commit(
+    site: Site, admin: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    @site.app.get("/")
+    def index() -> tuple[str, int]:
+        ask(g.db, "INSERT INTO item VALUES (1)")
+        kill(admin, g.db.thread_id())
+        with pytest.raises(OperationalError):
+            g.db.commit()
+        return "come back", 503
+
+    assert site.client.get("/").status_code == 503
+    assert "without a commit" not in caplog.text
