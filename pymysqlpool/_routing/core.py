@@ -122,8 +122,11 @@ class ClusterCore:
             was_down = endpoint.state is State.DOWN
             self.express = None
             self._topology.failed(index, monotonic(), str(error))
+            waiting = self._news_locked(not was_down)
         if not was_down:
             self._log(logging.WARNING, endpoint, "down", error)
+        for ticket in waiting:
+            ticket.call()
 
     def refused_work(self, index: int) -> None:
         """A connection to the host was discarded, because a statement showed that it is not the primary, or not ready:

@@ -263,6 +263,8 @@ class Topology:
                 if now - self.endpoints[index].well_since >= self._failback_after:
                     self.primary = index
                     break
+        elif any(one.asked and one.state is State.SUSPECT for one in self.endpoints[: writable[0]]):
+            return Wait(FOREVER)  # for the answer of a preferred node; all processes should choose the same one
         else:
             self.primary = writable[0]
         assert self.primary is not None

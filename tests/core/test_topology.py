@@ -146,6 +146,7 @@ class Cluster(RuleBasedStateMachine):
         """When the world stands still the cluster finds the truth."""
         for index in self.asked:
             self.topology.not_asked(index)
+        self.now += 2 * LONGEST_DELAY  # so that one that was down is due to be asked
         for index in range(NUMBER):
             self.topology.undrain(index, self.now)
             self.topology.suspect(index, self.now, "look again")
@@ -225,6 +226,23 @@ def test_a_writer_asks_a_preferred_galera_node_whether_it_is_back() -> None:
     assert topology.decide("primary", 5.0, nothing_lent) == Ask(0)
     topology.asking(0)
     assert topology.decide("primary", 5.0, nothing_lent) == Use((1,)), "one caller asks, and none asks those behind"
+
+
+def test_the_first_galera_node_in_the_list_is_the_primary_whichever_answers_first() -> None:
+    """A process with several threads asks all nodes at once. All processes should write to the same node."""
+    topology = new()
+    for index in range(NUMBER):
+        assert topology.decide("primary", 1.0, nothing_lent) == Ask(index)
+        topology.asking(index)
+    tell(topology, 2, Server(writable=True), 1.0, galera=True)
+    assert isinstance(topology.decide("primary", 1.0, nothing_lent), Wait)
+    tell(topology, 0, Server(alive=False), 1.1)
+    assert isinstance(topology.decide("primary", 1.1, nothing_lent), Wait)
+    tell(topology, 1, Server(writable=True), 1.12, galera=True)
+    assert topology.decide("primary", 1.12, nothing_lent) == Use((1,))
+    assert topology.decide("primary", 3.0, nothing_lent) == Ask(0)
+    topology.asking(0)
+    assert topology.decide("primary", 3.0, nothing_lent) == Use((1,)), "one that was down is not waited for"
 
 
 def test_a_replica_that_is_too_far_behind_is_not_read_from() -> None:
