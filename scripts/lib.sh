@@ -144,35 +144,54 @@ find_server() (
     done
 )
 
-# missing_libraries TREE: the shared libraries its server does not find, in its own folders or the system's.
+# missing_libraries TREE PROGRAM: the shared libraries that it does not find, in the tree's folders or the system's.
 missing_libraries() {
     libraries=$(printf '%s:' "$1"/usr/lib/*-linux-gnu "$1"/lib/*-linux-gnu)
-    LD_LIBRARY_PATH=$libraries ldd "$1/usr/sbin/mariadbd" | sed -n 's/^[[:space:]]*\([^ ]*\) => not found.*/\1/p'
+    LD_LIBRARY_PATH=$libraries ldd "$1/$2" | sed -n 's/^[[:space:]]*\([^ ]*\) => not found.*/\1/p'
 }
 
-# The names that Debian may give to the package with a library: libaio1 or libaio1t64 for libaio.so.1.
+# The names that Debian may give to the package with a library: libaio1 or libaio1t64 for libaio.so.1, liblua5.3-0 for
+# liblua5.3.so.0.
 packages_of() {
     name=$(printf '%s' "$1" | sed 's/\([0-9]\)\.so\./\1-/; s/\.so\.//')
     printf '%s\n' "$name" "${name}t64"
 }
 
-# mariadb-server-core into the cache folder, with the libraries that this system lacks. No rights needed.
-unpack_server() {
-    mkdir -p "$CACHE/server"
-    tree=$CACHE/server/.new.$$
-    say "downloading mariadb-server-core (about 8 MB) and unpacking it in $CACHE/server; nothing is installed"
-    unpack_package "$tree" mariadb-server-core || die "could not download mariadb-server-core"
-    for library in $(missing_libraries "$tree"); do
-        # shellcheck disable=SC2046  # names without spaces
-        unpack_package "$tree" $(packages_of "$library") || say "no package found for $library"
+# unpack_program TREE PACKAGE PROGRAM: the package, with the libraries that this system lacks, and that these lack, into
+# a new folder. No rights needed, and nothing is installed or started. False: something is still missing.
+unpack_program() {
+    new=$(dirname "$1")/.new.$$
+    unpack_package "$new" "$2" || return 1
+    tried=
+    while
+        untried=
+        for library in $(missing_libraries "$new" "$3"); do
+            case " $tried " in *" $library "*) ;; *) untried="$untried $library" ;; esac
+        done
+        [ -n "$untried" ]
+    do
+        for library in $untried; do
+            # shellcheck disable=SC2046  # names without spaces
+            unpack_package "$new" $(packages_of "$library") || say "no package found for $library"
+        done
+        tried="$tried$untried"
     done
-    missing=$(missing_libraries "$tree" | tr '\n' ' ')
+    missing=$(missing_libraries "$new" "$3" | tr '\n' ' ')
     if [ -n "$missing" ]; then
-        rm -rf "$tree"
-        die "the server needs $missing. Ask an administrator for: apt-get install mariadb-server-core"
+        say "$2 lacks $missing"
+        rm -rf "$new"
+        return 1
     fi
-    rm -rf "$CACHE/server/mariadb"
-    mv "$tree" "$CACHE/server/mariadb"
+    rm -rf "$1"
+    mkdir -p "$(dirname "$1")"
+    mv "$new" "$1"
+}
+
+# mariadb-server-core into the cache folder.
+unpack_server() {
+    say "downloading mariadb-server-core (about 8 MB) and unpacking it in $CACHE/server; nothing is installed"
+    unpack_program "$CACHE/server/mariadb" mariadb-server-core usr/sbin/mariadbd ||
+        die "the server cannot be had like this. Ask an administrator for: apt-get install mariadb-server-core"
 }
 
 # ensure_server: a MariaDB or MySQL server program. One that is there already is used, never replaced.
@@ -203,10 +222,41 @@ or name one that you have: PYMYSQLPOOL_SERVER=/path/to/mariadbd $0"
     export PYMYSQLPOOL_SERVER
 }
 
-# wish_galera: Galera's library, for the tests of a cluster. They are skipped where it is missing.
-wish_galera() {
-    [ -e /usr/lib/galera/libgalera_smm.so ] && return
-    is_root && command -v apt-get >/dev/null || return 0
-    say "installing galera-4 (a library; it brings no service)"
-    apt_install galera-4 || say "that failed; the tests of Galera will be skipped"
+# -- what only some tests and one demo need: Galera's library, HAProxy. Where tests/routing looks for them -----
+
+has_galera() {
+    for library in /usr/lib/galera /usr/lib64/galera-4 "$CACHE/galera/usr/lib/galera"; do
+        [ -e "$library/libgalera_smm.so" ] && return
+    done
+    return 1
+}
+
+get_galera() {
+    has_galera && return
+    command -v apt-get >/dev/null || return 1
+    if is_root; then
+        say "installing galera-4 (a library; it brings no service)"
+        apt_install galera-4
+    else
+        say "unpacking galera-4 in $CACHE/galera; nothing is installed"
+        unpack_program "$CACHE/galera" galera-4 usr/lib/galera/libgalera_smm.so
+    fi
+    has_galera
+}
+
+wish_galera() { get_galera || say "there is no Galera library; the tests of Galera will be skipped"; }
+
+ensure_galera() {
+    "$PYMYSQLPOOL_SERVER" --no-defaults --version | grep -q MariaDB ||
+        die "$PYMYSQLPOOL_SERVER is not MariaDB's server, which has Galera. Name one: PYMYSQLPOOL_SERVER=/path/to/mariadbd $0"
+    get_galera || die "Galera's library is missing. Type: apt-get install galera-4    (or: dnf install galera)"
+}
+
+# Unpacked, and not installed, root or not: Debian's package starts a service.
+wish_haproxy() {
+    (PATH=$PATH:/usr/sbin:/usr/local/sbin && command -v haproxy >/dev/null) && return
+    [ -x "$CACHE/haproxy/usr/sbin/haproxy" ] && return
+    command -v apt-get >/dev/null || return 0
+    say "unpacking haproxy in $CACHE/haproxy; nothing is installed"
+    unpack_program "$CACHE/haproxy" haproxy usr/sbin/haproxy || say "that failed; the tests of HAProxy will be skipped"
 }

@@ -6,7 +6,7 @@ Never: random from run to run, dependent on the clock (the newest notice is `NOW
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,7 +35,9 @@ TABLES = (
         FOREIGN KEY (notice_id) REFERENCES notice (id), FOREIGN KEY (person_id) REFERENCES person (id))""",
 )
 
-INSERT_NOTICE = "INSERT INTO notice (topic_id, person_id, title, body, thanks, written) VALUES (%s, %s, %s, %s, %s, %s)"
+INSERT_PERSON = "INSERT INTO person (name, joined, id) VALUES (%s, %s, %s)"
+INSERT_NOTICE = """INSERT INTO notice (topic_id, person_id, title, body, thanks, written, id)
+    VALUES (%s, %s, %s, %s, %s, %s, %s)"""
 
 
 def _words(text: str) -> list[str]:
@@ -146,13 +148,18 @@ def load(pool: ConnectionPool) -> int:
             connection.execute(table)
         for sql, values in (
             ("INSERT INTO topic (id, slug, name, sign) VALUES (%s, %s, %s, %s)", TOPICS),
-            ("INSERT INTO person (name, joined) VALUES (%s, %s)", list(people(chance))),
-            (INSERT_NOTICE, list(notices(chance))),
+            (INSERT_PERSON, list(_numbered(people(chance)))),
+            (INSERT_NOTICE, list(_numbered(notices(chance)))),
             ("INSERT INTO reply (notice_id, person_id, body, written) VALUES (%s, %s, %s, %s)", list(replies(chance))),
         ):
             connection.executemany(sql, values)
             rows += len(values)
     return rows
+
+
+def _numbered(rows: Iterable[Row]) -> Iterator[Row]:
+    """Ids in the rows: not every server generates 1, 2, 3 (a Galera node leaves out those of the other nodes)."""
+    return ((*row, number) for number, row in enumerate(rows, 1))
 
 
 def people(chance: random.Random) -> Iterator[Row]:

@@ -23,14 +23,16 @@ from pymysqlpool.devserver import DevServer, _free_port, _remove
 from tests.support import freeze, wait_until
 
 NODES = 3
-PROVIDERS = ("/usr/lib/galera/libgalera_smm.so", "/usr/lib64/galera-4/libgalera_smm.so")
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "pymysqlpool")  # where scripts/lib.sh unpacks
+GALERA = ("/usr/lib/galera", "/usr/lib64/galera-4", CACHE / "galera/usr/lib/galera")
 APP = {"user": "app", "password": "app", "database": "test", "ssl_disabled": True}  # read_only does not bind root
 TABLE = "CREATE TABLE test.written (id INT PRIMARY KEY, server INT)"
 
 
 def provider() -> str | None:
-    """Galera's library, where it is installed."""
-    return next((path for path in PROVIDERS if os.path.exists(path)), None)
+    """Galera's library, where there is one."""
+    paths = (os.path.join(folder, "libgalera_smm.so") for folder in GALERA)
+    return next(filter(os.path.exists, paths), None)
 
 
 def ask(server: DevServer, *statements: str) -> list[dict[str, Any]]:

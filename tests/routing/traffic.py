@@ -99,7 +99,7 @@ class Traffic:
 @contextmanager
 def traffic(hosts: list[dict[str, Any]], numbers: Iterator[int], **options: Any) -> Iterator[Traffic]:
     """Traffic that has begun; it has ended after the block, and the cluster is still there for a look."""
-    with Cluster(hosts, size=POOL, maxsize=POOL, timeout=5, read_timeout=5, **options) as cluster:
+    with Cluster(hosts, **{"size": POOL, "maxsize": POOL, "timeout": 5, "read_timeout": 5, **options}) as cluster:
         seen = Traffic(cluster, numbers)
         seen.start()
         try:
