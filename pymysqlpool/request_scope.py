@@ -231,8 +231,8 @@ class RequestScope:
             if self._finished or self.transaction != "request":
                 return
             self._finished = True
-            connections = [place.connection for place in self._places.values()]
-        for connection in connections:
+            borrowed = [(pool, place.connection) for pool, place in self._places.items()]
+        for pool, connection in borrowed:
             if connection is None or connection.is_returned:
                 continue
             if connection.open and not can_go_on(connection):
@@ -248,7 +248,8 @@ class RequestScope:
                 try:
                     _transaction.rollback(connection)
                 except Exception as error:  # noqa: BLE001 - the pool will roll back or discard it
-                    logger.debug("Rollback of %s: %s", self.label, error, extra={"event": "rollback failed"})
+                    said = {"event": "rollback failed", "pool": pool.name}
+                    logger.debug("Rollback of %s: %s", self.label, error, extra=said)
 
     @property
     def trouble(self) -> err.MySQLError | None:

@@ -105,4 +105,5 @@ def _name_culprit(error: BaseException | None) -> None:
             code.co_filename,
             step.tb_lineno,
             error,
+            extra={"event": "teardown failed", "place": f"{code.co_filename}:{step.tb_lineno}"},
         )

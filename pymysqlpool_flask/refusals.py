@@ -57,7 +57,8 @@ class Refusals:
             level = logging.ERROR if isinstance(error, PoolUnavailable) else logging.WARNING
             self._log.note(where, error, log=current_app.logger, level=level)
         else:
-            current_app.logger.error("%s was answered 503: %s", one_line(where), one_line(str(error)))
+            said = {"event": "refused", "pool": "", "reason": type(error).__name__, "others": 0}
+            current_app.logger.error("%s was answered 503: %s", one_line(where), one_line(str(error)), extra=said)
         busy = ServiceUnavailable(BUSY, retry_after=self._retry_after)
         handler = _handler_of(busy)
         if handler is None:

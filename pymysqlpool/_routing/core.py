@@ -146,8 +146,13 @@ class ClusterCore:
         return [ticket for queue in self._queues.values() for ticket in queue.all()]
 
     def _log(self, level: int, endpoint: Endpoint, state: str, why: object) -> None:
-        event = "endpoint up" if endpoint.state is State.UP else "endpoint down"
-        said = {"event": event, "cluster": self.name, "endpoint": endpoint.name, "state": state, "role": str(why)}
+        said = {
+            "event": "endpoint up" if endpoint.state is State.UP else "endpoint down",
+            "cluster": self.name,
+            "endpoint": endpoint.name,
+            "state": state,
+            "role": str(why),
+        }
         logger.log(level, "Cluster(%s): %s is %s: %s", self.name, endpoint.name, state, why, extra=said)
 
     # -- the monitor ---------------------------------------------------------------------------------------

@@ -19,12 +19,12 @@ STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 def test_every_record_of_the_package_has_fields() -> None:
     calls = [
         (path, node)
-        for path in (ROOT / "pymysqlpool").rglob("*.py")
+        for package in ("pymysqlpool", "pymysqlpool_flask", "pymysqlpool_django")
+        for path in (ROOT / package).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
-        and isinstance(node.func.value, ast.Name)
-        and node.func.value.id in ("logger", "log")
+        and ast.unparse(node.func.value).rpartition(".")[2] in ("logger", "log")
         and node.func.attr in ("debug", "info", "warning", "error", "exception", "log")
     ]
     assert len(calls) > 15
