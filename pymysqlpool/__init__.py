@@ -1,40 +1,49 @@
 """A connection pool that makes PyMySQL safe and fast. See `ConnectionPool`.
 
 It is a DB-API module as well (PEP 249): `connect()` makes a connection of no pool, as `pymysql.connect()` does.
+
+Owns: the public names, each loaded from its module when it is first asked for, so that a program that only imports this
+package pays for nothing. Never: defines anything else.
 """
 
-from pymysql import apilevel, paramstyle, threadsafety
-from pymysql.err import (
-    DatabaseError,
-    DataError,
-    Error,
-    IntegrityError,
-    InterfaceError,
-    InternalError,
-    NotSupportedError,
-    OperationalError,
-    ProgrammingError,
-    Warning,
-)
+TYPE_CHECKING = False  # as in `typing`, without loading it
+if TYPE_CHECKING:
+    from pymysql import apilevel, paramstyle, threadsafety
+    from pymysql.err import (
+        DatabaseError,
+        DataError,
+        Error,
+        IntegrityError,
+        InterfaceError,
+        InternalError,
+        NotSupportedError,
+        OperationalError,
+        ProgrammingError,
+        Warning,
+    )
 
-from ._pool.lease import Connection
-from ._util.log import logger
-from .errors import (
-    ConnectionInterruptedError,
-    ForkedConnectionError,
-    GetConnectionFromPoolError,
-    PoolClosed,
-    PoolDeadlock,
-    PoolError,
-    PoolOverloaded,
-    PoolTimeout,
-    PoolUnavailable,
-    ReturnConnectionToPoolError,
-    SettingsError,
-)
-from .former import ConnectionPoolSingleton, Cursor, DictCursor
-from .pool import ConnectionPool
-from .stats import PoolStats
+    from ._pool.lease import Connection
+    from ._util.log import logger
+    from .errors import (
+        ConnectionInterruptedError,
+        ForkedConnectionError,
+        GetConnectionFromPoolError,
+        PoolClosed,
+        PoolDeadlock,
+        PoolError,
+        PoolOverloaded,
+        PoolTimeout,
+        PoolUnavailable,
+        ReturnConnectionToPoolError,
+        SettingsError,
+    )
+    from .former import ConnectionPoolSingleton, Cursor, DictCursor
+    from .pool import ConnectionPool
+    from .stats import PoolStats
+
+    connect = Connection
+
+__version__ = "1.0.0rc1"
 
 __all__ = [
     "Connection",
@@ -72,6 +81,37 @@ __all__ = [
     "threadsafety",
 ]
 
-connect = Connection
+_HOMES = {
+    "pymysql": "apilevel paramstyle threadsafety",
+    "pymysql.err": "DataError DatabaseError Error IntegrityError InterfaceError InternalError NotSupportedError"
+    " OperationalError ProgrammingError Warning",
+    "pymysqlpool._pool.lease": "Connection",
+    "pymysqlpool.errors": "ConnectionInterruptedError ForkedConnectionError GetConnectionFromPoolError PoolClosed"
+    " PoolDeadlock PoolError PoolOverloaded PoolTimeout PoolUnavailable ReturnConnectionToPoolError SettingsError",
+    "pymysqlpool.former": "ConnectionPoolSingleton Cursor DictCursor",
+    "pymysqlpool.pool": "ConnectionPool",
+    "pymysqlpool.stats": "PoolStats",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+_MODULES = frozenset({"errors", "failures", "former", "pool", "reuse", "secrets", "settings", "stats"})
 
-__version__ = "1.0.0rc1"
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
+    if name in _MODULES:  # `import pymysqlpool` is enough for `pymysqlpool.errors`
+        return import_module(f"pymysqlpool.{name}")
+    if name == "connect":
+        value: object = import_module("pymysqlpool._pool.lease").Connection
+    elif name == "logger":
+        value = import_module("pymysqlpool._util.log").load()
+    elif name in _HOME_OF:
+        value = getattr(import_module(_HOME_OF[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -11,7 +11,14 @@ from ..bench import Bench
 from ..measure import Segment, Table, interleave, ratios, timed
 
 NOTHING = "pass"
-MODULES = ("pymysql", "pymysqlpool", "pymysqlpool.aio", "sqlalchemy", "aiomysql")
+STATEMENTS = {
+    "pymysql": "import pymysql",
+    "pymysqlpool": "import pymysql, pymysqlpool",
+    "pymysqlpool.ConnectionPool": "from pymysqlpool import ConnectionPool",
+    "pymysqlpool.aio": "import pymysqlpool.aio",
+    "sqlalchemy": "import sqlalchemy",
+    "aiomysql": "import aiomysql",
+}
 
 
 def start(statement: str, operations: int) -> None:
@@ -22,11 +29,11 @@ def start(statement: str, operations: int) -> None:
 def run(bench: Bench) -> list[Table]:
     missing: dict[str, str] = {}
     statements = {"nothing": NOTHING}
-    for module in MODULES:
-        if subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True).returncode:
-            missing[module] = "not installed"
+    for name, statement in STATEMENTS.items():
+        if subprocess.run([sys.executable, "-c", statement], capture_output=True).returncode:
+            missing[name] = "not installed"
         else:
-            statements[module] = f"import {module}"
+            statements[name] = statement
     segments: dict[str, Segment] = {name: timed(partial(start, said)) for name, said in statements.items()}
     taken = interleave(segments, bench.pick(20, 5), most=1)
     empty = median(took.wall for took in taken["nothing"])

@@ -6,14 +6,13 @@ the first connection. Never: counts connections, waits for one, or decides when 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from pymysql import err
 from pymysql.constants import ER
 
-from .._util.log import logger
+from .._util.log import DEBUG, logger
 from ..secrets import conceal, reveal
 from ..settings import Settings
 from . import dial, instrumented
@@ -68,7 +67,7 @@ class Connector:
         Raises:
             pymysql.err.MySQLError: the server cannot be reached, refuses, or does not answer in time.
         """
-        if logger.isEnabledFor(logging.DEBUG):
+        if logger.isEnabledFor(DEBUG):
             said = {"event": "connect", "pool": self._name}
             logger.debug("Create new connection in pool(%s)", self._name, extra=said)
         try:

@@ -21,7 +21,7 @@ classifies a failure (`failures.py`), connects, waits, or reads a clock.
 
 from __future__ import annotations
 
-import random
+import os
 from collections.abc import Sequence
 
 from ..failures import Server, number_of
@@ -109,7 +109,7 @@ class ConnectBackoff:
         self.failing = True
         self._row += 1
         self._limit = 1
-        self.next_attempt = now + self._delay * random.uniform(0.8, 1.2)
+        self.next_attempt = now + self._delay * (0.8 + 0.4 * os.urandom(1)[0] / 0xFF)
 
     def is_overtaken(self, began: float, others: Sequence[float], now: float) -> bool:
         """Return whether an attempt that started at `began` and has no answer should be made anew. `others`: when the

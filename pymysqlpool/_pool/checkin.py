@@ -10,7 +10,6 @@ return costs no round trip, a dirty one never blocks without a bound), 10 (never
 from __future__ import annotations
 
 from bisect import bisect_left
-from logging import DEBUG
 from time import monotonic
 from types import FrameType
 from typing import Any
@@ -25,7 +24,7 @@ from .._driver.statements import READ_ONLY, STATE, TRANSACTION, WROTE
 from .._driver.wire import Wire
 from .._util import callsite
 from .._util.lock import InsideOwnStepError
-from .._util.log import logger
+from .._util.log import DEBUG, logger
 from ..errors import ReturnConnectionToPoolError
 from ..reuse import Facts, Reason, Verdict
 from ..stats import BOUNDS

@@ -7,12 +7,11 @@ waits.
 from __future__ import annotations
 
 from collections.abc import Callable
-from logging import DEBUG
 from time import monotonic
 from typing import Any
 
 from .._util import callsite
-from .._util.log import logger
+from .._util.log import DEBUG, logger
 from ..errors import SettingsError
 from ..settings import seconds
 from .asking import SHORTEST_CHECK

@@ -22,7 +22,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from enum import Enum
 from functools import cache
-from random import random
 from time import monotonic
 from typing import Any
 
@@ -33,7 +32,7 @@ from .._driver.exchange import SOCKET_CHECK_INTERVAL
 from .._driver.wire import Wire
 from .._util import child_exit
 from .._util.lock import StepLock
-from .._util.log import logger
+from .._util.log import load, logger
 from .._util.process import Mark, mark_process
 from ..failures import Server, kind_of
 from ..reuse import Reason
@@ -109,6 +108,7 @@ class PoolCore:
     def __init__(self, name: str, endpoint: str, own: Settings, connect_args: Mapping[str, Any], policy: reuse.Policy):
         self.name = name
         self.endpoint = endpoint
+        load()  # `logging`; here, so that a borrow imports nothing
         self._settings = own
         self._connect_args = connect_args
         self._policy = policy
@@ -189,7 +189,7 @@ class PoolCore:
 
     def _connected_locked(self, lease: Lease, slot: Slot, wire: Wire, arrival: int) -> tuple[bool, list[Waiter]]:
         now = monotonic()
-        slot.live_until(now + self._lifetime * (1 - random() * _LIFETIME_JITTER))
+        slot.live_until(now + self._lifetime * (1 - _LIFETIME_JITTER * int.from_bytes(os.urandom(2)) / 0xFFFF))
         if slot.expires_at > now:
             slot.fresh_until = now + SOCKET_CHECK_INTERVAL
         self._backoff.record_success(now, began=slot.since)

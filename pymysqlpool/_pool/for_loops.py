@@ -9,7 +9,6 @@ Invariants that live here: 2 (a newcomer never overtakes: only while the ledger 
 
 from __future__ import annotations
 
-from logging import DEBUG
 from time import monotonic
 from types import FrameType
 from typing import Any
@@ -18,7 +17,7 @@ from .._driver.exchange import SOCKET_CHECK_INTERVAL, is_between_commands
 from .._driver.statements import READ_ONLY, TRANSACTION
 from .._util import callsite
 from .._util.lock import InsideOwnStepError
-from .._util.log import logger
+from .._util.log import DEBUG, logger
 from . import counters, maintenance, observed
 from .core import INTERVAL, PoolCore
 from .idle_lease import HAS_GIL

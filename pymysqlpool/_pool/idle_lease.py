@@ -22,14 +22,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Set
 from contextlib import suppress
-from logging import DEBUG
 from time import monotonic, sleep
 from typing import Any, NoReturn, Protocol
 
 from .._driver.exchange import SOCKET_CHECK_INTERVAL
 from .._driver.wire import SESSION_DEFAULTS, Wire, fact
 from .._util import callsite
-from .._util.log import logger
+from .._util.log import DEBUG, logger
 from ..errors import ReturnConnectionToPoolError, as_attribute_error
 from .lease import Connection, Home
 from .ledger import Ledger

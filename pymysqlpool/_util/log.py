@@ -3,15 +3,23 @@
 Text that comes from outside, such as the path of a request, cannot forge a line of the log or command a terminal: a
 filter on the logger writes control characters of each argument as escapes. Lines of our own making are `Lines`.
 
+An import of this package does not load `logging`, which takes as long as half of this package; making a pool does.
+
 Owns: the logger and its filter. Never: adds a handler or sets a level.
 """
 
 from __future__ import annotations
 
-import logging
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PoolError
 from .late import pattern
+
+if TYPE_CHECKING:
+    import logging
+
+DEBUG = 10  # as `logging.DEBUG`
 
 
 class Lines(str):
@@ -57,5 +65,24 @@ def _clean_record(record: logging.LogRecord) -> bool:
     return True
 
 
-logger: logging.Logger = logging.getLogger("pymysqlpool")
-logger.addFilter(_clean_record)
+@cache
+def load() -> logging.Logger:
+    """`pymysqlpool.logger`."""
+    import logging
+
+    logger = logging.getLogger("pymysqlpool")
+    logger.addFilter(_clean_record)
+    return logger
+
+
+class _LateLogger:
+    """Its methods are those of the logger, kept as attributes: from the second use on they cost the same."""
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(load(), name)
+        if callable(value):
+            self.__dict__[name] = value
+        return value
+
+
+logger: logging.Logger = _LateLogger()  # type: ignore[assignment]

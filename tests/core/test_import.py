@@ -17,13 +17,16 @@ from pymysqlpool.devserver import DevServer
 from pymysqlpool.reuse import Decision, Verdict
 from pymysqlpool.settings import Settings
 
-# Prints what each step loads: PyMySQL (without `cryptography`, which is not always there), this package, a borrow.
+# Prints what each step loads: PyMySQL (without `cryptography`, which is not always there), this package, its pool, a
+# borrow.
 PROGRAM = """
 import json, sys
 sys.modules["cryptography"] = None
 import pymysql
 steps = [set(sys.modules)]
 import pymysqlpool
+steps.append(set(sys.modules))
+pymysqlpool.ConnectionPool
 steps.append(set(sys.modules))
 pool = pymysqlpool.ConnectionPool(**json.loads(sys.argv[1]))
 steps.append(set(sys.modules))
@@ -36,7 +39,7 @@ steps.append(set(sys.modules))
 print(json.dumps([sorted(after - before) for before, after in zip(steps, steps[1:])]))
 """
 OURS = {
-    "": "errors failures former pool reuse secrets settings stats",
+    "": "errors failures pool reuse secrets settings stats",
     "_util": "arguments callsite child_exit functions late lock log namesakes process record",
     "_driver": "block buffered character_set commands commits connector deadline dial exchange former_cursors"
     " instrumented last_word lexer literals local_infile login login_roles mysqlclient_names native_functions pipeline"
@@ -46,11 +49,8 @@ OURS = {
     "_pool": "asking attempt backoff checkin checkout checkout_request conveniences core counters deadlock diagnostics"
     " idle_lease lease ledger log_fields maintenance observed pickled slot spent_lease waiter",
 }
-# Of the standard library: `logging`, `typing` and their own imports; a lock, a random number, a page of shared memory.
-FOREIGN = {
-    *("logging", "string", "threading", "atexit", "typing", "mmap", "random", "weakref", "copy", "org"),
-    *("bisect", "statistics", "_weakrefset", "copyreg", "math"),
-}
+# Of the standard library: types, a lock, a page of shared memory, and their own imports.
+FOREIGN = {"threading", "atexit", "typing", "mmap", "weakref", "copy", "org", "bisect", "_weakrefset", "copyreg"}
 
 
 @cache
@@ -65,26 +65,45 @@ def steps(server: DevServer) -> list[list[str]]:
     return loaded(json.dumps(server.connect_args))
 
 
-def test_an_import_loads_these_modules_of_ours_and_no_others(steps: list[list[str]]) -> None:
-    expected = {"pymysqlpool", *(f"pymysqlpool.{wing}" for wing in OURS if wing)}
+def test_an_import_loads_nothing_else(steps: list[list[str]]) -> None:
+    assert steps[0] == ["pymysqlpool"]
+
+
+def test_the_pool_loads_these_modules_of_ours_and_no_others(steps: list[list[str]]) -> None:
+    expected = {f"pymysqlpool.{wing}" for wing in OURS if wing}
     for wing, names in OURS.items():
         expected |= {f"pymysqlpool{wing and '.'}{wing}.{name}" for name in names.split()}
-    assert {name for name in steps[0] if name.startswith("pymysqlpool")} == expected
+    assert {name for name in steps[1] if name.startswith("pymysqlpool")} == expected
 
 
-def test_an_import_loads_little_of_the_standard_library(steps: list[list[str]]) -> None:
+def test_the_pool_loads_little_of_the_standard_library(steps: list[list[str]]) -> None:
     """Modules of C cost next to nothing; `dataclasses`, `inspect`, `asyncio` and the like cost milliseconds."""
-    written = {name.split(".")[0] for name in steps[0] if not name.startswith(("_", "pymysqlpool"))}
+    written = {name.split(".")[0] for name in steps[1] if not name.startswith(("_", "pymysqlpool", "importlib"))}
     assert written - set(sys.builtin_module_names) <= FOREIGN
 
 
 def test_a_borrow_and_the_end_of_the_pool_load_nothing_more(steps: list[list[str]]) -> None:
     """An import in the middle of a borrow would be at the mercy of signals: one that comes while the codec of host
     names is loaded, and connects too, would find no codec. So it is loaded when the pool is made."""
-    making, borrow, closing = steps[1:]
-    assert set(making) <= {"encodings.idna", "stringprep", "unicodedata"}
+    making, borrow, closing = steps[2:]
+    assert set(making) <= {"encodings.idna", "stringprep", "unicodedata", "logging", "string", "_string"}
     assert borrow == []
     assert closing == []
+
+
+def test_every_public_name_is_there_when_it_is_asked_for() -> None:
+    script = """
+import sys, pymysqlpool
+assert set(dir(pymysqlpool)) >= {*pymysqlpool.__all__, "errors", "settings"}, dir(pymysqlpool)
+assert pymysqlpool.errors.PoolError is pymysqlpool.PoolError and "logging" not in sys.modules
+assert not hasattr(pymysqlpool, "no_such_name")
+from pymysqlpool import *
+assert all(globals()[name] is getattr(pymysqlpool, name) for name in pymysqlpool.__all__)
+assert ConnectionPool is pymysqlpool.pool.ConnectionPool and connect is Connection
+from importlib import import_module
+assert all(import_module(f"pymysqlpool.{name}") is getattr(pymysqlpool, name) for name in pymysqlpool._MODULES)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 class TestRecordsAreDataclassesThatCostNothingToImport:
