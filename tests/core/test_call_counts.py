@@ -160,7 +160,7 @@ def test_connect(make_pool: MakePool, connect_args: dict[str, Any]) -> None:
         operation()  # the first one of a pool also learns what a fresh session looks like
         kept.pop().close()
         found = []
-        for _ in range(3):
+        for _ in range(20):
             found.append(calls(operation, warm_up=0))
             kept.pop().close()
         return min(found, key=Counter.total)  # a packet that arrives in two parts is read by more calls

@@ -143,11 +143,12 @@ def test_what_is_counted_is_what_the_engine_does(text: bytes, which: int) -> Non
     assert READING.answers(text, which) == answers(LEXERS[which], text)
 
 
+@pytest.mark.timeout(300)
 def test_no_text_of_any_length_takes_more_than_a_fixed_number_of_steps_for_each_byte(sweep: Sweep) -> None:
     worst: list[tuple[float, Shape]] = []
 
     @settings(
-        max_examples=sweep.times(200, 5000), deadline=None, suppress_health_check=list(HealthCheck), database=None
+        max_examples=sweep.times(200, 1000), deadline=None, suppress_health_check=list(HealthCheck), database=None
     )
     @given(shapes)
     def choose(shape: Shape) -> None:
@@ -159,7 +160,7 @@ def test_no_text_of_any_length_takes_more_than_a_fixed_number_of_steps_for_each_
 
     choose()
     worst.sort(reverse=True)
-    chosen = [shape for _, shape in worst[: sweep.times(1, 10)]]
+    chosen = [shape for _, shape in worst[: sweep.times(1, 3)]]
     for shape in chosen:
         text = text_of(shape, MEGABYTE)
         assert READING.steps(text, shape[-1]) < STEPS_PER_BYTE * len(text), shape
