@@ -1,24 +1,49 @@
 """The methods of a connection that users of aiomysql and asyncmy expect, in addition to our own.
 
-Names, arguments and results are those of aiomysql, which took them from PyMySQL. Never: keeps any state.
+Names, arguments and results are those of aiomysql, which took them from PyMySQL. What every session may ask for runs on
+the event loop; `next_result` and `kill` take a worker thread. Never: keeps any state.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
+
+from pymysql.constants import COMMAND
+
+from .._driver import steps as _steps
+from .turn import Turn
 
 
 class FieldsNames:
     """The other usual methods of an async MySQL connection."""
 
     lease: Any
+    _turn: Turn
+    # of `Exchanges` and `AsyncConnection`
+    enter: Callable[[], Any]
+    query_on: Callable[..., Any]
+    note: Callable[[Any], None]
+    _exchange_command: Callable[..., Any]
+    _in_turn: Callable[..., Any]
+    _left: Callable[[], None]
+
+    @property
+    def closed(self) -> bool:
+        raise NotImplementedError
 
     async def run_sync(self, function: Any, *args: Any) -> Any:
         raise NotImplementedError
 
     async def query(self, sql: str | bytes, unbuffered: bool = False) -> int:
         """Run a statement without a cursor and return the number of affected rows."""
-        return await self.run_sync(lambda lease: lease.query(sql, unbuffered))  # type: ignore[no-any-return]
+        self.note(sql)
+        async with self._turn:
+            session = await self.enter()
+            if session is None or _steps.serves_file(self.lease, sql):
+                return await self._in_turn(lambda: self.lease.query(sql, unbuffered))  # type: ignore[no-any-return]
+            return await self.query_on(session, sql, unbuffered)  # type: ignore[no-any-return]
 
     async def next_result(self, unbuffered: bool = False) -> int:
         """Go to the next result of `query` and return the number of affected rows."""
@@ -26,24 +51,59 @@ class FieldsNames:
 
     async def autocommit(self, value: bool) -> None:
         """Switch autocommit of this session on or off, until the connection is returned."""
-        await self.run_sync(lambda lease: lease.autocommit(value))
+        self.note("SET")
+        async with self._turn:
+            session = await self.enter()
+            if session is None:
+                await self._in_turn(lambda: self.lease.autocommit(value))
+                return
+            lease = self.lease
+            lease.autocommit_mode = bool(value)
+            if lease.get_autocommit() != lease.autocommit_mode:
+                await self.query_on(session, f"SET AUTOCOMMIT = {lease.autocommit_mode:d}")
 
     def get_autocommit(self) -> bool:
         return bool(self.lease.get_autocommit())
 
     async def select_db(self, db: str) -> None:
         """Change the current database, until the connection is returned."""
-        await self.run_sync(lambda lease: lease.select_db(db))
+        self.note("USE")
+        async with self._turn:
+            session = await self.enter()
+            if session is None:
+                await self._in_turn(lambda: self.lease.select_db(db))
+            else:
+                await self._exchange_command(session, COMMAND.COM_INIT_DB, db)
 
-    async def set_charset(self, charset: str) -> None:
+    async def set_character_set(self, charset: str, collation: str | None = None) -> None:
         """Change the session's character set, until the connection is returned."""
-        await self.run_sync(lambda lease: lease.set_character_set(charset))
+        self.note("SET")
+        async with self._turn:
+            session = await self.enter()
+            if session is None:
+                await self._in_turn(lambda: self.lease.set_character_set(charset, collation))
+                return
+            encoding = _steps.encoding_of(charset)
+            sql = f"SET NAMES {charset}" + (f" COLLATE {collation}" if collation else "")
+            try:
+                await self.query_on(session, sql)
+            except asyncio.CancelledError:
+                if not self.closed:
+                    self._left()  # the server may have changed it, and this side has not
+                raise
+            _steps.note_character_set(self.lease, charset, encoding, collation)
 
-    set_character_set = set_charset
+    set_charset = set_character_set
 
     async def show_warnings(self) -> Any:
         """Return the warnings of the last statement: rows of level, code, message."""
-        return await self.run_sync(lambda lease: lease.show_warnings())
+        self.note("SHOW WARNINGS")
+        async with self._turn:
+            session = await self.enter()
+            if session is None:
+                return await self._in_turn(lambda: self.lease.show_warnings())
+            await self.query_on(session, "SHOW WARNINGS")
+            return _steps.take_rows(self.lease)
 
     async def ensure_closed(self) -> None:
         """Return the connection to the pool, unless it was returned before."""

@@ -20,12 +20,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
 
+from pymysql.charset import charset_by_name
+
 from .exchange import WireConnection
 from .local_infile import reads_local_file
 from .protocol.packets import ERR, OK
 from .protocol.reply import Steps, at_hand, more_rows, reply
 from .receive import SocketSource
-from .statements import WROTE
+from .statements import WROTE, reader_for
 from .unbuffered import UnbufferedResult
 
 _BATCH = 128  # rows
@@ -224,6 +226,23 @@ def note(connection: Any, answer: Any, unbuffered: bool = False) -> int:
     connection._result = answer
     connection._affected_rows = answer.affected_rows
     return answer.affected_rows  # type: ignore[no-any-return]
+
+
+def take_rows(connection: Any) -> Any:
+    """The rows of the last reply, which no cursor has."""
+    rows, connection._result = connection._result.rows, None
+    return rows
+
+
+def encoding_of(charset: str) -> str:
+    """Python's name for a character set of the server."""
+    return str(charset_by_name(charset).encoding)
+
+
+def note_character_set(connection: Any, charset: str, encoding: str, collation: str | None) -> None:
+    """SET NAMES was answered."""
+    connection.charset, connection.encoding, connection.collation = charset, encoding, collation
+    connection._read_statement = reader_for(charset, connection.server_version).read
 
 
 def has_next(connection: Any) -> bool:

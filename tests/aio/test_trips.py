@@ -130,6 +130,28 @@ async def run_a_function(pool: AsyncConnectionPool) -> None:
         await connection.run_sync(lambda lease: lease.ping(reconnect=False))
 
 
+async def settings_of_the_session(pool: AsyncConnectionPool) -> None:
+    """What users of aiomysql call by name."""
+    async with pool.get_connection() as connection, connection.cursor() as cursor:
+        database = connection.db
+        await connection.autocommit(True)
+        assert connection.get_autocommit()
+        await connection.autocommit(False)
+        assert not connection.get_autocommit()
+        await connection.select_db("mysql")
+        await cursor.execute("SELECT DATABASE()")
+        assert await cursor.fetchone() == ("mysql",)
+        await connection.select_db(database or "")
+        await connection.set_charset("latin1")
+        await cursor.execute("SELECT @@character_set_client, '\u00e9'")
+        assert await cursor.fetchone() == ("latin1", "\u00e9")
+        assert connection.charset == "latin1"
+        assert connection.encoding == "cp1252"
+        assert await connection.query("SELECT 1 UNION SELECT 2") == 2
+        await connection.query("SELECT 1 / 0")
+        assert [code for _, code, _ in await connection.show_warnings()] == [1365]
+
+
 OPERATIONS: list[tuple[Callable[[AsyncConnectionPool], Awaitable[None]], int]] = [
     (borrow, 0),
     (borrow_and_ping, 1),
@@ -143,6 +165,7 @@ OPERATIONS: list[tuple[Callable[[AsyncConnectionPool], Awaitable[None]], int]] =
     (transaction, 0),
     (rolled_back, 0),
     (dirty, 1),  # the reset
+    (settings_of_the_session, 1),  # its reset
     (half_read, 1),  # the end of the connection
     (run_a_function, 1),
 ]
