@@ -26,6 +26,7 @@ from . import transaction as _transaction
 from ._driver.exchange import can_go_on, is_between_commands
 from ._driver.statements import WROTE
 from ._pool.committed import Committed
+from ._pool.cost import Place
 from ._pool.cost import Use as Use
 from ._pool.cost import Watch as Watch
 from ._pool.cost import server_timing as _server_timing
@@ -52,18 +53,6 @@ _LATE_WRITE = "%s has written to pool(%s) after its commit point, the head of th
 
 class NoRequestScopeError(PoolError, RuntimeError):
     """The code runs outside any request scope, or the scope has ended."""
-
-
-class _Place:
-    """The scope's lease of one pool."""
-
-    __slots__ = ("asked", "connection", "lock", "use")
-
-    def __init__(self) -> None:
-        self.lock = new_lock()  # held while borrowing: threads of one request wait for the same lease
-        self.asked = 0.0  # monotonic: the last request for the lease; kept only with `revalidate`; guarded by lock
-        self.connection: Connection | None = None  # guarded by lock
-        self.use: Use | None = None  # guarded by lock
 
 
 class RequestScope:
@@ -100,7 +89,7 @@ class RequestScope:
         self._watch = watch or _NO_WATCH
         self._committed = Committed()
         self._lock = new_lock()  # guards the three below; never held while borrowing
-        self._places: dict[Lender, _Place] = {}
+        self._places: dict[Lender, Place] = {}
         self._closed = False
         self._finished = False  # the commit point has passed
 
@@ -127,7 +116,7 @@ class RequestScope:
                     "the request or block that this belongs to has ended and its connections have gone back; "
                     "later work needs a scope of its own: `with pool.scope() as scope: scope.connection()`"
                 )
-            place = self._places.setdefault(pool, _Place())
+            place = self._places.setdefault(pool, Place())
         with place.lock:
             if self._revalidate_after is not None:
                 self._revalidate(pool, place, self._revalidate_after)
@@ -137,7 +126,7 @@ class RequestScope:
             assert place.connection is not None
             return place.connection
 
-    def _borrow(self, pool: Lender, place: _Place) -> None:
+    def _borrow(self, pool: Lender, place: Place) -> None:
         started = monotonic()
         try:
             connection = pool.get_connection(**self._committed.options(pool, self._patience(pool, started), self.uses))
@@ -174,7 +163,7 @@ class RequestScope:
         left = max(0.0, self.deadline - now)
         return left if pool.settings.timeout is None else min(left, pool.settings.timeout)
 
-    def _part_with_a_lost_one(self, pool: Lender, place: _Place) -> None:
+    def _part_with_a_lost_one(self, pool: Lender, place: Place) -> None:
         """End a lease whose session is gone, so that another one is borrowed. An error tells what was lost with it.
 
         Raises:
@@ -196,7 +185,7 @@ class RequestScope:
                 f"with it {lost}; nothing uncommitted was kept. Run the work again from its beginning: {then}",
             )
 
-    def _revalidate(self, pool: Lender, place: _Place, after: float) -> None:
+    def _revalidate(self, pool: Lender, place: Place, after: float) -> None:
         """Ping a lease that was not requested for `revalidate` seconds; end it if its session is gone."""
         now = monotonic()
         idle, place.asked = now - place.asked, now
@@ -227,12 +216,23 @@ class RequestScope:
         Raises:
             pymysql.err.Error: the commit failed. The response must not claim success.
         """
+        for connection in self._to_finish(commit):
+            if commit:
+                _transaction.commit(connection)
+            else:
+                try:
+                    _transaction.rollback(connection)
+                except Exception as error:  # noqa: BLE001 - the pool will roll back or discard it
+                    self._note_no_rollback(connection, error)
+
+    def _to_finish(self, commit: bool) -> Iterator[Connection]:
+        """Pass the commit point: the leases whose transaction is to be ended now."""
         with self._lock:
             if self._finished or self.transaction != "request":
                 return
             self._finished = True
-            borrowed = [(pool, place.connection) for pool, place in self._places.items()]
-        for pool, connection in borrowed:
+            borrowed = [place.connection for place in self._places.values()]
+        for connection in borrowed:
             if connection is None or connection.is_returned:
                 continue
             if connection.open and not can_go_on(connection):
@@ -242,14 +242,12 @@ class RequestScope:
                         "written cannot be committed; read the result to its end, or stream from a scope of its own"
                     )
                 # Only read so far, and the body goes on reading: nothing to commit.
-            elif commit:
-                _transaction.commit(connection)
-            elif connection.open:
-                try:
-                    _transaction.rollback(connection)
-                except Exception as error:  # noqa: BLE001 - the pool will roll back or discard it
-                    said = {"event": "rollback failed", "pool": pool.name}
-                    logger.debug("Rollback of %s: %s", self.label, error, extra=said)
+            elif commit or connection.open:
+                yield connection
+
+    def _note_no_rollback(self, connection: Connection, error: Exception) -> None:
+        said = {"event": "rollback failed", "pool": connection.pool.name}
+        logger.debug("Rollback of %s: %s", self.label, error, extra=said)
 
     @property
     def trouble(self) -> err.MySQLError | None:
@@ -274,7 +272,7 @@ class RequestScope:
             for pool, place in places:
                 all_of_them.callback(self._give_back, pool, place, exception)
 
-    def _give_back(self, pool: Lender, place: _Place, exception: BaseException | None) -> None:
+    def _give_back(self, pool: Lender, place: Place, exception: BaseException | None) -> None:
         connection, use = place.connection, place.use
         if connection is None or use is None:
             return

@@ -25,6 +25,7 @@ from pymysql import err
 from pymysql.constants import COMMAND, CR
 
 from .. import transaction as _transaction
+from .._driver import observed as _observed
 from .._driver import steps as _steps
 from .._driver.exchange import can_go_on, is_between_commands
 from .._driver.statements import TRANSACTION, WROTE
@@ -187,6 +188,11 @@ class AsyncConnection(Exchanges, FieldsNames):
 
     async def _query_all(self, session: Session, statements: tuple[str, ...]) -> None:
         failure: err.MySQLError | None = None
+        if len(statements) > 1 and self.lease.can_pipeline and _observed.observer is None:
+            for reply in await self.all_on(session, statements):
+                if failure is None and isinstance(reply, err.MySQLError):
+                    failure = reply
+            statements = ()
         for statement in statements:
             try:
                 await self.query_on(session, statement)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn
@@ -120,6 +120,15 @@ class Exchanges:
         except BaseException as error:  # noqa: BLE001 - raised again
             self.not_answered(session, error, lambda answer: _steps.note(lease, answer, unbuffered))
         return _steps.note(lease, answer, unbuffered)
+
+    async def all_on(self, session: Session, statements: Sequence[str]) -> list[Any]:
+        """Send several statements in one go; returns the reply to each, or the error that it raises."""
+        lease = self.lease
+        data, steps = _steps.begin_all(lease, [(COMMAND.COM_QUERY, statement.encode()) for statement in statements])
+        try:
+            return await session.exchange(data, steps, _steps.read_timeout(lease))  # type: ignore[no-any-return]
+        except BaseException as error:  # noqa: BLE001 - raised again
+            self.not_answered(session, error, lambda answer: None)
 
     def send(self, session: Session, command: int, sql: str | bytes, unbuffered: bool) -> Any:
         """Send a command. Returns what to await for its reply, which is then to be noted, or `not_answered`."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from itertools import starmap
 
 from pymysql.constants import COMMAND
 
@@ -31,4 +32,4 @@ def pack(command: int, argument: bytes = b"") -> bytes:
 
 def pack_all(commands: Sequence[Command]) -> bytes:
     """Commands that are sent in one go: a pipeline."""
-    return b"".join([pack(command, argument) for command, argument in commands])
+    return b"".join(starmap(pack, commands))

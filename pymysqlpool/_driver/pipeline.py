@@ -27,15 +27,7 @@ def outcomes(connection: Any, commands: Sequence[Command]) -> list[Any]:
         pymysql.err.MySQLError: the connection was lost.
         ConnectionInterruptedError: the server has sent more than the replies; the connection is closed.
     """
-    exchange = connection._exchange
-    if exchange is None or connection._sock is None:
-        connection._refuse_closed()
-    if not exchange.acquire(False):
-        connection._refuse_interrupted()
-    connection._exchange = None  # no single reply ends it
-    connection._effect = SAME  # the pool's own commands leave nothing that a new session would not show
-    connection._result = None
-    connection._serves_file = False
+    exchange = begin(connection)
     core = connection._rfile if type(connection._rfile) is SocketSource else None
     connection._write_bytes(pack_all(commands))
     replies: list[Any] = []
@@ -52,12 +44,31 @@ def outcomes(connection: Any, commands: Sequence[Command]) -> list[Any]:
             if connection._sock is None:
                 raise
             replies.append(error)
+    end(connection, exchange)
+    return replies
+
+
+def begin(connection: Any) -> Any:
+    """Begin the exchange of several commands; returns what `end` needs when all their replies were read."""
+    exchange = connection._exchange
+    if exchange is None or connection._sock is None:
+        connection._refuse_closed()
+    if not exchange.acquire(False):
+        connection._refuse_interrupted()
+    connection._exchange = None  # no single reply ends it
+    connection._effect = SAME  # the pool's own commands leave nothing that a new session would not show
+    connection._result = None
+    connection._serves_file = False
+    return exchange
+
+
+def end(connection: Any, exchange: Any) -> None:
     connection._result = None
     connection._exchange = exchange
-    if core is not None and core.position != len(core.buffer):
+    source = connection._rfile
+    if type(source) is SocketSource and source.position != len(source.buffer):
         connection._refuse_surplus()
     exchange.release()
-    return replies
 
 
 def pipeline(connection: Any, commands: Sequence[Command]) -> list[Any]:

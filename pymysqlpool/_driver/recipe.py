@@ -75,7 +75,6 @@ class Recipe:
         "_can_combine",
         "_character_set_in_doubt",
         "_handle",
-        "_has_roles",
         "_init_command",
         "_is_known",
         "_keeps_profiles",
@@ -84,6 +83,7 @@ class Recipe:
         "_on_connect",
         "_reads",
         "_resets_always",
+        "_role_question",
         "_sameness",
         "_sql_mode",
         "_tracking",
@@ -109,7 +109,8 @@ class Recipe:
         self._tracking = [_TRACKING, commits.TRACKING[is_mariadb]] if settings.track_commits else [_TRACKING]
         pipelines = settings.pipeline_reset
         self.pipelines = pipelines if pipelines is not None else (is_mariadb or version >= (8, 0))
-        self._has_roles = version >= ((10, 0, 5) if is_mariadb else (8, 0))
+        has_roles = version >= ((10, 0, 5) if is_mariadb else (8, 0))
+        self._role_question: list[Command] = [_WHICH_ROLE] if has_roles else []
         self._can_combine = True
         self._is_known = False
         self._sameness = Sameness()
@@ -147,7 +148,7 @@ class Recipe:
             WrongRole: the server does not have the pool's `role`.
             pymysql.err.MySQLError: a step was refused.
         """
-        question = self._role_question()
+        question = self._role_question
         asked = self._asked
         if self._is_known:
             results = self._execute(connection, [*question, *asked, *self._basics(), *self._rest()])
@@ -157,7 +158,7 @@ class Recipe:
             server = self._execute(connection, [*asked, *self._rest()])[: len(asked)]
         if asked:
             self._judge_server(connection, server)
-        if self._has_roles:
+        if self._role_question:
             connection._role = role_in(results[0])
         connection._tracked = self.tracks
         if len(self._tracking) > 1:
@@ -211,22 +212,20 @@ class Recipe:
         The error numbers differ (1193, 1064, 1105, 1227 ...), so the number is no part of the answer.
         """
         traces = [_FORGET_TRACES] if self._keeps_traces else []
-        commands = [*self._role_question(), *traces, *self._basics()]
+        commands = [*self._role_question, *traces, *self._basics()]
         batches = [commands] if self.pipelines else [[command] for command in commands]
         results = [result for batch in batches for result in connection.outcomes(batch)]
         if traces:
-            self._keeps_traces = not isinstance(results.pop(len(self._role_question())), Exception)
+            self._keeps_traces = not isinstance(results.pop(len(self._role_question)), Exception)
         if isinstance(results[-1], Exception):
             self.tracks = False
             (again,) = connection.outcomes(self._basics())
             if isinstance(again, Exception):
                 self._can_combine = False
                 self._execute(connection, self._basics())
-        self._has_roles = self._has_roles and bool(getattr(results[0], "rows", None))
+        if not getattr(results[0], "rows", None):
+            self._role_question = []
         return results
-
-    def _role_question(self) -> list[Command]:
-        return [_WHICH_ROLE] if self._has_roles else []
 
     def _know(self, wire: Wire, deadline: float) -> None:
         """The first session is ready to be lent: note what all of them look like."""

@@ -16,12 +16,15 @@ from __future__ import annotations
 import socket
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
+from pymysql import err
 from pymysql.charset import charset_by_name
 
+from . import pipeline
+from .commands import Command, pack_all
 from .exchange import WireConnection
 from .local_infile import reads_local_file
 from .protocol.packets import ERR, OK
@@ -188,6 +191,32 @@ def _read_reply(
 def steps_of_rows(connection: Any, result: Any) -> Steps:
     """Read the next rows of an unbuffered `result`; `result.take` keeps them."""
     return more_rows(connection._rfile, result, _BATCH)
+
+
+def begin_all(connection: Any, commands: Sequence[Command]) -> tuple[bytes, Steps]:
+    """Begin the exchange of several commands in one go, as `pipeline.outcomes` does. Returns the bytes to send, and
+    steps whose result needs no `note`: for each command its last reply, or the error packet raised."""
+    exchange = pipeline.begin(connection)
+    return pack_all(commands), _steps_of_all(connection, exchange, len(commands))
+
+
+def _steps_of_all(connection: Any, exchange: Any, number: int) -> Steps:
+    replies: list[Any] = []
+    while len(replies) < number:
+        connection._rfile.sequence = 1
+        answer = yield from steps_of_reply(connection, False, _BATCH)
+        try:
+            note(connection, answer)
+            while answer.has_next:
+                answer = yield from steps_of_reply(connection, False, _BATCH)
+                note(connection, answer)
+        except err.MySQLError as error:
+            if type(answer) is not ERR:
+                raise
+            answer = error
+        replies.append(answer)
+    pipeline.end(connection, exchange)
+    return replies
 
 
 def begin_fetch(connection: Any) -> Callable[[], None]:

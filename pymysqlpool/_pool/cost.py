@@ -1,6 +1,7 @@
 """What a lease cost the request it was borrowed for: waiting, holding, statements.
 
-Owns: the numbers for logs and for `Server-Timing`. Never: borrows, returns, or keeps a lease after its return.
+Owns: the numbers for logs and for `Server-Timing`, and `Place`, where a scope keeps a lease with them. Never: borrows,
+returns, or keeps a lease after its return.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
+from .._util.lock import new_lock
 from .._util.log import logger
 from .lease import Connection
 
@@ -75,6 +77,18 @@ class Watch:
                 use.place,
                 extra={"event": "long hold", "pool": use.pool, "seconds": use.held, "place": use.place},
             )
+
+
+class Place:
+    """A scope's lease of one pool."""
+
+    __slots__ = ("asked", "connection", "lock", "use")
+
+    def __init__(self) -> None:
+        self.lock = new_lock()  # held while borrowing: threads of one request wait for the same lease
+        self.asked = 0.0  # monotonic: the last request for the lease; kept only with `revalidate`; guarded by lock
+        self.connection: Connection | None = None  # guarded by lock
+        self.use: Use | None = None  # guarded by lock
 
 
 def server_timing(uses: Sequence[Use]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from threading import get_ident
@@ -20,12 +20,13 @@ from weakref import WeakKeyDictionary
 
 from .. import transaction as _transaction
 from .._async.turn import Turn
-from .._async.worker import ThreadCall, ThreadsafeEvent, wait_for_all
+from .._async.worker import ThreadsafeEvent, wait_for_all
 from .._driver.exchange import is_between_commands
+from .._pool.cost import Place
 from .._pool.lease import Connection, Lender
 from ..aio import AsyncConnection, AsyncConnectionPool
 from ..errors import GetConnectionFromPoolError
-from ..request_scope import NoRequestScopeError, RequestScope, TransactionMode, Use, Watch, _Place, current_scope
+from ..request_scope import NoRequestScopeError, RequestScope, TransactionMode, Use, Watch, current_scope
 
 _A_MOMENT = 0.005  # seconds
 
@@ -51,7 +52,7 @@ class AsyncRequestScope(RequestScope):
         self._turn = Turn()  # a task borrows
         self._connections: dict[Lender, AsyncConnection] = {}  # the leases, as tasks see them
         self._units = 0  # open blocks that keep the lease
-        self._commit: ThreadCall | None = None
+        self._commit: asyncio.Future[None] | None = None
 
     def connection(self, pool: Lender | None = None) -> Connection:
         """The sync connection, for code that runs in a thread; see `RequestScope.connection`."""
@@ -62,7 +63,7 @@ class AsyncRequestScope(RequestScope):
             )
         return super().connection(pool)
 
-    def _borrow(self, pool: Lender, place: _Place) -> None:
+    def _borrow(self, pool: Lender, place: Place) -> None:
         """Borrow in a thread. While the thread waits, it does not count against anyio's limit of threads for sync
         endpoints. Otherwise requests that hold a connection might never get a thread to use it in, or to continue in,
         as FastAPI does to validate a response."""
@@ -97,7 +98,7 @@ class AsyncRequestScope(RequestScope):
                     self._refuse_closed()
                 place = self._places.get(pool.pool)
                 if place is None:
-                    place = self._places[pool.pool] = _Place()
+                    place = self._places[pool.pool] = Place()
             while not place.lock.acquire(blocking=False):
                 await asyncio.sleep(_A_MOMENT)  # a thread of this request is borrowing it
             try:
@@ -117,7 +118,7 @@ class AsyncRequestScope(RequestScope):
     def _refuse_closed(self) -> NoReturn:
         raise NoRequestScopeError("the request has ended and its connections have gone back")
 
-    def _lent(self, pool: Lender, place: _Place, awaited: AsyncConnectionPool) -> AsyncConnection | None:
+    def _lent(self, pool: Lender, place: Place, awaited: AsyncConnectionPool) -> AsyncConnection | None:
         """Return the lease in `place` as an `AsyncConnection`, whether a task or a thread borrowed it."""
         lease = place.connection
         if lease is None or lease.is_returned:
@@ -132,7 +133,7 @@ class AsyncRequestScope(RequestScope):
         lent.has_owner = lent.lease.has_owner = True
         return lent
 
-    async def _borrow_awaited(self, pool: AsyncConnectionPool, place: _Place) -> AsyncConnection:
+    async def _borrow_awaited(self, pool: AsyncConnectionPool, place: Place) -> AsyncConnection:
         started = monotonic()
         try:
             patience = None if self.deadline is None else self._patience(pool.pool, started)
@@ -183,12 +184,29 @@ class AsyncRequestScope(RequestScope):
             await wait_for_all(self._give_all_back_nowait(None, also_busy=False))
 
     async def async_finish(self, *, commit: bool) -> None:
-        """See `RequestScope.finish`. After a cancellation the thread that commits still completes the commit."""
+        """See `RequestScope.finish`. It is a task of its own, which completes the commit if this one is cancelled."""
         if self.transaction is None or not self._places:
             self.finish(commit=commit)
             return
-        self._commit = ThreadCall(partial(self.finish, commit=commit), self._give_all_back)
-        await self._awaited.run(self._commit)
+        self._commit = asyncio.ensure_future(self._finish_awaited(commit))
+        await asyncio.shield(self._commit)
+
+    async def _finish_awaited(self, commit: bool) -> None:
+        for lease in self._to_finish(commit):
+            lent = next(lent for lent in self._all_lent() if lent.lease is lease)
+            if commit:
+                await lent.carry_out(_transaction.commit_steps)
+            else:
+                try:
+                    await lent.carry_out(_transaction.rollback_steps)
+                except Exception as error:  # noqa: BLE001 - the pool will roll back or discard it
+                    self._note_no_rollback(lease, error)
+
+    def _all_lent(self) -> Iterator[AsyncConnection]:
+        for pool, place in list(self._places.items()):
+            lent = self._lent(pool, place, self._awaited_pools.get(pool, self._awaited))
+            if lent is not None:
+                yield lent
 
     async def async_close(self, exception: BaseException | None = None) -> None:
         """See `RequestScope.close`. All returns are under way before the first await."""
@@ -197,7 +215,11 @@ class AsyncRequestScope(RequestScope):
                 return
             self._closed = True
         self.refused = None  # its traceback would keep the borrower's local variables alive
-        if self._places and (self._commit is None or not self._commit.abandon()):
+        if not self._places:
+            return
+        if self._commit is not None and not self._commit.done():  # its request was cancelled
+            self._commit.add_done_callback(lambda _: self._give_all_back_nowait(None, also_busy=True))
+        else:
             await wait_for_all(self._give_all_back_nowait(exception, also_busy=True))
 
     def _give_all_back_nowait(self, exception: BaseException | None, also_busy: bool) -> list[ThreadsafeEvent | None]:
@@ -210,10 +232,6 @@ class AsyncRequestScope(RequestScope):
                 continue
             returns.append(lent.give_back_nowait(partial(self._give_back, pool, place, exception), _END))
         return returns
-
-    def _give_all_back(self) -> None:
-        for pool, place in list(self._places.items()):
-            self._give_back(pool, place, None)
 
 
 _END = (AsyncRequestScope.async_close.__code__, 0)  # the call site of a return at the end of a request

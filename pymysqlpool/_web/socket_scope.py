@@ -29,10 +29,11 @@ from typing import Any, Self
 
 from .._async.worker import ThreadsafeEvent, wait_for_all
 from .._driver.statements import TRANSACTION, WROTE
+from .._pool.cost import Place
 from .._pool.lease import Connection, Lender
 from .._util.log import logger
 from ..aio import AsyncConnection, AsyncConnectionPool
-from ..request_scope import Watch, _Place
+from ..request_scope import Watch
 from .async_scope import AsyncRequestScope
 from .task_connection import SocketConnection
 
@@ -155,7 +156,7 @@ class _Share(AsyncRequestScope):
                 if not lent.has_changes and not lent.has_state:
                     lent.park(partial(self._give_back, pool, place, None))
 
-    def _idle(self) -> list[tuple[Lender, _Place, SocketConnection]]:
+    def _idle(self) -> list[tuple[Lender, Place, SocketConnection]]:
         """The leases that no call uses and no block keeps."""
         found = []
         for pool, place in self._places.items():

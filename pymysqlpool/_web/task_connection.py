@@ -9,7 +9,7 @@ Never: decides to park itself; `socket_scope` does.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, Self
 
@@ -85,6 +85,12 @@ class SocketConnection(AsyncConnection):
     async def query_on(self, session: Any, sql: str | bytes, unbuffered: bool = False) -> int:
         try:
             return await super().query_on(session, sql, unbuffered)
+        finally:
+            self._done()
+
+    async def all_on(self, session: Any, statements: Sequence[str]) -> list[Any]:
+        try:
+            return await super().all_on(session, statements)
         finally:
             self._done()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -13,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 
 from pymysqlpool.asgi import current_async_connection
-from tests.aio.support import all_home
+from tests.aio.support import all_home, until
+from tests.proxy import Proxy
 
 from .support import (
     Exchange,
@@ -121,34 +121,53 @@ def test_a_veto_decides_instead_of_the_status(make: Make, table: Callable[[], li
     assert table() == []
 
 
-def test_a_request_cancelled_while_it_commits_is_committed_to_the_end(
-    make: Make, table: Callable[[], list[int]], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("end", [200, 400])
+def test_a_request_cancelled_while_it_commits_or_rolls_back_does_so_to_the_end(
+    make: Make, table: Callable[[], list[int]], proxy: Proxy, end: int
 ) -> None:
-    pool = make()
-    committing, go_on = threading.Event(), threading.Event()
-    from pymysqlpool import transaction
+    pool = make(host="127.0.0.1", port=proxy.port)
+    written = asyncio.Event()
 
-    commit = transaction.commit
-
-    def slowly(connection: Any) -> None:
-        committing.set()
-        go_on.wait(10)
-        commit(connection)
-
-    monkeypatch.setattr(transaction, "commit", slowly)
+    async def write(request: Request) -> PlainTextResponse:
+        await post(request)
+        proxy.stalled = True
+        written.set()
+        return PlainTextResponse("", end)
 
     async def main() -> None:
-        task = asyncio.create_task(Exchange(routes(pool, post, transaction="request"), "/post").run())
-        await asyncio.to_thread(committing.wait, 10)
+        task = asyncio.create_task(Exchange(routes(pool, write, transaction="request"), "/write").run())
+        await written.wait()
+        await until(lambda: any(slot.wire.exchange.locked() for slot in pool.pool._ledger.slots()))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert pool.stats().in_use == 1, "the thread still uses it"
-        go_on.set()
+        assert pool.stats().in_use == 1, "the server has not answered"
+        proxy.stalled = False
         await all_home(pool)
 
     run(main)
+    assert table() == ([1] if end == 200 else [])
+    assert dict(pool.stats().discarded) == {}
+
+
+def test_the_end_of_a_requests_transaction_takes_no_thread(
+    make: Make, table: Callable[[], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = make()
+    taken: list[object] = []
+
+    async def main() -> None:
+        app = routes(pool, post, transaction="request")
+        assert (await Exchange(app, "/post", headers=[(b"status", b"404")]).run()).status == 404  # connects
+        pool.pool._tend_at = float("inf")
+        monkeypatch.setattr(pool._workers, "_start_locked", lambda: taken.append("a thread"))
+        assert (await Exchange(app, "/post", headers=[(b"status", b"404")]).run()).status == 404
+        assert (await Exchange(app, "/post").run()).status == 200
+        monkeypatch.undo()
+
+    run(main)
     assert table() == [1]
+    assert taken == []
 
 
 @pytest.mark.parametrize("status", [200, 400])
