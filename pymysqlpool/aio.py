@@ -178,7 +178,8 @@ class AsyncConnectionPool(PoolNames):
         waiter = AsyncWaiter(lease, loop)
         borrower = current_borrower(loop)
         waiter.borrower = weakref.ref(borrower)
-        if slot_of(lease) is None and not pre_ping and queue_up(pool, waiter):
+        is_usual = not pre_ping and (timeout is None or type(timeout) in (int, float))
+        if slot_of(lease) is None and is_usual and queue_up(pool, waiter):
             # A shorter path than `checkout`: a connection is nearly always returned within this time.
             waiter.since = since = monotonic()
             patience = pool.settings.timeout if timeout is None else timeout
@@ -191,7 +192,11 @@ class AsyncConnectionPool(PoolNames):
                 return self._connection_class(self, lease, borrower)
             has_queued = monotonic() - since
         place = callsite.place()
-        request = CheckoutRequest(pool, retry_num, retry_interval, pre_ping, timeout, waiter.borrower, place)
+        try:
+            request = CheckoutRequest(pool, retry_num, retry_interval, pre_ping, timeout, waiter.borrower, place)
+        except BaseException:
+            self._withdraw(lease, waiter)
+            raise
         request.began_before(has_queued)
         borrow = checkout(pool, lease, waiter, request)
         answer: Any = None

@@ -45,7 +45,7 @@ from .errors import PoolTimeout, SettingsError
 from .pool import ConnectionPool
 from .request_scope import RequestScope, request_scope
 from .secrets import conceal
-from .settings import Settings, seconds
+from .settings import Settings, patience, seconds
 from .stats import PoolStats
 
 __all__ = ["Cluster", "ClusterPool"]
@@ -179,6 +179,7 @@ class Cluster:
         Args:
             timeout: seconds to wait for lent connections, for all endpoints together.
         """
+        seconds("timeout", timeout, None)
         self.lending.close()
         deadline = monotonic() + timeout
         for pool in self.lending.pools:
@@ -275,7 +276,10 @@ class ClusterPool:
     def _patience(self, retry_num: int, retry_interval: float, timeout: float | None) -> float:
         if timeout is None:
             timeout = self.settings.timeout
-        return retry_num * retry_interval + CONNECT_TIMEOUT if timeout is None else timeout
+        if timeout is None:
+            return patience(retry_num, retry_interval) + CONNECT_TIMEOUT
+        seconds("timeout", timeout, None)
+        return timeout
 
     def async_class(self) -> type[Any]:
         """What `AsyncConnectionPool(pool=...)` makes of it."""

@@ -19,19 +19,20 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from . import failures, reuse, settings
+from . import reuse, settings
 from ._pool import checkin, diagnostics, log_fields, maintenance
+from ._pool.beforehand import pre_create
 from ._pool.checkout import LOOK_AROUND, checkout, withdraw
 from ._pool.checkout_request import CheckoutRequest
-from ._pool.core import CONNECT_TIMEOUT, PoolCore, PoolState
-from ._pool.idle_lease import FirstStep, make_lease
+from ._pool.core import PoolCore, PoolState
+from ._pool.idle_lease import FirstStep
 from ._pool.lease import Connection
 from ._pool.pickled import Travelling
-from ._pool.slot import IDLE, IN_USE, MaintenanceLease, Slot
+from ._pool.slot import IDLE, MaintenanceLease, Slot
 from ._pool.waiter import ThreadWaiter, Waiter
 from ._util import callsite
 from ._util.namesakes import warn_of_namesakes
-from .errors import PoolUnavailable, ReturnConnectionToPoolError
+from .errors import ReturnConnectionToPoolError
 from .reuse import Reason
 from .secrets import conceal
 from .settings import Settings
@@ -92,7 +93,7 @@ class ConnectionPool(FirstStep, Travelling, PoolCore):
         super().__init__(name, settings.endpoint_of(connect_args), own, connect_args, reuse_policy)
         warn_of_namesakes()
         try:
-            self._pre_create(min(own.pre_create_num, own.maxsize))
+            pre_create(self, min(own.pre_create_num, own.maxsize))
         except BaseException:
             self.close(timeout=0)
             raise
@@ -105,8 +106,12 @@ class ConnectionPool(FirstStep, Travelling, PoolCore):
         """Wait, connect or check: everything that the fast path of `get_connection` does not need."""
         place, offset = _getframe(2).f_code, _getframe(2).f_lasti  # of the call of `get_connection`
         borrower = _thread.reference
-        request = CheckoutRequest(self, retry_num, retry_interval, pre_ping, timeout, borrower, place, offset)
         waiter = ThreadWaiter(lease)
+        try:
+            request = CheckoutRequest(self, retry_num, retry_interval, pre_ping, timeout, borrower, place, offset)
+        except BaseException:
+            withdraw(self, lease, waiter)  # it may have a connection already
+            raise
         borrow = checkout(self, lease, waiter, request)
         answer: Any = None
         try:
@@ -117,42 +122,6 @@ class ConnectionPool(FirstStep, Travelling, PoolCore):
             withdraw(self, lease, waiter)
             raise
         return lease
-
-    def _pre_create(self, number: int) -> None:
-        leases = []
-        try:
-            for _ in range(number):
-                lease = make_lease(self)
-                leases.append(lease)
-                started = monotonic()
-                waiter = ThreadWaiter(lease)
-                slot = self._lock.step(self._reserve_locked, lease, waiter)
-                if slot is None:
-                    continue
-                try:
-                    deadline = started + self._connect_args.get("connect_timeout", CONNECT_TIMEOUT)
-                    self._connect(lease, slot, waiter.arrival, deadline)
-                except BaseException as error:
-                    news = failures.of_connect(error, had=deadline - started)
-                    self._connect_failed(slot, error, news.server, started)
-                    if not news.retry:
-                        raise
-                    waited = monotonic() - started
-                    raise diagnostics.failure(self, PoolUnavailable, waiter, waited, error) from error
-        finally:
-            for lease in leases:
-                self._lock.step(self._put_pre_created_locked, lease)
-
-    def _reserve_locked(self, lease: Connection, waiter: Waiter) -> Slot | None:
-        self._ledger.arrive(waiter)
-        return self._ledger.open(lease, self._ledger.maxsize)
-
-    def _put_pre_created_locked(self, lease: Connection) -> None:
-        slot = lease._slot
-        if slot is not None and slot.holder == id(lease) and slot.state is IN_USE:
-            slot.lent = 0
-            self._ledger.give(slot)
-        lease._slot = None
 
     # -- giving back ---------------------------------------------------------------------------------------
 
@@ -222,6 +191,7 @@ class ConnectionPool(FirstStep, Travelling, PoolCore):
         Args:
             timeout: seconds to wait for the return of lent connections; those not returned by then are cut off.
         """
+        settings.seconds("timeout", timeout, None)
         if not self._here[0]:
             self._enter_process()
         if self._lock.put_off(self.close, timeout):

@@ -26,6 +26,7 @@ Hook = Callable[..., None]
 
 DEFAULT_SIZE = 10
 DEFAULT_MAXSIZE = 100
+_LARGEST = 10**15  # seconds; beyond it Python refuses to count with floats
 LONGEST_USER_TIMEOUT = 65534  # seconds: the first keep-alive probe is sent after half of it, and Linux takes 32,767
 
 
@@ -241,8 +242,27 @@ def seconds(option: str, value: Any, least: float | None) -> None:
     """Refuse `value` if it is no number of seconds, or less than `least`."""
     if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
         raise SettingsError(f"{option}={value!r} must be a number of seconds")
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise SettingsError(f"{option} is a whole number of {len(str(value))} digits, and no number of seconds")
     if least is not None and value < least:
         raise SettingsError(f"{option}={value!r} must be at least {least:g} seconds")
+
+
+def patience(retry_num: Any, retry_interval: Any) -> float:
+    """Return the product of the two, in seconds.
+
+    Raises:
+        SettingsError: one is no number, or the product is negative or not finite.
+    """
+    try:
+        product = retry_num * retry_interval
+        if not 0 <= product < float("inf"):
+            raise TypeError
+        return float(product)
+    except (TypeError, OverflowError):
+        raise SettingsError(
+            f"retry_num={retry_num!r} and retry_interval={retry_interval!r} must be numbers, at least 0"
+        ) from None
 
 
 def _optional(check: Callable[[str, Any, Any], None], option: str, value: Any, least: Any) -> None:

@@ -12,8 +12,7 @@ from typing import Any
 
 from .._util import callsite
 from .._util.log import DEBUG, logger
-from ..errors import SettingsError
-from ..settings import seconds
+from ..settings import patience, seconds
 from .asking import SHORTEST_CHECK
 from .core import CONNECT_TIMEOUT, NEVER, PoolCore
 
@@ -67,25 +66,18 @@ class CheckoutRequest:
             timeout = own.timeout
         else:
             seconds("timeout", timeout, None)
-        try:
-            patience = retry_num * retry_interval
-            if not 0 <= patience < NEVER:
-                raise TypeError
-        except TypeError:
-            raise SettingsError(
-                f"retry_num={retry_num!r} and retry_interval={retry_interval!r} must be numbers, at least 0"
-            ) from None
+        longest_wait = patience(retry_num, retry_interval)
         if pre_ping and not isinstance(pre_ping, bool):
             seconds("pre_ping", pre_ping, 0.001)
         self.started = monotonic()
         self.retry_interval = retry_interval
         if timeout is None:
             # pymysql-pool's rule: wait for that long, then make a new connection if maxsize allows.
-            self.grow_at = self.give_up_at = self.started + patience
-            self.deadline = self.started + patience + core._connect_args.get("connect_timeout", CONNECT_TIMEOUT)
+            self.grow_at = self.give_up_at = self.started + longest_wait
+            self.deadline = self.started + longest_wait + core._connect_args.get("connect_timeout", CONNECT_TIMEOUT)
         else:
             # The same, but the timeout bounds the new connection too, so half of it is left for that.
-            self.grow_at = self.started + min(patience, timeout / 2)
+            self.grow_at = self.started + min(longest_wait, timeout / 2)
             self.give_up_at = self.deadline = self.started + timeout
         core._verbose = logger.isEnabledFor(DEBUG)
         self.next_retry = self.started if core._verbose else NEVER  # when to log that the call is waiting

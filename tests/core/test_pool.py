@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import gc
 import json
@@ -26,6 +27,8 @@ from pymysqlpool import (
     ReturnConnectionToPoolError,
     SettingsError,
 )
+from pymysqlpool.aio import AsyncConnectionPool
+from pymysqlpool.cluster import Cluster
 from pymysqlpool.devserver import DevServer
 from tests.conftest import MakePool
 from tests.support import Questions, run_threads, wait_until
@@ -59,11 +62,69 @@ def test_a_timeout_without_end_connects(make_pool: MakePool, timeout: float) -> 
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"retry_num": "3"}, {"retry_interval": float("nan")}, {"retry_num": -1}, {"retry_interval": float("inf")}]
+    "wrong",
+    [
+        {"retry_num": "3"},
+        {"retry_interval": float("nan")},
+        {"retry_num": -1},
+        {"retry_interval": float("inf")},
+        {"retry_num": 10**400},
+    ],
 )
 def test_a_patience_that_cannot_be_one_is_refused_by_name(make_pool: MakePool, wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=f"{next(iter(wrong))}="):
         make_pool().get_connection(**wrong)
+
+
+NO_SECONDS = [float("nan"), "5", True, 10**400, [1]]
+
+
+@pytest.mark.parametrize("timeout", NO_SECONDS, ids=lambda value: repr(value)[:8])
+@pytest.mark.parametrize("state", ["fresh", "exhausted"])
+def test_a_timeout_that_is_none_is_refused_before_anything_is_done(
+    make_pool: MakePool, state: str, timeout: Any, connect_args: dict[str, Any]
+) -> None:
+    pool = make_pool(size=1, maxsize=1)
+    held = pool.get_connection() if state == "exhausted" else None
+    with pytest.raises(SettingsError, match="timeout"):
+        pool.get_connection(timeout=timeout)
+    with pytest.raises(SettingsError, match="timeout"):
+        pool.close(timeout=timeout)
+    with pytest.raises(SettingsError, match="timeout"):
+        asyncio.run(borrow(AsyncConnectionPool(pool=pool), timeout))
+    assert (pool.is_closed, pool.stats().waiting, pool.stats().total) == (False, 0, int(held is not None))
+    cluster = Cluster(hosts=[f"127.0.0.1:{connect_args['port']}"], user="root")
+    with pytest.raises(SettingsError, match="timeout"):
+        cluster.primary.get_connection(timeout=timeout)
+    with pytest.raises(SettingsError, match="timeout"):
+        cluster.close(timeout=timeout)
+    assert not cluster.lending.closed
+    cluster.close()
+    if held is not None:
+        held.close()
+
+
+async def borrow(pool: AsyncConnectionPool, timeout: Any, **more: Any) -> None:
+    await pool.get_connection(timeout=timeout, **more)
+
+
+@pytest.mark.parametrize("asks_first", [False, True])
+def test_a_refused_call_takes_no_connection_and_no_place_in_the_queue(
+    make_pool: MakePool, asks_first: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = make_pool(size=1, maxsize=1, pre_ping=asks_first, pre_create_num=1)
+    for refused in ({"timeout": "5"}, {"timeout": float("nan")}, {"retry_num": -1}):
+        if asks_first or "retry_num" in refused:
+            with pytest.raises(SettingsError):
+                pool.get_connection(**{"pre_ping": True, **refused})  # type: ignore[arg-type]
+        held = pool.get_connection()
+        with pytest.raises(SettingsError):
+            asyncio.run(borrow(AsyncConnectionPool(pool=pool), **{"timeout": None, **refused}))
+        held.close()
+        assert (pool.stats().waiting, pool.stats().in_use, pool.stats().idle) == (0, 0, 1)
+    pool.get_connection(timeout=0).close()
+    assert not caplog.records
+    assert pool.stats().created == 1
 
 
 def test_a_policy_that_cannot_be_called_is_refused_when_the_pool_is_made(make_pool: MakePool) -> None:
