@@ -93,4 +93,4 @@ def of_url(url: str) -> tuple[dict[str, Any], str | None]:
         except ValueError:
             return {}, f"{name}={own[name]!r} must be a number of seconds"
     hosts: list[Host] = [{"host": host, "port": port or DEFAULT_PORT} for host, port in address.hosts]
-    return {"hosts": hosts, **address.arguments, **own}, None
+    return {"hosts": hosts, **conceal(address.arguments), **own}, None
