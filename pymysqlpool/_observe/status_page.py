@@ -70,7 +70,7 @@ def render(processes: list[dict[str, Any]]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="robots" content="noindex">'
         f'<meta http-equiv="refresh" content="{REFRESH}"><style>{_STYLE}</style></head><body>'
         f"<header><h1>Connection pools</h1><p>{now} UTC</p></header>"
-        f"<p>{_many(len(alive), 'process', 'processes')}: {pids}</p>{sections}</body></html>"
+        f"<main><p>{_many(len(alive), 'process', 'processes')}: {pids}</p>{sections}</main></body></html>"
     )
 
 

@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pymysqlpool._pool.for_loops import lend_idle
 from pymysqlpool._pool.idle_lease import FirstStep, UnusedLease, make_idle_lease, return_to_idle
 from pymysqlpool._pool.ledger import Ledger
 from pymysqlpool._pool.slot import CLOSING, CONNECTING, FREE, IDLE, IN_USE, RESERVED, Slot
@@ -85,7 +86,7 @@ class Books(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.closed)
     @rule(may_grow=st.booleans())
-    def somebody_asks(self, may_grow: bool) -> None:
+    def a_caller_asks(self, may_grow: bool) -> None:
         lease = Lease()
         waiter = Waiter(lease)
         waiter.may_grow = may_grow
@@ -103,10 +104,15 @@ class Books(RuleBasedStateMachine):
             assert not self.ledger.lock_free
 
     @precondition(lambda self: self.ledger.lock_free and self.ledger.idle)
-    @rule()
-    def a_borrow_takes_no_lock(self) -> None:
+    @rule(for_a_task=st.booleans())
+    def a_borrow_takes_no_lock(self, for_a_task: bool) -> None:
+        """By the function that serves threads, and the one that serves tasks."""
         expected = self.ledger.idle[-1]._slot
-        lease = self.home.get_connection()
+        if for_a_task:
+            lease, is_lent = lend_idle(self.home, None)  # type: ignore[arg-type]
+            assert is_lent
+        else:
+            lease = self.home.get_connection()
         assert not self.queue, "a newcomer overtook a waiter"
         assert lease._slot is expected, "the last one returned is lent first"
         assert self.home.went_slowly == 0

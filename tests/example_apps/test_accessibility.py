@@ -22,9 +22,10 @@ from urllib.request import urlopen
 import pymysql
 import pytest
 
-from pymysqlpool import ConnectionPool
+from pymysqlpool import ConnectionPool, status
 from pymysqlpool.aio import AsyncConnectionPool
 from pymysqlpool.devserver import DevServer
+from tests.conftest import MakePool
 from tests.support import wait_until
 
 from .browser import Page, browser
@@ -187,6 +188,26 @@ def test_every_page_is_accessible(site: tuple[str, str], page: Page, window: str
         wrong += [f"{path}: smaller than 24 px: {each}" for each in page.evaluate(SMALL_TARGETS)]
         wrong += [f"{path}: {each}" for each in _frame(page)]
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("window", WINDOWS)
+def test_the_status_page_is_accessible(page: Page, window: str, make_pool: MakePool, tmp_path: Path) -> None:
+    pool = make_pool(name="shop", size=2, maxsize=2, autocommit=False)
+    with pool.get_connection() as connection:
+        connection.execute("SELECT 1")
+        with pool.get_connection() as other, pytest.raises(pymysql.err.OperationalError):
+            other.invalidate()
+            pool.get_connection(timeout=0.01)
+        file = tmp_path / "status.html"
+        file.write_bytes(status.page()[1])
+    page.see_as(**WINDOWS[window])  # type: ignore[arg-type]
+    page.open(file.as_uri())
+    assert page.evaluate("document.scripts.length") == 0
+    # It shows what happens now, so it may reload by itself (WCAG 2.2.1, "Real-time Exception").
+    assert [each for each in _axe_says(page) if not each.startswith("meta-refresh:")] == []
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
 
 
 def _axe_says(page: Page) -> list[str]:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from wsgiref.util import setup_testing_defaults
@@ -130,29 +131,38 @@ def test_it_is_a_wsgi_and_an_asgi_application(door: Any, make_pool: MakePool) ->
     assert asyncio.run(ask_async("DELETE"))[0]["status"] == 405
 
 
-def test_a_drain_by_the_folder_renews_the_pool_that_was_named(make_pool: MakePool, tmp_path: Path) -> None:
-    one, two = make_pool(name="one", pre_create_num=1), make_pool(name="two", pre_create_num=1)
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[Board]:
     board = Board(tmp_path / "board")
+    yield board
+    board.stop()
+
+
+def alive(board: Board) -> list[dict[str, Any]]:
+    return [process for process in board.read() if process["alive"]]
+
+
+def test_a_drain_by_the_folder_renews_the_pool_that_was_named(make_pool: MakePool, board: Board) -> None:
+    one, two = make_pool(name="one", pre_create_num=1), make_pool(name="two", pre_create_num=1)
     board.publish()
-    wait_until(lambda: list(board.read()), "the process to be seen")
+    wait_until(lambda: alive(board), "the process to be seen")
     asked = board.ask_for_drain("one")
-    wait_until(lambda: [process["drained_at"] for process in board.read()] == [asked], "the drain")
+    wait_until(lambda: [process["drained_at"] for process in alive(board)] == [asked], "the drain")
     assert one.stats().discarded == {"generation": 1}
     assert two.stats().discarded == {}
     with pytest.raises(LookupError, match=r"no running process has a pool 'three' in .*there are: .*one, two"):
         status.ask_for_drain(board.folder, "three")
-    board.stop()
 
 
-def test_a_drain_that_cannot_be_read_does_not_stop_the_numbers(tmp_path: Path) -> None:
-    board = Board(tmp_path)
+def test_a_drain_that_cannot_be_read_does_not_stop_the_numbers(board: Board) -> None:
+    board.folder.mkdir()
     assert board.ask_for_drain(None) > 0
-    assert (tmp_path / "drain").stat().st_mode & 0o444 == 0o444, "the processes may run as another user than root"
-    (tmp_path / "drain").unlink()
-    (tmp_path / "drain").mkdir()
+    request = board.folder / "drain"
+    assert request.stat().st_mode & 0o444 == 0o444, "the processes may run as another user than root"
+    request.unlink()
+    request.mkdir()
     board.publish()
-    wait_until(lambda: list(board.read()), "the numbers")
-    board.stop()
+    wait_until(lambda: alive(board), "the numbers")
 
 
 def test_a_strange_file_in_the_folder_is_no_process(tmp_path: Path) -> None:
