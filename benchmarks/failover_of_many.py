@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from random import Random
 
-from pymysqlpool._routing.endpoints import Ask, Endpoint, Use
+from pymysqlpool._routing.endpoints import Answer, Ask, Endpoint, Use
 from pymysqlpool._routing.topology import Topology
 
 PROCESSES = 1250
@@ -40,7 +40,7 @@ def main() -> None:
                     topology.failed(host, now, "refused")
                 else:
                     writable = host == 0 or (host == 1 and now >= PROMOTED_AT)
-                    topology.answered(host, now, ready=True, writable=writable, galera=False)
+                    topology.answered(host, now, Answer(writable=writable))
             if now >= PROMOTED_AT and not isinstance(decision, Use):
                 last = now
     for second in range(int(ENDS_AT)):

@@ -22,7 +22,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from random import random
 from time import monotonic
 from types import TracebackType
@@ -33,10 +32,12 @@ from pymysql import err
 from ._pool.core import CONNECT_TIMEOUT
 from ._pool.for_loops import lend_idle
 from ._pool.lease import Connection
-from ._routing.discards import DiscardNews
-from ._routing.endpoints import Balance, Target
+from ._routing.asking import Asks
+from ._routing.discovery import Kind
+from ._routing.endpoints import Balance, Endpoint, Target
 from ._routing.hosts import Host, concealed, of_url, place, places_of
 from ._routing.lending import Lending, Steps
+from ._routing.making import PoolMaker
 from ._routing.queue import Ticket
 from ._routing.topology import Topology
 from ._routing.totals import added_up
@@ -51,8 +52,6 @@ from .stats import PoolStats
 __all__ = ["Cluster", "ClusterPool"]
 
 _getframe = sys._getframe
-# Set for its pools by the cluster itself.
-_OF_THE_CLUSTER = ("host", "port", "unix_socket", "role", "fail_fast", "track_commits")
 
 
 class Cluster:
@@ -65,6 +64,10 @@ class Cluster:
         balance: how readers are spread over the suitable hosts: "least-used", "order", "random", "weighted", or "zone"
             (hosts in `zone` first).
         zone: the zone of this process.
+        topology: what the hosts are, and whether further ones that they name are used. "auto": whatever they are; of
+            Galera, Group Replication and Aurora also the members that are not in `hosts`, unless it has only one host,
+            which may be a proxy. "static": only `hosts`. "galera", "group": a host that is no such member is not used,
+            and other members are. "replication": the source of a replica is used, and Aurora's other instances.
         failback_after: seconds for which a preferred Galera node must have been well before writes return to it.
         check_interval: seconds between two checks of each host by a thread with a session of its own. A host that does
             not answer a check in time is out of service, and its statements end. None: no such thread.
@@ -86,6 +89,7 @@ class Cluster:
         name: str | None = None,
         balance: Balance = "least-used",
         zone: str = "",
+        topology: Kind = "auto",
         failback_after: float = 30.0,
         check_interval: float | None = None,
         max_lag: float | None = None,
@@ -93,6 +97,7 @@ class Cluster:
     ) -> None:
         options, hosts = conceal(options), concealed(hosts)
         _check("balance", balance, get_args(Balance))
+        _check("topology", topology, get_args(Kind))
         seconds("failback_after", failback_after, 0.0)
         if check_interval is not None:
             seconds("check_interval", check_interval, 0.05)
@@ -100,30 +105,25 @@ class Cluster:
             seconds("max_lag", max_lag, 0.0)
             if check_interval is None:
                 raise SettingsError(f"max_lag={max_lag!r} needs check_interval: the lag is asked in each check")
-        for refused in _OF_THE_CLUSTER:
-            if refused in options:
-                raise SettingsError(f"{refused}={options[refused]!r}: a cluster has hosts=, and says this to its pools")
         places = places_of(hosts)
         endpoints = [endpoint for _, _, endpoint in places]
         self.name: str = name or ",".join(endpoint.name for endpoint in endpoints)
         self.endpoint: str = self.name
 
-        def topology() -> Topology:
-            fresh = [replace(endpoint) for endpoint in endpoints]
+        def new_topology(endpoints: list[Endpoint]) -> Topology:
             return Topology(
-                fresh, random=random, balance=balance, zone=zone, max_lag=max_lag, failback_after=failback_after
+                endpoints, random=random, balance=balance, zone=zone, max_lag=max_lag, failback_after=failback_after
             )
 
-        hook = options.pop("on_discard", None)
-        news = [DiscardNews(index, hook) for index in range(len(places))]
-        options |= {"role": "ready", "fail_fast": True, "track_commits": True}
-        pools = [
-            ConnectionPool(host=host, port=port, on_discard=tell, **options)
-            for (host, port, _), tell in zip(places, news, strict=True)
-        ]
-        self.lending: Lending = Lending(self.name, topology, pools, check_interval, max_lag is not None)
-        for tell in news:
-            tell.tell(self.lending)
+        self.lending: Lending = Lending(
+            self.name,
+            places,
+            new_topology,
+            PoolMaker(options),
+            Asks(topology, max_lag is not None),
+            discovers=topology != "static" and (topology != "auto" or len(places) > 1),
+            check_interval=check_interval,
+        )
         self.primary: ClusterPool = ClusterPool(self, "primary")
         self.replica: ClusterPool = ClusterPool(self, "replica")
 
@@ -151,8 +151,7 @@ class Cluster:
 
     def endpoints(self) -> list[tuple[str, str, PoolStats]]:
         """Return each endpoint's name, its state in words, and the numbers of its pool."""
-        known = self.lending.known()
-        return [(name, state, pool.stats()) for (name, state), pool in zip(known, self.lending.pools, strict=True)]
+        return [(name, state, self.lending.pools[index].stats()) for index, name, state in self.lending.known()]
 
     def drain(self, host: str | None = None) -> None:
         """Renew all connections; with a `host`, take that host out of service until `undrain`."""
@@ -168,10 +167,10 @@ class Cluster:
 
     def _index(self, host: str) -> int:
         wanted = place(host)[2].name
-        names = [name for name, _ in self.lending.known()]
-        if wanted not in names:
-            raise SettingsError(f"{host!r} is none of the hosts of cluster({self.name})")
-        return names.index(wanted)
+        for index, name, _ in self.lending.known():
+            if name == wanted:
+                return index
+        raise SettingsError(f"{host!r} is none of the hosts of cluster({self.name})")
 
     def close(self, timeout: float = 10.0) -> None:
         """Close all pools; waiting callers fail at once.
@@ -202,7 +201,7 @@ class Cluster:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Cluster {self.name!r} {'; '.join(' '.join(known) for known in self.lending.known())}>"
+        return f"<Cluster {self.name!r} {'; '.join(f'{name} {state}' for _, name, state in self.lending.known())}>"
 
 
 class ClusterPool:

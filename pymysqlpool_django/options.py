@@ -39,7 +39,7 @@ from pymysqlpool.settings import OPTION_NAMES, Settings, split
 SYNONYMS = {"min_size": "size", "max_size": "maxsize", "max_lifetime": "con_lifetime"}
 MYSQLCLIENTS = frozenset({"ssl_mode", "multi_statements", "auth_plugin"})  # not PyMySQL's
 OWN_NAMES = frozenset({"release", "reuse_policy", "target"})
-OF_A_CLUSTER = frozenset({"hosts", "balance", "zone", "failback_after", "check_interval", "max_lag"})
+OF_A_CLUSTER = frozenset({"hosts", "topology", "balance", "zone", "failback_after", "check_interval", "max_lag"})
 ALLOWED = OPTION_NAMES | SYNONYMS.keys() | OWN_NAMES | OF_A_CLUSTER
 
 # One process of a site seldom needs more; eight such processes fit into a server's usual 151 connections.

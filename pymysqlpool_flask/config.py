@@ -79,7 +79,7 @@ class AppOptions:
 
 
 REPLICA = "replica"  # the bind, and the name on `g`, of the replicas
-_OF_A_CLUSTER = ("hosts", "balance", "zone", "failback_after", "check_interval", "max_lag")
+_OF_A_CLUSTER = ("hosts", "topology", "balance", "zone", "failback_after", "check_interval", "max_lag")
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,8 @@ def run(where: dict[str, Any], given: argparse.Namespace) -> int:
     finally:
         connection.close()
     print(f"server       {facts['version']} ({facts.get('version_comment', '')})")
-    print(f"role         {'ready' if role.ready else 'NOT READY'}, {'takes writes' if role.writable else 'read-only'}")
+    is_ready = role.ready and not role.donor
+    print(f"role         {'ready' if is_ready else 'NOT READY'}, {'takes writes' if role.writable else 'read-only'}")
     print(f"             {role.said}")
     print(f"this login   {encrypted or 'not encrypted'}")
     for line in _tls(where):
@@ -58,12 +59,12 @@ def run(where: dict[str, Any], given: argparse.Namespace) -> int:
     print(f"character    {facts['character_set_server']}, {facts['collation_server']}; sql_mode {facts['sql_mode']}")
     print(f"pool         {_reset(where)}")
     print(f"             {_room(facts)}")
-    advice = list(_advice(facts, role.ready, encrypted, where, grants))
+    advice = list(_advice(facts, is_ready, encrypted, where, grants))
     for line in advice:
         print(f"mend         {line}")
     if not advice:
         print("mend         nothing")
-    return 0 if role.ready else 1
+    return 0 if is_ready else 1
 
 
 def _rows(connection: Any, statement: str) -> Any:

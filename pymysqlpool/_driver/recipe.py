@@ -203,7 +203,7 @@ class Recipe:
         role = read([result.rows for result in results])
         connection._server_role = role
         if not role.fits(self._wanted_server):
-            raise WrongRole(self._wanted_server, role.ready, role.said)
+            raise WrongRole(self._wanted_server, role.ready and not role.donor, role.said)
 
     def _learn(self, connection: WireConnection) -> list[Any]:
         """Step 2 of a pool's first session, and its role: find out what the server, or a proxy in front of it,

@@ -6,8 +6,9 @@ round trip of its own where commands are sent in one go.
 
 Owns: the commands and the reading of their rows; pure. Never: sends, waits, or decides what follows from a role.
 
-Sources: MariaDB Knowledge Base, "Galera Cluster Status Variables" (wsrep_ready, wsrep_local_state: 4 is Synced), and
-"read_only"; MySQL 9 Reference Manual, "super_read_only", "innodb_read_only" (Aurora's readers have it set).
+Sources: MariaDB Knowledge Base, "Galera Cluster Status Variables" (wsrep_ready, wsrep_local_state: 4 is Synced, 2 is
+Donor/Desynced, which serves queries, and falls behind meanwhile), and "read_only"; MySQL 9 Reference Manual,
+"super_read_only", "innodb_read_only" (Aurora's readers have it set).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from .._util.record import Record
 from ..settings import RoleWanted
 
 _SYNCED = "4"
+_DONOR = "2"
 _OFF = frozenset({"OFF", "0", ""})  # MariaDB 12 has more than one way to be read-only
 _READ_ONLY = ("read_only", "super_read_only", "innodb_read_only")
 _GTIDS = ("log_bin", "gtid_mode", "gtid_domain_id")  # the last two: of MySQL, of MariaDB
@@ -40,6 +42,7 @@ class Role(Record):
         galera: it is a node of a Galera cluster, in which every ready node takes writes.
         said: the server variables and values that show it, for messages.
         gtids: each of its commits has a global transaction id, for which a replica can wait.
+        donor: it is a Galera node that copies its data to another one, or was desynchronized for a backup.
     """
 
     ready: bool
@@ -47,12 +50,15 @@ class Role(Record):
     galera: bool
     said: str
     gtids: bool = False
+    donor: bool = False
 
     def fits(self, wanted: RoleWanted) -> bool:
         """Whether a server of this role may serve a pool that wants `wanted`."""
         if wanted == "any":
             return True
-        return self.ready and (wanted == "ready" or self.writable == (wanted == "primary"))
+        if wanted == "ready":
+            return self.ready
+        return self.ready and not self.donor and self.writable == (wanted == "primary")
 
 
 def read(results: Iterable[Iterable[Sequence[Any]]]) -> Role:
@@ -60,11 +66,13 @@ def read(results: Iterable[Iterable[Sequence[Any]]]) -> Role:
     values = {str(row[0]).lower(): str(row[1]) for rows in results for row in rows}
     said = [f"{name}={values[name]}" for name in _READ_ONLY if values.get(name, "").upper() not in _OFF]
     writable = not said
-    ready = True
+    ready, donor = True, False
     galera = values.get("wsrep_on", "").upper() not in _OFF
     if galera:
-        ready = values.get("wsrep_ready") == "ON" and values.get("wsrep_local_state") == _SYNCED
+        state = values.get("wsrep_local_state")
+        donor = state == _DONOR
+        ready = values.get("wsrep_ready") == "ON" and (donor or state == _SYNCED)
         said += [f"{name}={values[name]}" for name in _GALERA if name in values]
     has_ids = values.get("gtid_mode") == "ON" or "gtid_domain_id" in values
     gtids = has_ids and not galera and values.get("log_bin", "").upper() not in _OFF
-    return Role(ready, ready and writable, galera, ", ".join(said) or "read_only=OFF", gtids)
+    return Role(ready, ready and writable, galera, ", ".join(said) or "read_only=OFF", gtids, donor)

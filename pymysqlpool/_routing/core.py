@@ -1,5 +1,7 @@
 """`ClusterCore`: the state of a cluster in one process, the lock that guards it, and the reports that change it.
 
+An endpoint keeps its index for ever: one that was found and has left is drained, and its place is kept.
+
 Owns: the pools, the topology, the queues, and which pool may lend without a decision. Never: waits, asks a server,
 decides which endpoint serves.
 
@@ -10,16 +12,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from time import monotonic
-from typing import TypedDict
 
 from .._pool.beside import cut_lent
 from .._util.lock import new_lock
 from .._util.log import logger
 from .._util.process import mark_process
 from ..pool import ConnectionPool
-from .asking import Answer
-from .endpoints import FOREVER, Endpoint, State, Target, behind, described
+from .asking import Asks
+from .endpoints import FOREVER, Answer, Endpoint, State, Target, behind, described
+from .hosts import Place, place
+from .making import PoolMaker
+from .members import Changes, Members
 from .monitor import Monitor
 from .queue import Queue, Ticket
 from .topology import Topology
@@ -27,34 +32,36 @@ from .topology import Topology
 SLICE = 0.25  # seconds that a caller waits at one endpoint before it checks whether another fits better
 
 
-class _Says(TypedDict):
-    """What `Topology` is told of an answer."""
-
-    ready: bool
-    writable: bool
-    galera: bool
-    lag: float | None
-    said: str
-
-
 class ClusterCore:
-    """The endpoints of one cluster, and what is known of them."""
+    """The endpoints of one cluster, and what is known of them.
+
+    Args:
+        places: the hosts that the application has listed.
+        new_pool: makes the pool of an endpoint.
+        discovers: whether hosts that the others name are used, too.
+    """
 
     def __init__(
         self,
         name: str,
-        new_topology: Callable[[], Topology],
-        pools: Sequence[ConnectionPool],
+        places: Sequence[Place],
+        new_topology: Callable[[list[Endpoint]], Topology],
+        new_pool: PoolMaker,
+        asks: Asks,
+        *,
+        discovers: bool = False,
         check_interval: float | None = None,
-        asks_lag: bool = False,
     ) -> None:
         self.name = name
-        self.pools = pools
         self.closed: bool = False
-        self.asks_lag: bool = asks_lag
+        self.asks = asks
+        self._discovers = discovers
         self._warned: set[int] = set()
         self._new_topology = new_topology
+        self._new_pool = new_pool
         self._check_interval = check_interval
+        self._records = [endpoint for _, _, endpoint in places]
+        self.pools: list[ConnectionPool] = [new_pool(place, index, self) for index, place in enumerate(places)]
         self._enter_process()
         # The pool of the primary, while that is known and no caller waits for it: then a borrow needs no decision.
         # Assigned with _lock held; forgotten at any news, and after a while, so that a caller decides again.
@@ -65,9 +72,11 @@ class ClusterCore:
         """Open the books of this process. In a forked child the parent's lock may be taken, and an endpoint be asked,
         by a thread that does not exist here; nothing has to run at the fork itself. `_here` is assigned last."""
         self._lock = new_lock()
-        self._topology = self._new_topology()  # guarded by _lock, as are the queues
-        self._queues: dict[Target, Queue] = {}
-        self._monitors: list[Monitor] | None = None  # started with the first borrow; guarded by _lock
+        del self._records[len(self.pools) :]  # another thread was about to add one
+        self._topology = self._new_topology([replace(record) for record in self._records])  # guarded by _lock,
+        self._members = Members(self._topology.endpoints)
+        self._queues: dict[Target, Queue] = {}  # and so are the queues
+        self._monitors: dict[int, Monitor] | None = None  # started with the first borrow; guarded by _lock
         self._here = mark_process()
 
     def _open_express(self, pool: ConnectionPool) -> None:
@@ -81,37 +90,78 @@ class ClusterCore:
 
     def _tell(self, index: int, answer: Answer, asked_at: float | None = None) -> None:
         """The endpoint answered a caller; or the monitor, which asked it at `asked_at`."""
-        role = answer.role
-        says = _Says(ready=role.ready, writable=role.writable, galera=role.galera, lag=answer.lag, said=role.said)
         with self._lock:
             endpoint = self._topology.endpoints[index]
             before = described(endpoint)
-            was_writable = endpoint.writable if endpoint.told_at > -FOREVER else role.writable
+            was_writable = endpoint.writable if endpoint.told_at > -FOREVER else answer.writable
+            changes = None
+            if self._discovers and answer.ready:
+                self._members.hears(index, answer)
             if asked_at is None:
-                self._topology.answered(index, monotonic(), **says)
+                self._topology.answered(index, monotonic(), answer)
             else:
-                self._topology.observed(index, asked_at, **says)
+                self._topology.observed(index, asked_at, answer)
+            if self._discovers and answer.ready:
+                changes = self._members.changes()
+                self._mark_locked(changes)
             now = described(endpoint)
             is_up = endpoint.state is State.UP
             waiting = self._news_locked(now != before or asked_at is None)
         if now != before:
-            self._log(logging.INFO if is_up else logging.WARNING, endpoint, now, role.said)
-            if is_up and was_writable != role.writable:
+            self._log(logging.INFO if is_up else logging.WARNING, endpoint, now, answer.said)
+            if is_up and was_writable != answer.writable:
                 self.pools[index].drain()  # its sessions were opened while it had another role
-        if answer.missing:
-            self._warn_of_privilege(index, answer.missing)
+        if answer.missing is not None:
+            self._warn_of_privilege(index, *answer.missing)
+        if changes is not None:
+            self._carry_out(changes)
         for ticket in waiting:
             ticket.call()
 
-    def _warn_of_privilege(self, index: int, privilege: str) -> None:
+    def _mark_locked(self, changes: Changes) -> None:
+        """Note at once who has left, so that no host is counted twice, and who is back."""
+        now = monotonic()
+        for index in changes.left:
+            self._topology.endpoints[index].left = True
+            self._topology.drain(index, now)
+            if self._monitors is not None:
+                self._monitors.pop(index, None)  # it ends with its next check
+        for index in changes.back:
+            self._topology.endpoints[index].left = False
+            self._topology.undrain(index, now)
+
+    def _carry_out(self, changes: Changes) -> None:
+        """Drain the pools of those that have left, and make pools for those that are new."""
+        for index in changes.left:
+            self._log(logging.INFO, self._topology.endpoints[index], "left", "it is no member any more")
+            self.pools[index].drain()
+        for own, address in changes.new.items():
+            self._add(own, address)
+        if changes.new or changes.back:
+            self._watch()
+
+    def _add(self, own: str, address: str) -> None:
+        found = place(address)
+        record = replace(found[2], listed=False, answer=Answer(ready=False, own=own))
+        index = len(self.pools)
+        pool = self._new_pool(found, index, self)
+        with self._lock:
+            if self.closed or index != len(self.pools) or any(known.name == address for known in self._records):
+                return  # another thread has added one; the next answer brings this up again
+            self._records.append(record)
+            self._topology.endpoints.append(endpoint := replace(record, ask_at=monotonic()))
+            self.pools.append(pool)
+        self._log(logging.INFO, endpoint, "found", f"the others name it as member {own}")
+
+    def _warn_of_privilege(self, index: int, untold: str, privilege: str) -> None:
         """Once per host."""
         if index not in self._warned:
             self._warned.add(index)
             logger.warning(
-                "Cluster(%s): %s does not tell how far it is behind, and is read from whatever max_lag is. "
-                "It would with GRANT %s ON *.* TO the user of the pool",
+                "Cluster(%s): %s does not tell %s. It would with GRANT %s TO the user of the pool",
                 self.name,
                 name := self._topology.endpoints[index].name,
+                untold,
                 privilege,
                 extra={"event": "missing privilege", "cluster": self.name, "endpoint": name},
             )
@@ -159,15 +209,28 @@ class ClusterCore:
 
     def _start_monitors(self) -> None:
         with self._lock:
-            if self._monitors is not None or self.closed:
+            if self._monitors is not None:
                 return
-            self._monitors = fresh = [
-                Monitor(self, index, self._check_interval)
-                for index in range(len(self.pools))
-                if self._check_interval is not None
-            ]
+            self._monitors = {}
+        self._watch()
+
+    def _watch(self) -> None:
+        """Start a monitor for each endpoint that has none."""
+        fresh = []
+        with self._lock:
+            if self._check_interval is None or self._monitors is None or self.closed:
+                return
+            for index, endpoint in enumerate(self._topology.endpoints):
+                if index not in self._monitors and not endpoint.left:
+                    fresh.append(monitor := Monitor(self, index, self._check_interval))
+                    self._monitors[index] = monitor
         for monitor in fresh:
             monitor.start()
+
+    def is_watched(self, index: int, monitor: Monitor) -> bool:
+        """Whether that monitor is to go on."""
+        monitors = self._monitors
+        return not self.closed and monitors is not None and monitors.get(index) is monitor
 
     def pool_of(self, index: int) -> ConnectionPool:
         return self.pools[index]
@@ -205,17 +268,21 @@ class ClusterCore:
         with self._lock:
             self._topology.undrain(index, monotonic())
 
-    def known(self) -> list[tuple[str, str]]:
-        """Return each endpoint's name, and its state in words."""
+    def known(self) -> list[tuple[int, str, str]]:
+        """Return each endpoint's index, its name, and its state in words; without those that have left."""
         with self._lock:
-            return [(endpoint.name, described(endpoint) + behind(endpoint)) for endpoint in self._topology.endpoints]
+            return [
+                (index, endpoint.name, described(endpoint) + behind(endpoint))
+                for index, endpoint in enumerate(self._topology.endpoints)
+                if not endpoint.left
+            ]
 
     def close(self) -> None:
         """Lend nothing more, and wake all waiting callers (Invariant 12)."""
         self.closed = True
         with self._lock:
             waiting = self._news_locked(True)
-            monitors = self._monitors or []
+            monitors = list((self._monitors or {}).values())
         for ticket in waiting:
             ticket.call()
         if self._here[0]:

@@ -23,25 +23,22 @@ class DiscardNews:
 
     Args:
         index: of the endpoint.
+        told: the cluster.
         hook: the application's own `on_discard`.
 
     Raises:
         SettingsError: the hook cannot be called with a reason.
     """
 
-    def __init__(self, index: int, hook: Any = None) -> None:
+    def __init__(self, index: int, told: Told, hook: Any = None) -> None:
         if hook is not None:
             functions.check("on_discard", hook, "reason")
         self._index = index
         self._hook = hook
-        self._cluster: weakref.ref[Told] | None = None
-
-    def tell(self, cluster: Told) -> None:
-        """Tell `cluster`, from now on."""
-        self._cluster = weakref.ref(cluster)
+        self._told = weakref.ref(told)
 
     def __call__(self, reason: str) -> None:
-        cluster = self._cluster() if self._cluster is not None else None
+        cluster = self._told()
         if cluster is not None and reason == Reason.READ_ONLY.value:
             cluster.refused_work(self._index)
         if self._hook is not None:

@@ -53,9 +53,15 @@ class AsyncClusterPool(AsyncConnectionPool):
     def __init__(self, *, pool: Any, kill_on_cancel: bool = False) -> None:
         super().__init__(pool=pool, kill_on_cancel=kill_on_cancel)
         self._target = pool
-        self._workers = WorkerThreads(lambda: len(self._pools) + 1, f"pymysqlpool {pool.name}")
-        pools = pool.cluster.lending.pools
-        self._pools = [AsyncConnectionPool(pool=endpoint, kill_on_cancel=kill_on_cancel) for endpoint in pools]
+        self._workers = WorkerThreads(lambda: len(pool.cluster.lending.pools) + 1, f"pymysqlpool {pool.name}")
+        self._kill_on_cancel = kill_on_cancel
+        self._pools: dict[int, AsyncConnectionPool] = {}  # by the endpoint's index; hosts may be found at any time
+
+    def _pool_of(self, index: int) -> AsyncConnectionPool:
+        if index not in self._pools:
+            pool = self._target.cluster.lending.pools[index]
+            self._pools.setdefault(index, AsyncConnectionPool(pool=pool, kill_on_cancel=self._kill_on_cancel))
+        return self._pools[index]
 
     def get_connection(
         self,
@@ -89,7 +95,7 @@ class AsyncClusterPool(AsyncConnectionPool):
             step = next(steps)
             while True:
                 if isinstance(step, Borrow):
-                    endpoint = self._pools[step.endpoint]
+                    endpoint = self._pool_of(step.endpoint)
                     try:
                         connection = await endpoint.get_connection(pre_ping=step.pre_ping, timeout=step.timeout)
                     except (PoolTimeout, PoolUnavailable) as error:
@@ -108,7 +114,7 @@ class AsyncClusterPool(AsyncConnectionPool):
 
     def end_threads(self, wait: bool = True) -> None:
         super().end_threads(wait)
-        for endpoint in self._pools:
+        for endpoint in list(self._pools.values()):
             endpoint.end_threads(wait)
 
 

@@ -13,7 +13,7 @@ from .endpoints import Endpoint
 DEFAULT_PORT = 3306
 Host = str | Mapping[str, Any]
 Place = tuple[str, int, Endpoint]
-_WORDS = ("balance", "zone")  # the options that a URL may have
+_WORDS = ("topology", "balance", "zone")  # the options that a URL may have
 _NUMBERS = ("failback_after", "check_interval", "max_lag")
 
 

@@ -102,9 +102,11 @@ class Lending(ClusterCore):
 
     def _has_commit(self, lease: Connection, token: str, deadline: float) -> bool:
         endpoint = self._topology.endpoints[self.pools.index(lease.pool)]
-        if endpoint.writable and not endpoint.galera:
+        role = lease.server_role
+        is_node = role is not None and role.galera
+        if endpoint.writable and not endpoint.answer.multi_primary:
             return True  # it is the primary
-        return has_commit(lease, token, endpoint.galera, deadline)
+        return has_commit(lease, token, is_node, deadline)
 
     def _one(
         self, ticket: Ticket, target: Target, pre_ping: bool | float, started: float, deadline: float
@@ -198,7 +200,7 @@ class Lending(ClusterCore):
         longest = _ASKING if is_alone else _ASKING_BESIDE
         try:
             with pool.get_connection(timeout=max(0.001, min(longest, deadline - monotonic()))) as lease:
-                answer = ask_server(lease, self.asks_lag)
+                answer = ask_server(lease, self.asks)
             self._tell(index, answer)
         except (PoolTimeout, PoolClosed) as error:
             with self._lock:
@@ -237,6 +239,7 @@ class Lending(ClusterCore):
             known = "; ".join(
                 f"{endpoint.name} is {described(endpoint)}" + (f" ({endpoint.problem})" if endpoint.problem else "")
                 for endpoint in self._topology.endpoints
+                if not endpoint.left
             )
         kind = PoolTimeout if isinstance(problem, PoolTimeout) else PoolUnavailable
         return kind(

@@ -24,7 +24,8 @@ from .._driver.wire import Wire
 from .._pool.beside import session_beside
 from .._pool.core import PoolCore
 from .._pool.waiter import ThreadWaiter
-from .asking import Answer, ask_server
+from .asking import Asks, ask_server
+from .endpoints import Answer
 
 _ALIVE = frozenset({failures.Server.FULL, failures.Server.REFUSES_US})  # no news: it has no session for the monitor
 
@@ -32,9 +33,10 @@ _ALIVE = frozenset({failures.Server.FULL, failures.Server.REFUSES_US})  # no new
 class Monitored(Protocol):
     """What the monitor tells and asks a cluster."""
 
-    closed: bool
     name: str
-    asks_lag: bool
+    asks: Asks
+
+    def is_watched(self, index: int, monitor: Monitor) -> bool: ...
 
     def pool_of(self, index: int) -> PoolCore: ...
 
@@ -44,7 +46,7 @@ class Monitored(Protocol):
 
 
 class Monitor(threading.Thread):
-    """The checks of one host, until the cluster is closed or collected."""
+    """The checks of one host, until the host has left, or the cluster is closed or collected."""
 
     def __init__(self, cluster: Monitored, index: int, interval: float) -> None:
         super().__init__(name=f"pymysqlpool monitor {cluster.pool_of(index).endpoint}", daemon=True)
@@ -59,7 +61,7 @@ class Monitor(threading.Thread):
             while True:
                 began = monotonic()
                 cluster = self._cluster()
-                if cluster is None or cluster.closed:
+                if cluster is None or not cluster.is_watched(self._index, self):
                     return
                 self._check(cluster, began)
                 del cluster
@@ -103,7 +105,7 @@ class Monitor(threading.Thread):
         handle = wire.borrow_privately()
         try:
             with handle.within(deadline):
-                return ask_server(handle, cluster.asks_lag)
+                return ask_server(handle, cluster.asks)
         finally:
             wire.take_back(handle)
 

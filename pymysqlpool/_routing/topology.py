@@ -3,10 +3,11 @@
 Pure: no I/O, no lock, no clock and no randomness of its own. The cluster calls every method with its lock held, passes
 the time, and executes the decision of `decide`: lend from an endpoint, ask one for its role, wait, or fail.
 
-**One primary.** Outside Galera exactly one server may take writes. A server becomes the primary only after every other
-endpoint has been asked since the last primary was lost, and none of them claims to be primary too. Two claims are an
-error (`Ambiguous`), never a choice. In a Galera cluster every ready node takes writes: the first in the given order is
-the primary, until it is lost, or until a node before it has been well for `failback_after` seconds.
+**One primary.** Exactly one server may take writes. A server becomes the primary only after every other endpoint has
+been asked since the last primary was lost, and none of them claims to be primary too. Two claims are an error
+(`Ambiguous`), never a choice. In a group with many primaries (Galera) every ready node takes writes: the first in the
+given order is the primary, until it is lost, or until a node before it has been well for `failback_after` seconds.
+Nodes that do not belong to one such group are two claims.
 
 Never: trusts an answer older than the last change, uses a replica as the primary, lets two callers ask one endpoint.
 """
@@ -14,11 +15,27 @@ Never: trusts an answer older than the last change, uses a replica as the primar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import combinations
 
-from .endpoints import FOREVER, Ambiguous, Ask, Balance, Decision, Endpoint, State, Target, Use, Wait, spread
+from .endpoints import (
+    FOREVER,
+    Ambiguous,
+    Answer,
+    Ask,
+    Balance,
+    Decision,
+    Endpoint,
+    State,
+    Target,
+    Use,
+    Wait,
+    agree,
+    spread,
+)
 
 FIRST_DELAY = 0.05  # seconds until an endpoint that could not be reached is asked again
 LONGEST_DELAY = 1.0  # seconds
+LONGEST_UNREACHED = 30.0  # seconds, for one that was found, and could not be reached yet: perhaps never
 _UNKNOWN = frozenset({State.SUSPECT, State.DOWN})
 
 
@@ -55,32 +72,12 @@ class Topology:
 
     # -- news ----------------------------------------------------------------------------------------------
 
-    def answered(
-        self,
-        index: int,
-        now: float,
-        *,
-        ready: bool,
-        writable: bool,
-        galera: bool,
-        lag: float | None = None,
-        said: str = "",
-    ) -> None:
-        """Note that the endpoint answered the caller that asked it, with its role."""
+    def answered(self, index: int, now: float, answer: Answer) -> None:
+        """Note that the endpoint answered the caller that asked it."""
         self.endpoints[index].asked = False
-        self._heard(index, now, ready, writable, galera, lag, said)
+        self._heard(index, now, answer)
 
-    def observed(
-        self,
-        index: int,
-        asked_at: float,
-        *,
-        ready: bool,
-        writable: bool,
-        galera: bool,
-        lag: float | None = None,
-        said: str = "",
-    ) -> bool:
+    def observed(self, index: int, asked_at: float, answer: Answer) -> bool:
         """Note what the endpoint answered the monitor, which asked it at `asked_at`.
 
         Returns:
@@ -88,29 +85,33 @@ class Topology:
         """
         if self._is_old(index, asked_at):
             return False
-        self._heard(index, asked_at, ready, writable, galera, lag, said)
+        self._heard(index, asked_at, answer)
         return True
 
-    def _heard(
-        self, index: int, now: float, ready: bool, writable: bool, galera: bool, lag: float | None, said: str
-    ) -> None:
+    def _heard(self, index: int, now: float, answer: Answer) -> None:
         endpoint = self.endpoints[index]
         endpoint.told_at = now
         if endpoint.state is State.DRAINING:
             return
-        if not ready:
-            self._put_off(index, now, said or "not ready")
+        if not answer.ready:
+            self._put_off(index, now, answer.said or "not ready")
             return
-        if endpoint.state is not State.UP:
+        was_up = endpoint.state is State.UP
+        if not was_up or endpoint.answer.donor:
             endpoint.well_since = now
-        was_writable = endpoint.state is State.UP and endpoint.writable
-        endpoint.state = State.UP
-        endpoint.writable, endpoint.galera, endpoint.lag = writable, galera, lag
+        endpoint.state, endpoint.answer = State.UP, answer
         endpoint.problem, endpoint.delay = "", 0.0
-        if index == self.primary and not writable:
+        rivals = self._rivals(index) if answer.writable and self.primary is not None else []
+        if rivals or (index == self.primary and not answer.writable):
+            for rival in rivals:  # perhaps a switchover, and their answers are old
+                self.suspect(rival, now, "another endpoint says that it is the primary")
             self._lose_primary(now)
-        elif writable and not was_writable and not galera and self.primary not in (None, index):
-            self._doubt_primary(now)
+
+    def _rivals(self, index: int) -> list[int]:
+        """The other endpoints that take writes, and may not while this one does."""
+        endpoints = self.endpoints
+        others = (other for other in self._writable() if other != index)
+        return [other for other in others if not agree(endpoints[other].answer, endpoints[index].answer)]
 
     def _is_old(self, index: int, asked_at: float) -> bool:
         """Whether an answer to a question of `asked_at` is older than the last news of the endpoint."""
@@ -173,7 +174,8 @@ class Topology:
     def _put_off(self, index: int, now: float, problem: str) -> None:
         endpoint = self.endpoints[index]
         endpoint.state = State.DOWN
-        endpoint.delay = min(LONGEST_DELAY, endpoint.delay * 2 or FIRST_DELAY)
+        longest = LONGEST_DELAY if endpoint.listed or endpoint.well_since else LONGEST_UNREACHED
+        endpoint.delay = min(longest, endpoint.delay * 2 or FIRST_DELAY)
         endpoint.ask_at = now + endpoint.delay * (0.8 + 0.4 * self._random())
         endpoint.problem = problem
         if index == self.primary:
@@ -182,11 +184,6 @@ class Topology:
     def _lose_primary(self, now: float) -> None:
         self.primary = None
         self._since = now
-
-    def _doubt_primary(self, now: float) -> None:
-        """Suspect the present primary, since another endpoint claims to take writes: perhaps a switchover."""
-        assert self.primary is not None
-        self.suspect(self.primary, now, "another endpoint says that it is the primary")
 
     # -- the decision --------------------------------------------------------------------------------------
 
@@ -208,7 +205,7 @@ class Topology:
         if target != "any":
             replicas = [index for index in fitting if self._is_replica(index)]
             fitting = replicas if replicas or target == "replica" else fitting
-        return self._readers(in_use, fitting, asks)
+        return self._readers(in_use, self._spared(fitting), asks)
 
     def serves(self, index: int, target: Target) -> bool:
         """Whether a connection to the endpoint, which an earlier decision led to, may still be lent for `target`."""
@@ -220,20 +217,24 @@ class Topology:
     def _up(self) -> list[int]:
         return [index for index, endpoint in enumerate(self.endpoints) if endpoint.state is State.UP]
 
+    def _writable(self) -> list[int]:
+        return [index for index in self._up() if self.endpoints[index].writable]
+
     def _is_replica(self, index: int) -> bool:
-        """Whether it serves reads. In Galera: every node but the primary."""
-        endpoint = self.endpoints[index]
-        if endpoint.galera:
+        """Whether it serves reads. In a group with many primaries: every node but the first."""
+        answer = self.endpoints[index].answer
+        if answer.multi_primary:
             return index != self._preferred_node(self._up())
-        if endpoint.writable:
+        if answer.writable:
             return False
-        return self._max_lag is None or endpoint.lag is None or endpoint.lag <= self._max_lag
+        return self._max_lag is None or answer.lag is None or answer.lag <= self._max_lag
 
     def _primary(self, now: float) -> Decision:
-        up = self._up()
-        writable = [index for index in up if self.endpoints[index].writable]
-        if any(self.endpoints[index].galera for index in writable):
-            return self._due_before(self.primary, now) or self._first_node(writable, now)
+        writable = self._writable()
+        answers = [self.endpoints[index].answer for index in writable]
+        is_group = bool(answers) and all(answer.multi_primary for answer in answers)
+        if is_group and all(agree(one, other) for one, other in combinations(answers, 2)):
+            return self._due_before(self.primary, now) or self._first_node(self._spared(writable), now)
         if self.primary is not None:
             return Use((self.primary,))
         asks = self._due(now)
@@ -247,8 +248,12 @@ class Topology:
         self.primary = writable[0]
         return Use((self.primary,))
 
+    def _spared(self, fitting: list[int]) -> list[int]:
+        """Without the nodes that are busy as donors, unless there are no others."""
+        return [index for index in fitting if not self.endpoints[index].answer.donor] or fitting
+
     def _due_before(self, primary: int | None, now: float) -> Ask | None:
-        """Return a preferred Galera node that is due to be asked; without this, no borrow would ever ask it again."""
+        """Return a preferred node that is due to be asked; without this, no borrow would ever ask it again."""
         for index, endpoint in enumerate(self.endpoints[:primary]):
             if endpoint.state in _UNKNOWN and not endpoint.asked and now >= endpoint.ask_at:
                 return Ask(index)

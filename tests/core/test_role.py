@@ -26,7 +26,8 @@ SERVERS: list[tuple[str, dict[str, str], set[RoleWanted]]] = [
     ("Aurora reader", {"read_only": "OFF", "innodb_read_only": "ON"}, {"any", "ready", "replica"}),
     ("Galera node", NODE, {"any", "ready", "primary"}),
     ("Galera node without quorum", {**NODE, "wsrep_ready": "OFF"}, {"any"}),
-    ("Galera donor", {**NODE, "wsrep_local_state": "2"}, {"any"}),
+    ("Galera donor", {**NODE, "wsrep_local_state": "2"}, {"any", "ready"}),
+    ("Galera node that joins", {**NODE, "wsrep_local_state": "1"}, {"any"}),
     ("Galera node, read-only", {**NODE, "read_only": "ON"}, {"any", "ready", "replica"}),
     ("built with Galera, not used", {**STANDALONE, "wsrep_ready": "OFF"}, {"any", "ready", "primary"}),
 ]

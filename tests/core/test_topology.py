@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pymysqlpool._routing.endpoints import Ambiguous, Ask, Endpoint, State, Target, Use, Wait
+from pymysqlpool._routing.endpoints import Ambiguous, Answer, Ask, Endpoint, State, Target, Use, Wait
 from pymysqlpool._routing.topology import LONGEST_DELAY, Topology
 
 NUMBER = 3
@@ -32,7 +32,7 @@ def nothing_lent(index: int) -> int:
 def tell(topology: Topology, index: int, server: Server, now: float, *, galera: bool = False) -> None:
     """The server answers, or cannot."""
     if server.alive:
-        topology.answered(index, now, ready=server.ready, writable=server.writable, galera=galera)
+        topology.answered(index, now, Answer(ready=server.ready, writable=server.writable, multi_primary=galera))
     else:
         topology.failed(index, now, "refused")
 
@@ -112,8 +112,8 @@ class Cluster(RuleBasedStateMachine):
         endpoint, server = self.topology.endpoints[index], self.servers[index]
         asked_at, told_at, was, asked = self.now - age, endpoint.told_at, endpoint.state, endpoint.asked
         if server.alive:
-            role = {"ready": server.ready, "writable": server.writable, "galera": False}
-            counts = self.topology.observed(index, asked_at, **role)
+            answer = Answer(ready=server.ready, writable=server.writable)
+            counts = self.topology.observed(index, asked_at, answer)
             assert counts or endpoint.state is was, "an old answer changes nothing"
         else:
             is_out = self.topology.missed(index, asked_at, "silent")
@@ -170,7 +170,7 @@ def new(number: int = NUMBER, **options: Any) -> Topology:
 
 def test_a_server_is_the_primary_only_after_all_others_were_asked() -> None:
     topology = new()
-    topology.answered(1, 1.0, ready=True, writable=True, galera=False)
+    topology.answered(1, 1.0, Answer(writable=True))
     assert topology.decide("primary", 1.0, nothing_lent) == Ask(0)
     topology.asking(0)
     topology.asking(2)
@@ -182,7 +182,7 @@ def test_a_switchover_is_followed_and_an_old_answer_does_not_make_two_primaries(
     topology = new()
     assert settle(topology, servers, "primary", 1.0)[0] == Use((0,))
     servers[0].writable, servers[1].writable = False, True
-    topology.answered(1, 5.0, ready=True, writable=True, galera=False)  # the news of the new one comes first
+    topology.answered(1, 5.0, Answer(writable=True))  # the news of the new one comes first
     assert settle(topology, servers, "primary", 5.0)[0] == Use((1,))
 
 
@@ -247,8 +247,8 @@ def test_the_first_galera_node_in_the_list_is_the_primary_whichever_answers_firs
 
 def test_a_replica_that_is_too_far_behind_is_not_read_from() -> None:
     topology = new(2, max_lag=5.0)
-    topology.answered(0, 1.0, ready=True, writable=True, galera=False)
-    topology.answered(1, 1.0, ready=True, writable=False, galera=False, lag=7.0)
+    topology.answered(0, 1.0, Answer(writable=True))
+    topology.answered(1, 1.0, Answer(lag=7.0))
     assert not isinstance(topology.decide("replica", 1.0, nothing_lent), Use)
     assert topology.decide("prefer-replica", 1.0, nothing_lent) == Use((0, 1))
 
@@ -258,10 +258,10 @@ def test_an_answer_to_an_older_question_of_the_monitor_does_not_overrule_what_wa
     servers = [Server(writable=True), Server(), Server()]
     assert settle(topology, servers, "primary", 1.0)[0] == Use((0,))
     topology.suspect(0, 2.0, "a statement was lost")
-    assert not topology.observed(0, 1.9, ready=True, writable=True, galera=False)
+    assert not topology.observed(0, 1.9, Answer(writable=True))
     assert topology.endpoints[0].state is State.SUSPECT
     assert topology.missed(0, 1.9, "silent"), "it was silent since before the statement was lost"
-    topology.answered(0, 2.5, ready=True, writable=True, galera=False)
+    topology.answered(0, 2.5, Answer(writable=True))
     assert not topology.missed(0, 2.4, "silent"), "it has answered a caller meanwhile"
 
 
@@ -287,7 +287,7 @@ def test_readers_are_spread_as_asked(balance: Any, order: tuple[int, ...]) -> No
     endpoints = [Endpoint("a", zone="x"), Endpoint("b", zone="y"), Endpoint("c", weight=2.0, zone="x")]
     topology = Topology(endpoints, random=lambda: 0.5, balance=balance, zone="y")
     for index in range(3):
-        topology.answered(index, 1.0, ready=True, writable=False, galera=False)
+        topology.answered(index, 1.0, Answer())
     assert topology.decide("any", 1.0, [2, 3, 2].__getitem__) == Use(order)
 
 
@@ -297,7 +297,7 @@ def test_a_weight_is_a_share_of_the_readers() -> None:
     endpoints = [Endpoint("a", weight=1.0), Endpoint("b", weight=3.0)]
     topology = Topology(endpoints, random=Random(7).random, balance="weighted")
     for index in range(2):
-        topology.answered(index, 1.0, ready=True, writable=False, galera=False)
+        topology.answered(index, 1.0, Answer())
     first = [topology.decide("any", 1.0, nothing_lent) for _ in range(2000)]
     share = sum(isinstance(decision, Use) and decision.endpoints[0] == 1 for decision in first) / 2000
     assert 0.70 < share < 0.80

@@ -9,7 +9,8 @@ from itertools import count
 import pytest
 
 from pymysqlpool.cluster import Cluster
-from tests.routing.servers import APP, Galera, provider
+from pymysqlpool.errors import AmbiguousPrimary
+from tests.routing.servers import APP, Galera, ask, provider
 from tests.routing.traffic import POOL, Traffic, traffic
 from tests.support import wait_until
 
@@ -91,3 +92,69 @@ def test_another_node_shows_what_was_just_written(nodes: Galera) -> None:
             with cluster.replica.get_connection(after="?") as reader, reader.cursor() as cursor:
                 assert reader.port != nodes.servers[0].port
                 assert cursor.execute("SELECT 1 FROM written WHERE id = %s", (number,)) == 1
+
+
+# -- what the nodes say of each other ------------------------------------------------------------------------
+
+
+def known(cluster: Cluster) -> dict[int, str]:
+    """The states of the hosts that are known, by port."""
+    return {int(name.rpartition(":")[2]): state for name, state, _ in cluster.endpoints()}
+
+
+def test_one_node_is_enough_to_find_the_others_and_those_that_leave_are_left(nodes: Galera) -> None:
+    ports = [server.port for server in nodes.servers]
+    url = f"mysql://app:app@127.0.0.1:{ports[0]}/test?topology=galera&check_interval=0.2"
+    with Cluster.from_url(url, size=2, timeout=10, ssl_disabled=True) as cluster:
+        assert port_of_the_primary(cluster) == ports[0]
+        wait_until(lambda: list(known(cluster).values()) == ["up, takes writes"] * 3, "the others are found", 10)
+        assert known(cluster).keys() == set(ports)
+        nodes.end(2)
+        wait_until(lambda: known(cluster).keys() == set(ports[:2]), "who has left is left", 20)
+        with cluster.replica.get_connection() as reader:
+            assert reader.port == ports[1]
+        nodes.rejoin(2)
+        nodes.wait_for(3)
+        wait_until(lambda: known(cluster).get(ports[2]) == "up, takes writes", "it is back", 20)
+        assert len(cluster.lending.pools) == 3, "and has its old place"
+    with Cluster(nodes.hosts()[:1], size=2, timeout=10, **APP) as alone:
+        assert port_of_the_primary(alone) == ports[0]
+        assert known(alone).keys() == {ports[0]}, "one host may be a proxy"
+
+
+def test_a_donor_is_left_alone_while_there_are_others(nodes: Galera) -> None:
+    ports = [server.port for server in nodes.servers]
+    with Cluster(nodes.hosts(), size=2, timeout=10, check_interval=0.2, failback_after=1.0, **APP) as cluster:
+        assert port_of_the_primary(cluster) == ports[0]
+        ask(nodes.servers[0], "SET GLOBAL wsrep_desync = ON")
+        try:
+            wait_until(lambda: port_of_the_primary(cluster) == ports[1], "another node takes the writes", 10)
+            assert {cluster.replica.get_connection().port for _ in range(2)} == {ports[2]}
+            ask(nodes.servers[1], "SET GLOBAL wsrep_desync = ON")
+            ask(nodes.servers[2], "SET GLOBAL wsrep_desync = ON")
+            assert port_of_the_primary(cluster) in ports, "where all are donors, one serves"
+        finally:
+            for server in nodes.servers:
+                ask(server, "SET GLOBAL wsrep_desync = OFF")
+        wait_until(lambda: port_of_the_primary(cluster) == ports[0], "it takes the writes again", 20)
+
+
+def test_a_part_of_the_cluster_that_was_made_a_cluster_of_its_own_is_not_written_to(nodes: Galera) -> None:
+    with Cluster(nodes.hosts(), size=2, timeout=10, check_interval=0.2, **APP) as cluster:
+        assert port_of_the_primary(cluster) == nodes.servers[0].port
+        nodes.isolate(0)
+        wait_until(lambda: known(cluster)[nodes.servers[0].port] == "down", "it has no quorum", 20)
+        port_of_the_primary(cluster)
+        ask(nodes.servers[0], "SET GLOBAL wsrep_provider_options = 'pc.bootstrap=1'")  # by an operator in a hurry
+        wait_until(lambda: is_refused(cluster), "two say that they are the cluster", 20)
+    nodes.servers[0].kill()
+    nodes.rejoin(0)
+    nodes.wait_for(3)
+
+
+def is_refused(cluster: Cluster) -> bool:
+    try:
+        cluster.primary.get_connection(timeout=10).close()
+    except AmbiguousPrimary:
+        return True
+    return False
