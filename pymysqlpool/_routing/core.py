@@ -133,7 +133,7 @@ class ClusterCore:
     def _carry_out(self, changes: Changes) -> None:
         """Drain the pools of those that have left, and make pools for those that are new."""
         for index in changes.left:
-            self._log(logging.INFO, self._topology.endpoints[index], "left", "it is no member any more")
+            self._log_member(self._topology.endpoints[index].name, is_found=False)
             self.pools[index].drain()
         for own, address in changes.new.items():
             self._add(own, address)
@@ -151,7 +151,7 @@ class ClusterCore:
             self._records.append(record)
             self._topology.endpoints.append(endpoint := replace(record, ask_at=monotonic()))
             self.pools.append(pool)
-        self._log(logging.INFO, endpoint, "found", f"the others name it as member {own}")
+        self._log_member(endpoint.name, is_found=True)
 
     def _warn_of_privilege(self, index: int, untold: str, privilege: str) -> None:
         """Once per host."""
@@ -204,6 +204,11 @@ class ClusterCore:
             "role": str(why),
         }
         logger.log(level, "Cluster(%s): %s is %s: %s", self.name, endpoint.name, state, why, extra=said)
+
+    def _log_member(self, name: str, is_found: bool) -> None:
+        said = {"event": "endpoint found" if is_found else "endpoint left", "cluster": self.name, "endpoint": name}
+        text = "is a member of the group, and is used too" if is_found else "is no member of the group any more"
+        logger.info("Cluster(%s): %s %s", self.name, name, text, extra=said)
 
     # -- the monitor ---------------------------------------------------------------------------------------
 

@@ -166,6 +166,17 @@ def test_a_replica_that_is_further_behind_than_max_lag_is_not_read_from(
     assert "GRANT" not in caplog.text
 
 
+def test_a_replica_leads_to_its_source_where_replication_is_said(followers: Replication) -> None:
+    ports = [server.port for server in followers.servers]
+    with Cluster(followers.hosts()[1:2], topology="replication", size=2, timeout=10, **APP) as cluster:
+        assert port_of(cluster.replica) == ports[1]
+        assert port_of(cluster.primary) == ports[0]
+        assert {name for name, _, _ in cluster.endpoints()} == {f"127.0.0.1:{port}" for port in ports[:2]}
+    with Cluster(followers.hosts(), topology="replication", size=2, timeout=10, **APP) as cluster:
+        assert port_of(cluster.primary) == ports[0]
+        assert len(cluster.endpoints()) == 3, "a host of the list is not added by another name"
+
+
 def test_a_missing_privilege_is_named_once_and_the_replicas_are_read(
     followers: Replication, caplog: pytest.LogCaptureFixture
 ) -> None:
