@@ -40,7 +40,7 @@ class AppState:
         self.options = options
         self.binds = binds
         self.nesting: Nesting[Outer] = Nesting()
-        self.ahead = Ahead()
+        self.ahead: Ahead = Ahead()
         self._watch = Watch(options.slow_wait, options.long_hold)
         self._lock = RLock()  # guards the creation of pools; reentrant, for a finalizer that uses one meanwhile
         self._pools: dict[str | None, ConnectionPool] = {}

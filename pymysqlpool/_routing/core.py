@@ -86,6 +86,11 @@ class ClusterCore:
             self.express = pool
             self.express_until = monotonic() + SLICE
 
+    def _queue_locked(self, target: Target) -> Queue:
+        """The queue of a target, for a caller that joins it: the others are decided on in their order again."""
+        self.express = None
+        return self._queues.setdefault(target, Queue())
+
     # -- news ----------------------------------------------------------------------------------------------
 
     def _tell(self, index: int, answer: Answer, asked_at: float | None = None) -> None:
@@ -185,8 +190,11 @@ class ClusterCore:
             self._enter_process()
         with self._lock:
             if self._topology.endpoints[index].writable:  # as far as is known
-                self.express = None
-                self._topology.suspect(index, monotonic(), "it has refused a statement")
+                self._suspect_locked(index, "it has refused a statement")
+
+    def _suspect_locked(self, index: int, why: str) -> None:
+        self.express = None
+        self._topology.suspect(index, monotonic(), why)
 
     def _news_locked(self, matters: bool) -> list[Ticket]:
         """Forget the decision that was made for later callers, and return those that wait, who are called."""

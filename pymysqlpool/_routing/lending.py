@@ -116,8 +116,7 @@ class Lending(ClusterCore):
         asked: int | None = None
         try:
             with self._lock:
-                self.express = None
-                queue = self._queues.setdefault(target, Queue())
+                queue = self._queue_locked(target)
                 queue.join(ticket)
             while True:
                 now = monotonic()
@@ -187,8 +186,7 @@ class Lending(ClusterCore):
             endpoint = self._topology.endpoints[index]
             if role is None or role.writable == endpoint.writable:
                 return self._topology.serves(index, target)
-            self.express = None
-            self._topology.suspect(index, monotonic(), f"its role has changed: {role.said}")
+            self._suspect_locked(index, f"its role has changed: {role.said}")
         return False
 
     # -- news ----------------------------------------------------------------------------------------------
