@@ -20,17 +20,16 @@ is kept.
 
 from __future__ import annotations
 
-import asyncio
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack, cast
 
-from pymysql.constants import COMMAND, ER
+from pymysql.constants import ER
 
 from ._async.borrowing import Borrowing
+from ._async.cleaner import Cleaner
 from ._async.connection import AsyncConnection
 from ._async.cursor import AsyncCursor
 from ._async.cutting import cut
@@ -45,7 +44,7 @@ from ._async.worker import (
     running_loop,
     runs_asyncio,
 )
-from ._driver.steps import begin, note, reader_of_reply, watch_of
+from ._driver.steps import watch_of
 from ._driver.stop import stop_statement
 from ._pool.beside import session_beside
 from ._pool.checkout import LOOK_AROUND, checkout, withdraw
@@ -55,10 +54,10 @@ from ._pool.for_loops import (
     A_CUT,
     A_THREAD,
     NOTHING,
+    clean_by,
     lend_given,
     lend_idle,
     maintenance_due,
-    note_rollback,
     queue_up,
     return_takes,
     run_maintenance,
@@ -249,8 +248,12 @@ class AsyncConnectionPool(PoolNames):
                 if takes is NOTHING:
                     give_back()
                     return None
-                if (session := watch_of(lease)) is not None and session.is_here():
-                    return self._roll_back(lease, session, give_back)
+                session = watch_of(lease)
+                if session is not None and session.is_here():
+                    cleaner = Cleaner(session, self.pool.settings.reset_timeout)
+                    clean_by(cleaner, lease)
+                    give_back()
+                    return cleaner.ended
         except ReturnConnectionToPoolError:
             pass  # another thread returns it at this moment
         returned = ThreadsafeEvent() if runs_asyncio() else None
@@ -263,30 +266,6 @@ class AsyncConnectionPool(PoolNames):
                     returned.set()
 
         self._workers.submit(work)
-        return returned
-
-    def _roll_back(self, lease: Connection, session: Any, give_back: Callable[[], object]) -> ThreadsafeEvent:
-        """Roll back the open transaction of `lease`, then return it, both on the loop."""
-        returned, loop = ThreadsafeEvent(), running_loop()
-        answer = session.exchange(begin(lease, COMMAND.COM_QUERY, b"ROLLBACK"), reader_of_reply(lease, False, 1), None)
-        answer = asyncio.ensure_future(answer)
-        alarm = loop.call_later(self.pool.settings.reset_timeout, answer.cancel)
-
-        def answered(answer: asyncio.Future[Any]) -> None:
-            alarm.cancel()
-            try:
-                note(lease, answer.result())
-                note_rollback(self.pool)
-                give_back()
-            except BaseException:  # noqa: BLE001 - whatever went wrong, the session is in no known state
-                session.abandon()
-                with suppress(ReturnConnectionToPoolError):
-                    cut(lease)
-                self._workers.submit(give_back)
-            finally:
-                returned.set()
-
-        answer.add_done_callback(answered)
         return returned
 
     def give_back_interrupted(self, give_back: Callable[[], object]) -> None:

@@ -32,6 +32,10 @@ class Watched:
     def is_for(self, loop: asyncio.AbstractEventLoop) -> bool:
         return self._loop is loop and self._descriptor >= 0
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
     def is_here(self) -> bool:
         """Whether its loop is the one that runs in this thread."""
         return self.is_for(asyncio.get_running_loop()) if asyncio._get_running_loop() is not None else False

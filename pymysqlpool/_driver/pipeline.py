@@ -80,6 +80,13 @@ def pipeline(connection: Any, commands: Sequence[Command]) -> list[Any]:
     return replies
 
 
+def raise_first(replies: Sequence[Any]) -> None:
+    """Raise the first error packet among `replies`."""
+    for reply in replies:
+        if isinstance(reply, err.MySQLError):
+            raise reply
+
+
 def rollback(connection: Any) -> None:
     """Roll the transaction back; without a round trip where none is open, as the last reply had it."""
     exchange = connection._exchange

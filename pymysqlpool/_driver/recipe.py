@@ -13,22 +13,13 @@ A list of steps, run by the same code on a new session and on a used one (Invari
 Owns: the steps, which of them a server supports, the role that a login gives. Never: decides when a session is reset,
 or what a statement may have changed in it.
 
-What COM_RESET_CONNECTION keeps, measured on MariaDB 10.11 and MySQL 9 (`tests/core/test_what_a_reset_keeps.py`):
-
-* the current database: selected again. A pool without one asks for it, since no statement unselects a database;
-* the active roles: set again, as the login gave them;
-* what SHOW PROFILES shows on MariaDB, the texts of statements: asked for after a text that was not understood;
-* what information_schema.optimizer_trace shows on MySQL, the same: emptied after a text that was not understood;
-* a prepared XA branch of MariaDB, whose session is of no use after a reset (a later statement can crash the
-  server). Such a session reports an open transaction and refuses the ROLLBACK, so nothing that may touch a table is
-  sent before the reply to that ROLLBACK is known.
-
-It clears all other visible state of a session, so steps 2 to 5 follow.
+Step 1, and what COM_RESET_CONNECTION keeps, is in `renewal`. It clears all other visible state of a session, so steps 2
+to 5 follow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pymysql import err
@@ -37,24 +28,20 @@ from pymysql.constants import COMMAND
 from ..errors import WrongRole
 from ..settings import Settings
 from . import character_set, commits
-from .commands import COM_RESET_CONNECTION, Command
+from .commands import Command
 from .exchange import WireConnection, is_between_commands
 from .login_roles import role_in
+from .renewal import FORGET_TRACES, ROLLBACK, Renewal
 from .role import QUESTIONS, read
 from .sameness import QUESTION, Sameness, values_in
 from .server_version import server_version
 from .session_state import IN_TRANSACTION, OPAQUE
 from .statements import NOTHING, TRANSACTION
-from .wire import Wire, has_unread
+from .wire import Wire
 
 _TRACKING = "session_track_state_change = 1"
-_ROLLBACK: Command = (COMMAND.COM_QUERY, b"ROLLBACK")
 _WHICH_SERVER: list[Command] = [(COMMAND.COM_QUERY, question.encode()) for question in QUESTIONS]
 _WHICH_ROLE: Command = (COMMAND.COM_QUERY, b"SELECT CURRENT_ROLE()")
-_WHICH_PROFILES: Command = (COMMAND.COM_QUERY, b"SHOW PROFILES")
-# MySQL: empties information_schema.optimizer_trace, which shows statements with their values
-_FORGET_TRACES: Command = (COMMAND.COM_QUERY, b"SET optimizer_trace_offset = DEFAULT")
-_WHICH_DATABASE: Command = (COMMAND.COM_QUERY, b"SELECT DATABASE()")
 _WHICH_INSERT_ID: Command = (COMMAND.COM_QUERY, b"SELECT LAST_INSERT_ID()")
 
 
@@ -211,7 +198,7 @@ class Recipe:
 
         The error numbers differ (1193, 1064, 1105, 1227 ...), so the number is no part of the answer.
         """
-        traces = [_FORGET_TRACES] if self._keeps_traces else []
+        traces = [FORGET_TRACES] if self._keeps_traces else []
         commands = [*self._role_question, *traces, *self._basics()]
         batches = [commands] if self.pipelines else [[command] for command in commands]
         results = [result for batch in batches for result in connection.outcomes(batch)]
@@ -244,6 +231,22 @@ class Recipe:
 
     # -- a used session ------------------------------------------------------------------------------------
 
+    def renewal(self, attributes: Mapping[str, Any]) -> Renewal:
+        """The commands that renew a session whose last handle had these `attributes`, without those of `_rest`."""
+        is_opaque = self._resets_always or attributes["_marks"] & OPAQUE == OPAQUE
+        traces, profiles = is_opaque and self._keeps_traces, is_opaque and self._keeps_profiles
+        return Renewal(attributes, self.database, self._basics(), forgets_traces=traces, asks_for_profiles=profiles)
+
+    @property
+    def renews_by_commands(self) -> bool:
+        """Whether the commands of `renewal`, and nothing else, renew a session."""
+        return (
+            self._on_connect is None
+            and self._init_command is None
+            and self._is_known
+            and not self._sameness.is_asked_for
+        )
+
     def renew(self, wire: Wire, attributes: dict[str, Any], deadline: float) -> None:
         """All steps, on a session that was used; `attributes` are those of its last handle.
 
@@ -253,31 +256,14 @@ class Recipe:
         Raises:
             pymysql.err.MySQLError: the session cannot be made as new, or is in no known state.
         """
-        in_transaction = attributes["_marks"] & TRANSACTION
-        first: list[Command] = [_ROLLBACK] if in_transaction else []
-        first.append((COM_RESET_CONNECTION, b""))
-        first.append((COMMAND.COM_INIT_DB, self.database) if self.database is not None else _WHICH_DATABASE)
-        if attributes["_role"] is not None:
-            first.append((COMMAND.COM_QUERY, b"SET ROLE " + attributes["_role"]))
-        first += self._basics()
-        is_opaque = self._resets_always or attributes["_marks"] & OPAQUE == OPAQUE
-        if is_opaque and self._keeps_traces:
-            first.append(_FORGET_TRACES)
-        looks_for_profiles = is_opaque and self._keeps_profiles
-        if looks_for_profiles:
-            first.append(_WHICH_PROFILES)
-        rest = self._rest()
+        renewal, rest = self.renewal(attributes), self._rest()
         connection = wire.lend_for_set_up(WireConnection.__new__(WireConnection))
         with connection.within(deadline):
-            results = self._execute(connection, first if in_transaction else [*first, *rest])
-            if in_transaction and rest:
+            both = renewal.commands if renewal.in_transaction else [*renewal.commands, *rest]
+            results = self._execute(connection, both)
+            if renewal.in_transaction and rest:
                 self._execute(connection, rest)
-            if self.database is None and results[1 + bool(in_transaction)].rows != ((None,),):
-                raise err.InternalError("the session is in a database, the pool's are in none")
-            if looks_for_profiles and results[len(first) - 1].rows:
-                raise err.InternalError("the session shows profiles of its statements, which nothing takes away")
-        if has_unread(connection.__dict__):
-            raise err.InternalError("the server sent more replies than there were commands")
+            renewal.check(connection, results)
         status = connection.server_status
         wire.take_back(connection)
         self.finish(wire, deadline, status)
@@ -341,6 +327,6 @@ class Recipe:
 
     def _leave_no_transaction(self, connection: WireConnection) -> None:
         if connection.server_status & IN_TRANSACTION or connection._marks & TRANSACTION:
-            connection.pipeline([_ROLLBACK])
+            connection.pipeline([ROLLBACK])
             if connection.server_status & IN_TRANSACTION:
                 raise err.InternalError("the set-up of the session leaves a transaction open, which no ROLLBACK ends")

@@ -19,15 +19,19 @@ transaction (completion_type) is not enough: RESET follows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
 from pymysql import err
+from pymysql.constants import COMMAND
 
 from ..settings import ResetMode
+from .commands import Command
+from .exchange import WireConnection
+from .pipeline import raise_first
 from .recipe import Recipe
-from .session_state import AUTOCOMMIT_STATUS, BEYOND
+from .session_state import AUTOCOMMIT_STATUS, BEYOND, IN_TRANSACTION
 from .statements import AUTOCOMMIT, DATABASE, INSERT_ID, NOTHING, READ_ONLY, STATE, TRANSACTION, WROTE
 from .wire import Wire
 
@@ -78,6 +82,35 @@ def clean(wire: Wire, attributes: dict[str, Any], cleanup: Cleanup, recipe: Reci
     if cleanup is Cleanup.CLOSE or not recipe.can_reset:
         raise err.NotSupportedError("the session cannot be reset")
     recipe.renew(wire, attributes, deadline)
+
+
+# Yields a handle and commands to send by it in one go, and is sent the replies, as `WireConnection.outcomes` has them.
+Exchanges = Generator[tuple[WireConnection, Sequence[Command]], list[Any], None]
+
+
+def exchanges(wire: Wire, attributes: dict[str, Any], cleanup: Cleanup, recipe: Recipe) -> Exchanges:
+    """As `clean`, for a driver that does not block, and for a recipe that `renews_by_commands`."""
+    if cleanup is Cleanup.ROLLBACK or (cleanup is Cleanup.SET and recipe.small_undo is not None):
+        statement = b"ROLLBACK" if cleanup is Cleanup.ROLLBACK else recipe.small_undo or b""
+        handle = wire.borrow_privately()
+        (answer,) = yield handle, [(COMMAND.COM_QUERY, statement)]
+        raise_first([answer])
+        wire.take_back(handle)
+        if wire.is_bare(answer):
+            return
+        cleanup = Cleanup.RESET
+    if cleanup is Cleanup.CLOSE or not recipe.can_reset:
+        raise err.NotSupportedError("the session cannot be reset")
+    renewal = recipe.renewal(attributes)
+    handle = wire.lend_for_set_up(WireConnection.__new__(WireConnection))
+    results: list[Any] = []
+    for batch in [renewal.commands] if recipe.pipelines else [[command] for command in renewal.commands]:
+        results += yield handle, batch
+        raise_first(results)
+    renewal.check(handle, results)
+    if handle.server_status & IN_TRANSACTION:
+        raise err.InternalError("the set-up of the session leaves a transaction open")
+    wire.take_back(handle)
 
 
 def clean_after(

@@ -229,6 +229,11 @@ class Wire:
         if answer.has_next or source.position != len(source.buffer):
             raise err.InternalError(f"the reply to {statement!r} is followed by something else")
         self.exchange.release()
+        return self.is_bare(answer)
+
+    @staticmethod
+    def is_bare(answer: Any) -> bool:
+        """Whether a reply shows that its statement left nothing behind: no transaction, no warnings."""
         return not (
             answer.affected_rows or answer.insert_id or answer.warning_count or answer.server_status & IN_TRANSACTION
         )

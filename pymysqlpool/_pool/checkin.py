@@ -10,9 +10,11 @@ return costs no round trip, a dirty one never blocks without a bound), 10 (never
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from .. import reuse
 from .._driver import reset as _session
@@ -38,6 +40,20 @@ from .spent_lease import SpentLease
 from .waiter import Waiter
 
 _MOST_PLACES = 1000  # that are remembered, so that each is reported once
+_A_MOMENT = 0.1  # seconds; a loop does no maintenance, and the next return sees to it
+
+
+class Cleaner(Protocol):
+    """Cleans a session without blocking, for a return on an event loop; see `for_loops.clean_by`."""
+
+    def is_here(self) -> bool:
+        """Whether its loop runs in this thread."""
+
+    def at_work(self) -> object | None:
+        """As `Slot.user`: not None as long as it may go on."""
+
+    def begin(self, exchanges: _session.Exchanges, ended: Callable[[BaseException | None], None]) -> None:
+        """Carry out the `exchanges`, then call `ended`, with the error if they failed."""
 
 
 def give_back(core: PoolCore, lease: Connection, exception: BaseException | None, frame: FrameType) -> None:
@@ -172,11 +188,12 @@ def _tell_of_lost_changes(core: PoolCore, lease: Connection, *, is_explained: bo
     """Warn about changes that are rolled back, once for each call site that returns without an error, or the loss of
     the session, to explain it."""
     place = lease._returned_code, lease._returned_offset
-    if is_explained or place in core._told_places:
+    told = lease._code, lease._offset, *place  # the borrow as well: a scope returns at one place for all its users
+    if is_explained or told in core._told_places:
         logger.debug("Uncommitted changes are rolled back in pool(%s)", core.name, extra=fields(core, "rollback"))
         return
     if len(core._told_places) < _MOST_PLACES:
-        core._told_places.add(place)
+        core._told_places.add(told)
     logger.warning(
         "Uncommitted changes are rolled back in pool(%s): the connection was borrowed at %s and given back at %s "
         "without a commit(). Commit before, use `with pool.get_connection() as connection:`, or make the pool with "
@@ -193,24 +210,47 @@ def _clean(core: PoolCore, lease: Connection, slot: Slot, attributes: dict[str, 
     own, recipe = core._settings, core._connector.recipe
     assert recipe is not None  # there is a connection, so there was a first one
     deadline = monotonic() + own.reset_timeout
+    cleaner: Cleaner | None = attributes.get("_cleaner")
     try:
+        if cleaner is not None and cleaner.is_here() and cleanup is not Cleanup.NOTHING:
+            slot.user = cleaner.at_work  # no one takes the slot for that of a task that has ended
+            exchanges = _session.exchanges(slot.wire, attributes, cleanup, recipe)
+            cleaner.begin(exchanges, partial(_cleaned, core, lease, slot))
+            return False
         if own.on_checkin is None:
             _session.clean(slot.wire, attributes, cleanup, recipe, deadline)
         else:
             cleanup = _session.clean_after(own.on_checkin, slot.wire, attributes, recipe, own.reset, deadline)
     except Exception as error:  # noqa: BLE001 - whatever went wrong, the connection is in no known state
-        logger.debug(
-            "Discard a connection that could not be reset in pool(%s): %s",
-            core.name,
-            error,
-            extra=fields(core, "reset failed", error=type(error).__name__),
-        )
-        core._discard(lease, slot, Reason.RESET_FAILED)
+        _not_cleaned(core, lease, slot, error)
         return False
     if cleanup is not Cleanup.NOTHING:
         core._counters.add(counters.RESET)
     slot.in_transaction = False
     return True
+
+
+def _cleaned(core: PoolCore, lease: Connection, slot: Slot, error: BaseException | None) -> None:
+    """A `Cleaner` has done its work, or failed: the end of the return."""
+    if error is not None:
+        _not_cleaned(core, lease, slot, error)
+        return
+    core._counters.add(counters.RESET)
+    slot.in_transaction = False
+    slot.since = now = monotonic()
+    core._tend_at = max(core._tend_at, now + _A_MOMENT)
+    if not return_to_idle(core, lease, slot):
+        _give_to_next(core, lease, slot)
+
+
+def _not_cleaned(core: PoolCore, lease: Connection, slot: Slot, error: BaseException) -> None:
+    logger.debug(
+        "Discard a connection that could not be reset in pool(%s): %s",
+        core.name,
+        error,
+        extra=fields(core, "reset failed", error=type(error).__name__),
+    )
+    core._discard(lease, slot, Reason.RESET_FAILED)
 
 
 # -- a connection that leaves --------------------------------------------------------------------------------

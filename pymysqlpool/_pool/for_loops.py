@@ -14,11 +14,11 @@ from types import FrameType
 from typing import Any
 
 from .._driver.exchange import SOCKET_CHECK_INTERVAL, is_between_commands
-from .._driver.statements import READ_ONLY, TRANSACTION
 from .._util import callsite
 from .._util.lock import InsideOwnStepError
 from .._util.log import DEBUG, logger
-from . import counters, maintenance, observed
+from . import maintenance, observed
+from .checkin import Cleaner
 from .core import INTERVAL, PoolCore
 from .idle_lease import HAS_GIL
 from .lease import Connection, slot_of
@@ -108,14 +108,12 @@ def lend_given(core: PoolCore, lease: Connection, waiter: Waiter, since: float) 
     return True
 
 
-# Seconds. A return does maintenance that is due, so on a loop it is done before it is due.
-_SOON = 0.1
-NOTHING, A_ROLLBACK, A_THREAD, A_CUT = "nothing", "a rollback", "a thread", "a cut"
+NOTHING, A_CLEANING, A_THREAD, A_CUT = "nothing", "a cleaning", "a thread", "a cut"
 
 
 def return_takes(core: PoolCore, lease: Connection) -> str:
-    """What the return of `lease` takes: nothing that waits; a ROLLBACK, and then nothing; a cut, because it is in the
-    middle of an exchange; or what a thread does: other clean-up, or the warning of changes that are lost."""
+    """What the return of `lease` takes: nothing that waits; a cleaning that `clean_by` may do; a cut, because it is in
+    the middle of an exchange; or a thread, which closes the connection or calls a hook."""
     slot = slot_of(lease)
     if slot is None:
         return NOTHING  # it was taken back already
@@ -125,16 +123,20 @@ def return_takes(core: PoolCore, lease: Connection) -> str:
     marks: int = wire.marks_left(attributes)
     if marks and not is_between_commands(lease):
         return A_CUT
-    if not core._ledger.allows_lock_free or monotonic() >= slot.expires_at:
+    own = core._settings
+    if monotonic() >= slot.expires_at or not (core._ledger.allows_lock_free or own.reset == "always"):
         return A_THREAD
-    if not marks:
+    if not marks and core._ledger.allows_lock_free:
         return NOTHING
-    return A_ROLLBACK if marks & ~READ_ONLY == TRANSACTION else A_THREAD
+    recipe = core._connector.recipe
+    if own.on_checkin is None and own.on_discard is None and recipe is not None and recipe.renews_by_commands:
+        return A_CLEANING
+    return A_THREAD
 
 
-def note_rollback(core: PoolCore) -> None:
-    """Record that the loop has sent ROLLBACK at a return."""
-    core._counters.add(counters.RESET)
+def clean_by(cleaner: Cleaner, lease: Connection) -> None:
+    """The next return of `lease` has `cleaner` clean its session, if it is in the thread of the cleaner's loop."""
+    lease.__dict__["_cleaner"] = cleaner
 
 
 # Seconds. A return does maintenance that is due, so on a loop it is done before it is due.
