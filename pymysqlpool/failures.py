@@ -112,6 +112,7 @@ _OF_STATEMENT: dict[int, News] = {
 _SAYS_READ_ONLY = pattern(r"read[-_ ]only", re.IGNORECASE)
 _READ_ONLY_OPTION = 1290
 _NOT_READY = 1047  # Galera's message; other servers use the number for an unknown command
+_COMMIT_FAILED = 1180  # "provider status: Not connected to Primary Component"; or a transaction that is too large
 _READ_ONLY_TRANSACTION = 1792
 HEALTHY_WITHIN = 0.9  # seconds in which a healthy server answers a login; less time than that proves nothing
 
@@ -192,6 +193,8 @@ def _by_message(number: int | None, error: BaseException) -> News | None:
         return WRONG_ROLE if _SAYS_READ_ONLY.search(str(error)) else OWN_AFFAIR
     if number == _NOT_READY and "unknown command" in str(error).lower():
         return OWN_AFFAIR
+    if number == _COMMIT_FAILED and "Primary Component" in str(error):
+        return WRONG_ROLE
     return None
 
 

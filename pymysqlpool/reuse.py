@@ -10,7 +10,7 @@ turn a KEEP into a DISCARD and never the other way round, and its absence proves
 | the socket closed | DISCARD; ask those that are idle |
 | lost: 2006, 2013, 2055, 1053 | DISCARD; ask those that are idle |
 | killed or out of step: 1927, 4031, 2014, any InterfaceError | DISCARD |
-| the server's role is wrong: 1290 read-only, 1836, 1047, 1792 not asked for | DISCARD, expire the generation |
+| the server's role is wrong: 1290 read-only, 1836, 1047, 1180, 1792 not asked for | DISCARD, expire the generation |
 | the same again on a connection that is newer than that expiry | as if it had not happened, for a second at most |
 | BaseException that is no Exception (KeyboardInterrupt, GreenletExit, CancelledError) | as the wire says |
 | expired: too old, lent often enough, drained, surplus since `resize()`, the pool is closed | DISCARD |

@@ -36,6 +36,8 @@ STATEMENTS = [
     (operational(1836, "Running in read-only mode"), False, failures.WRONG_ROLE),
     (operational(1047, "WSREP has not yet prepared node for application use"), False, failures.WRONG_ROLE),
     (operational(1047, "Unknown command"), False, failures.OWN_AFFAIR),
+    (operational(1180, "(provider status: Not connected to Primary Component)"), False, failures.WRONG_ROLE),
+    (operational(1180, 'Got error 90 "Message too long" during COMMIT'), False, failures.OWN_AFFAIR),
     (operational(3100, "Error on observer while running replication hook"), False, failures.WRONG_ROLE),
     (operational(2006, "MySQL server has gone away"), False, failures.LOST),
     (operational(2013, "Lost connection to MySQL server during query"), False, failures.LOST),

@@ -22,6 +22,7 @@ CANNOT_NOW = [
     PoolUnavailable("down"),
     err.OperationalError(2013, "Lost connection to MySQL server during query"),
     err.OperationalError(1047, "WSREP has not yet prepared node for application use"),
+    err.OperationalError(1180, "Error (provider status: Not connected to Primary Component)"),
     err.OperationalError(1290, "The MySQL server is running with the --read-only option so it cannot execute this"),
     err.OperationalError(1792, "Cannot execute statement in a READ ONLY transaction"),
     err.OperationalError(1836, "Running in read-only mode"),
