@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 import weakref
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,10 @@ NODES = 3
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "pymysqlpool")  # where scripts/lib.sh unpacks
 GALERA = ("/usr/lib/galera", "/usr/lib64/galera-4", CACHE / "galera/usr/lib/galera")
 APP = {"user": "app", "password": "app", "database": "test", "ssl_disabled": True}  # read_only does not bind root
-TABLE = "CREATE TABLE test.written (id INT PRIMARY KEY, server INT)"
+TABLES = (
+    "CREATE TABLE test.written (id INT PRIMARY KEY, server INT)",
+    "CREATE TABLE test.visit (place INT AUTO_INCREMENT PRIMARY KEY, id INT, KEY (id))",
+)
 
 
 def provider() -> str | None:
@@ -61,9 +65,16 @@ class Group:
     def hosts(self) -> list[dict[str, Any]]:
         return [{"host": server.host, "port": server.port} for server in self.servers]
 
-    def written(self, index: int) -> list[int]:
-        """The rows that the server has."""
-        return [row["id"] for row in ask(self.servers[index], "SELECT id FROM test.written")]
+    def lost(self, index: int, written: set[int]) -> set[int]:
+        """Those of the acknowledged visits that the server does not have."""
+        return written - self._visits(index).keys()
+
+    def twice(self, index: int) -> set[int]:
+        """The visits that the server has more than once."""
+        return {number for number, times in self._visits(index).items() if times > 1}
+
+    def _visits(self, index: int) -> Counter[int]:
+        return Counter(row["id"] for row in ask(self.servers[index], "SELECT id FROM test.visit"))
 
     def freeze(self, index: int) -> None:
         freeze(self.servers[index].pid or 0)
@@ -194,7 +205,7 @@ class Galera(Group):
         first = stack.enter_context(Node(0, ports, scripts, binary=binary))
         wait_until(first.is_synced, "the first node makes a cluster", 30)
         account(first)
-        ask(first, TABLE)
+        ask(first, *TABLES)
         first._end(signal.SIGTERM)
         first._login_is_set = True
         nodes = [first, *(Node(number, ports, scripts, first, binary) for number in range(1, NODES))]
@@ -234,22 +245,30 @@ class Galera(Group):
 
 
 class Replication(Group):
-    """A primary and two replicas that follow it by GTID."""
+    """A primary and two replicas that follow it by GTID. The first of them has each commit before its writer is told of
+    it (semi-synchronous replication), so nothing that was acknowledged is lost when the primary dies."""
 
     def __init__(self, stack: ExitStack, binary: str | None) -> None:
         self.servers = []
         for number in range(NODES):
             options = ["--log-bin", "--log-slave-updates", "--gtid-strict-mode=ON", f"--server-id={number + 1}"]
             options += ["--session-track-system-variables=autocommit,character_set_client,last_gtid"]
+            options += ["--rpl-semi-sync-master-enabled=ON", "--rpl-semi-sync-master-wait-point=AFTER_SYNC"]
+            options += ["--rpl-semi-sync-master-wait-no-slave=OFF", f"--rpl-semi-sync-slave-enabled={number == 1:d}"]
             server = stack.enter_context(DevServer(binary=binary, options=options))
             init = server.folder / "init.sql"
             init.write_text("SET sql_log_bin = 0;\n" + init.read_text(encoding="utf-8"), encoding="utf-8")
             account(server)
             ask(server, "CREATE USER copier IDENTIFIED BY 'copier'", "GRANT REPLICATION SLAVE ON *.* TO copier")
-            ask(server, TABLE, "RESET MASTER", "SET GLOBAL gtid_slave_pos = ''")
+            ask(server, *TABLES, "RESET MASTER", "SET GLOBAL gtid_slave_pos = ''")
             self.servers.append(server)
         for index in range(1, NODES):
             self.follow(index, 0)
+        wait_until(self._waits_for_its_replica, "the primary waits for its replica")
+
+    def _waits_for_its_replica(self) -> bool:
+        said = ask(self.servers[0], "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_master_status'")
+        return bool(said[0]["Value"] == "ON")
 
     def follow(self, index: int, primary: int) -> None:
         ask(

@@ -11,7 +11,7 @@ import pytest
 from pymysqlpool.cluster import Cluster
 from pymysqlpool.errors import AmbiguousPrimary
 from tests.routing.servers import APP, Galera, ask, provider
-from tests.routing.traffic import POOL, Traffic, traffic
+from tests.routing.traffic import POOL, Traffic, site_traffic, traffic
 from tests.support import wait_until
 
 pytestmark = [
@@ -30,8 +30,9 @@ def nodes(request: pytest.FixtureRequest) -> Iterator[Galera]:
 
 def check(seen: Traffic, nodes: Galera, reader: int, *, failed: int) -> None:
     assert sum(seen.failed.values()) <= failed, seen.told()
-    assert not seen.written - set(nodes.written(reader)), "an acknowledged write is lost"
-    assert seen.logins <= 2 * POOL + len(nodes.servers), seen.told()  # and one to ask each node what it is
+    assert not nodes.lost(reader, seen.written), "an acknowledged write is lost"
+    assert not nodes.twice(reader), "a statement was sent twice"
+    assert seen.logins_since <= 2 * POOL, seen.told()
     assert seen.stale == 0, seen.told()
 
 
@@ -42,7 +43,7 @@ def test_a_killed_node_costs_what_was_in_flight(nodes: Galera) -> None:
     check(seen, nodes, 1, failed=POOL)
     nodes.rejoin(0)
     nodes.wait_for(3)
-    assert not seen.written - set(nodes.written(0)), "the node has what it missed"
+    assert not nodes.lost(0, seen.written), "the node has what it missed"
 
 
 def test_a_node_that_stops_in_order_costs_what_was_in_flight(nodes: Galera) -> None:
@@ -55,10 +56,13 @@ def test_a_node_that_stops_in_order_costs_what_was_in_flight(nodes: Galera) -> N
 
 
 def test_a_node_without_quorum_is_left_at_once(nodes: Galera) -> None:
-    with traffic(nodes.hosts(), numbers, **APP) as seen:
+    with traffic(nodes.hosts(), numbers, **APP) as seen, site_traffic(nodes.hosts(), numbers, threads=4, **APP) as site:
         nodes.isolate(0)
         seen.go_on(300)
+        site.go_on(100)
     check(seen, nodes, 1, failed=POOL)
+    check(site, nodes, 1, failed=POOL)
+    assert site.is_told_to_retry, site.told()
     nodes.isolate(0, False)
     nodes.wait_for(3)
 
@@ -77,9 +81,9 @@ def test_a_node_that_came_back_takes_the_writes_after_a_while(nodes: Galera) -> 
         with Cluster(nodes.hosts()[:1], size=1, **APP) as alone:
             assert alone.primary.get_connection(timeout=10).port == nodes.servers[0].port
         seen.go_on(100)
-        wait_until(lambda: port_of_the_primary(seen.cluster) == nodes.servers[0].port, "writes are back", 30)
+        wait_until(lambda: port_of_the_primary(seen.lender.cluster) == nodes.servers[0].port, "writes are back", 30)
     assert sum(seen.failed.values()) <= POOL, seen.told()
-    assert not seen.written - set(nodes.written(0))
+    assert not nodes.lost(0, seen.written)
 
 
 def test_another_node_shows_what_was_just_written(nodes: Galera) -> None:
