@@ -48,7 +48,7 @@ class Table:
     title: str
     columns: list[str]
     rows: list[list[Cell]] = field(default_factory=list)
-    missing: dict[str, str] = field(default_factory=dict)  # who could not take part, and why
+    missing: dict[str, str] = field(default_factory=dict)  # which could not take part, and why
     note: str = ""
 
     def add(self, *cells: Cell) -> None:

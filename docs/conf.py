@@ -62,7 +62,7 @@ def _to_the_repository(app, docname, source):  # type: ignore[no-untyped-def]
 def _to_restructured_text(app, what, name, obj, options, lines):  # type: ignore[no-untyped-def]
     """Docstrings are plain text: indented blocks are code, and lines of pipes are tables."""
     text = [line.replace("*", r"\*") if line.lstrip().startswith("*args") else line for line in lines]
-    if what == "module":  # what follows is for those who change the file
+    if what == "module":  # what follows is for developers of the file
         inner = [
             number for number, line in enumerate(text) if re.match("Owns|Never|Invariant|What this file never", line)
         ]

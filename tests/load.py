@@ -7,8 +7,8 @@ and runserver.
 Each client asks for one thing after the other and knows what the right answer is: pages whose text it knows, numbers
 that are its own, changes that it looks for at the end, streams with every row, errors that a view raises with a
 transaction open and its session in disorder. At the end: every answer was right or a clean 503, every change that was
-acknowledged is there exactly once, nothing is lent, nobody waited longer than the pool's timeout and little more, and
-no client was left behind. Exits 1 if not. Prints its figures.
+acknowledged is there exactly once, nothing is lent, no request waited much longer than the pool's timeout, and no client
+was left behind. Exits 1 if not. Prints its figures.
 
 `application()` is the example with three views more.
 """
@@ -95,7 +95,7 @@ def application() -> Flask:
 
     @app.post("/disorder/<token>")
     def disorder(token: str) -> str:
-        """Leave a mess, and raise what nobody handles."""
+        """Leave a mess, and raise an unhandled exception."""
         with g.db.cursor() as cursor:
             cursor.execute("SET @left = %s, SESSION sql_mode = '', autocommit = 1", (token,))
             cursor.execute("BEGIN")
@@ -314,7 +314,7 @@ class Client(threading.Thread):
 
 
 class Blocker(Client):
-    """One of those who, all together, take every connection there is."""
+    """One of the requests that, together, take every connection."""
 
     def run(self) -> None:
         while not self.crowd.stop.wait(self.crowd.block_every):
@@ -400,7 +400,7 @@ def run(
             started = time.monotonic()
             for thread in (killer, *people, *blockers):
                 thread.start()
-            crowd.stop.wait(seconds)  # so long the load is to last; nobody ends it sooner
+            crowd.stop.wait(seconds)  # so long the load is to last; nothing ends it sooner
             crowd.stop.set()
             for client in (*people, *blockers):
                 client.join(timeout + 2 * SLACK)
@@ -424,7 +424,7 @@ def _all_home(web: Web) -> dict[str, Any]:
         numbers.update(json.loads(web.ask("GET", "/numbers")[1]))
         return bool(numbers["in_use"] + numbers["waiting"] == 0)
 
-    with suppress(AssertionError):  # the judgement tells who is missing
+    with suppress(AssertionError):  # the judgement tells what is missing
         wait_until(home, "all are home", SLACK)
     return numbers
 
@@ -460,7 +460,7 @@ def judge(
     ):
         wrong.append("the pool was exhausted for longer than its timeout, and refused nothing")
     if crowd.longest > crowd.timeout + SLACK:
-        wrong.append(f"somebody waited {crowd.longest:.1f} s")
+        wrong.append(f"a request waited {crowd.longest:.1f} s")
     answers = sorted(client.answers for client in people)
     if answers[0] < statistics.median(answers) / 10:
         wrong.append(f"a client was left behind: {answers[0]} answers, where half had {statistics.median(answers)}")

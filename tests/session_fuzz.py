@@ -255,7 +255,7 @@ class Fuzz:
         statements += USERS + (() if self._is_mariadb else MYSQL_USERS)
         with self._admin.cursor() as cursor:
             cursor.execute("set global local_infile = 1")
-            cursor.execute("set global innodb_lock_wait_timeout = 2")  # of the fuzzed, who wait for a prepared branch
+            cursor.execute("set global innodb_lock_wait_timeout = 2")  # a fuzzed session waits for a prepared branch
             cursor.execute("set global lock_wait_timeout = 2")
             if not self._is_mariadb:
                 cursor.execute("set global log_bin_trust_function_creators = 1")

@@ -1,4 +1,4 @@
-"""The house, read from the source: which file may import which, and who may touch whose private names.
+"""The house, read from the source: which file may import which, and which may use the private names of which.
 
 Every import counts, those under `TYPE_CHECKING` too: a type is knowledge. A file that needs a little of another that
 stands above it declares a small protocol for it instead.

@@ -1,7 +1,7 @@
 """100 tasks of one event loop on a pool of 8: borrow, SELECT 1, return, again and again.
 
 How late the loop is: a timer of one millisecond beside them says by how much it was missed. Everything that runs on the
-loop delays it, and with threads also whoever else has the interpreter's lock (5 ms at a time while it computes).
+loop delays it, and with threads also any other that has the interpreter's lock (5 ms at a time while it computes).
 """
 
 from __future__ import annotations

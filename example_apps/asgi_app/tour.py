@@ -89,9 +89,9 @@ class Tour:
         good = sum(answer.status == 200 for answer in answers)
         slowest = max(answer.seconds for answer in answers) * 1000
         print(f"   {CROWD} clients, half of them to the sync endpoint: {good} got 200 OK, in {slowest:.0f} ms at most")
-        _claim(good == CROWD, "an answer for everybody")
+        _claim(good == CROWD, "an answer to each request")
         _claim(now["total"] <= now["maxsize"] and now["borrowed"] - before["borrowed"] == CROWD, "the bound held")
-        return f"{now['waits'] - before['waits']} waited, on the event loop or in their thread, and nobody in vain"
+        return f"{now['waits'] - before['waits']} waited, on the event loop or in their thread, and none in vain"
 
     def open_streams(self) -> str:
         """Open streams and idle websockets."""
@@ -127,7 +127,7 @@ class Tour:
         with ThreadPoolExecutor(8) as clients:
             pages = list(clients.map(lambda _: self._send("GET", "/"), range(24)))
         _claim(all(page.status == 200 and page.body.count("<li>") == 20 for page in pages), "all pages with their rows")
-        return "nobody was given the connection that a thread still used; the server was told to stop the statement"
+        return "the connection that a thread still used was not lent; the server was told to stop the statement"
 
     def busy(self) -> str:
         """More than the pool can do in time."""

@@ -89,7 +89,7 @@ def change(sql: str, *values: Any) -> int:
 
 
 def person_called(name: str) -> int:
-    """The number of the person with that name, who joins now if nobody has it."""
+    """The number of the person with that name, who joins now if the name is free."""
     return change(
         "INSERT INTO person (name) VALUES (%s) ON DUPLICATE KEY UPDATE id = LAST_INSERT_ID(id)", name or "Somebody"
     )
@@ -211,7 +211,7 @@ def export() -> Response:
         out = io.StringIO()
         writer = csv.writer(out)
         writer.writerow(("id", "title", "body", "thanks", "written"))
-        with g.db.cursor(SSCursor) as cursor:  # if the client hangs up, nobody reads the rest: the pool lets it go
+        with g.db.cursor(SSCursor) as cursor:  # closed by the pool if the client hangs up
             cursor.execute("SELECT id, title, body, thanks, written FROM notice ORDER BY id")
             while batch := cursor.fetchmany(EXPORT_BATCH):
                 writer.writerows(batch)

@@ -161,7 +161,7 @@ def _tour(stack: ExitStack) -> bool:
     print(f"5. {visitors.thanked} times the board said that a thank-you was written; each node has {counted}")
     kept = counted >= visitors.thanked  # it may be more: of a COMMIT in flight on the killed node
     print("   nothing that was acknowledged is lost" if kept else "   SOMETHING THAT WAS ACKNOWLEDGED IS LOST")
-    print("   whoever was not served was asked to come back" if told_503 else "   SOME SAW ANOTHER ERROR THAN 503")
+    print("   all others were asked to come back" if told_503 else "   SOME SAW ANOTHER ERROR THAN 503")
     return kept and told_503
 
 

@@ -44,7 +44,7 @@ def _words(text: str) -> list[str]:
     return text.split(", ")
 
 
-# Signs that every font with symbols has: not everybody's has emoji.
+# Signs that every font with symbols has: not all of them have emoji.
 TOPICS = (
     (1, "lost-found", "Lost & found", "☂"),
     (2, "swaps", "Swaps & gifts", "⇄"),
@@ -192,7 +192,7 @@ def _circumstances(chance: random.Random) -> dict[str, str]:
 
 
 def _regular(chance: random.Random) -> int:
-    """Somebody; a few write most."""
+    """A person; a few write most."""
     return min(PEOPLE, 1 + int(chance.expovariate(0.03)))
 
 

@@ -130,7 +130,7 @@ class Tour:
         now = self._all_home()
         served = [json.loads(answer.body) for answer in answers if answer is not None and answer.status == 200]
         print(f"   {number} clients asked for GET /report: {len(served)} got 200 OK")
-        _claim(len(served) == number, "an answer for everybody")
+        _claim(len(served) == number, "an answer to each request")
         print(f"   when all had come: {_line(queue)}")
         waits = [report["waited"] * 1000 for report in served]
         print(f"   waited (ms): {' '.join(f'{wait:.0f}' for wait in waits)}")
@@ -156,7 +156,7 @@ class Tour:
         _claim(_changes(before, now) == {"interrupted": 1}, "the half-read connection discarded, and no other")
         page = self._ask("GET", "/", "the board")
         _claim(page.status == 200 and page.body.count(CARD) == 20, "the next page with its own rows")
-        return f"rows were still under way, so nobody may have that connection again; it was gone {seconds:.2f} s later"
+        return f"rows were still under way, so that connection is not lent again; it was gone {seconds:.2f} s later"
 
     # -- asking ----------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """What the driver records about a lease.
 
 Owns: the fields that an exchange reads and writes on the slot of its connection; the pool's `Slot` is one. Never:
-decides which slots exist or who owns them.
+decides which slots exist or which lease owns them.
 """
 
 from __future__ import annotations

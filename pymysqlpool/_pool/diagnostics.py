@@ -181,7 +181,7 @@ def failure(
 def warn_of_deadlock(core: PoolCore, waiter: Waiter) -> None:
     """Log the deadlock once, before the timeouts report it."""
     logger.warning(
-        "All connections of pool(%s) are held by callers that wait for another one; unless somebody else gives one "
+        "All connections of pool(%s) are held by callers that wait for another one; unless another caller gives one "
         "back, they wait until their timeouts (deadlock='raise' ends the last one's wait at once).%s",
         core.name,
         Lines(holders(core, waiter)),

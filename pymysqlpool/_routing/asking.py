@@ -1,4 +1,4 @@
-"""The questions to a server: what it is, who else is in its group, and how far it is behind. Over a session with it.
+"""The questions to a server, over a session with it: what it is, which hosts are in its group, how far it is behind.
 
 Never: decides what follows from the answer, waits longer than the session's deadline.
 

@@ -124,7 +124,7 @@ class ClusterCore:
             ticket.call()
 
     def _mark_locked(self, changes: Changes) -> None:
-        """Note at once who has left, so that no host is counted twice, and who is back."""
+        """Note at once which hosts have left, so that none is counted twice, and which are back."""
         now = monotonic()
         for index in changes.left:
             self._topology.endpoints[index].left = True

@@ -17,7 +17,7 @@ _OF_THE_CLUSTER = ("host", "port", "unix_socket", "role", "fail_fast", "track_co
 
 
 class PoolMaker:
-    """Called with a place, its index, and who is told of refused statements there.
+    """Called with a place, its index, and the function to be told of refused statements there.
 
     Args:
         options: those of `ConnectionPool`.

@@ -21,7 +21,7 @@ async def until(state: Callable[[], bool]) -> None:
 
 
 async def all_home(pool: AsyncConnectionPool) -> None:
-    """Until nothing is lent and nobody waits: a thread that was left gives its connection back a moment later."""
+    """Until nothing is lent and no caller waits: a thread that was left gives its connection back a moment later."""
     async with asyncio.timeout(5):
         while (now := pool.stats()).in_use or now.waiting or now.connecting or now.closing:
             await asyncio.sleep(0.001)

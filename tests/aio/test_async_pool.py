@@ -289,7 +289,7 @@ def test_a_timeout_names_the_task_that_holds_it_before_and_after_a_statement(ope
 
 
 async def nest(pool: AsyncConnectionPool, all_hold_one: asyncio.Barrier) -> str:
-    """Hold one, and when everybody does, ask for another."""
+    """Hold one, and when all do, ask for another."""
     async with pool.get_connection(timeout=30):
         await all_hold_one.wait()
         async with pool.get_connection(timeout=40) as second, second.cursor() as cursor:
@@ -316,7 +316,7 @@ def test_by_default_one_warning_names_the_tasks_that_hold_them(
             barrier = asyncio.Barrier(2)
             tasks = [asyncio.create_task(nest(pool, barrier), name=name) for name in ("left", "right")]
             await until(lambda: "All who hold one wait for another: a deadlock" in caplog.text)
-            pool.pool.resize(2, 3)  # somebody helps
+            pool.pool.resize(2, 3)  # room for one more
             assert await asyncio.gather(*tasks) == ["served 1"] * 2
 
     asyncio.run(main())
@@ -416,7 +416,7 @@ def test_what_another_thread_gives_back_in_this_very_instant_is_not_cut_for_the_
 
 
 def test_a_loop_that_lives_keeps_what_it_borrowed(opened: Opened) -> None:
-    """Whoever looks for leases of dead threads finds none here, before and after the first statement."""
+    """A search for leases of dead threads finds none here, before and after the first statement."""
 
     async def main() -> None:
         async with opened(size=1, maxsize=1) as pool, pool.get_connection() as connection:

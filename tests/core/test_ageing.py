@@ -121,7 +121,7 @@ def test_none_is_made_beyond_size_when_one_comes_home_first(make_pool: MakePool)
 
 
 def test_a_new_one_goes_to_who_came_earlier_and_its_maker_takes_the_next(make_pool: MakePool) -> None:
-    """Whoever connects does so for the queue, not for itself (Invariant 2)."""
+    """A caller connects for the queue, not for itself (Invariant 2)."""
     pool = make_pool(size=1, maxsize=2)
     held = pool.get_connection()
     order: list[str] = []

@@ -349,7 +349,7 @@ def test_with_connections_of_its_own_a_pool_makes_do_with_those(
 
 
 def lets_in_again(pool: ConnectionPool, number: int) -> None:
-    """What the server said is the answer to everybody until the next attempt is due, a quarter of a second later."""
+    """The server's answer is the answer to each caller until the next attempt is due, a quarter of a second later."""
 
     def is_let_in() -> bool:
         try:
@@ -395,7 +395,7 @@ def test_a_refused_login_is_the_same_error_for_every_caller_at_once(
     alive = make_pool(**args)
     works(alive)
     account(what)
-    works(alive)  # whoever is in, stays in
+    works(alive)  # open sessions stay open
     pool = make_pool(**args)
     with bound(3):
         errors = run_threads(16, lambda _: pool.get_connection(timeout=20))

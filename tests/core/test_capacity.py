@@ -149,7 +149,7 @@ def test_a_waiter_that_is_killed_leaves_the_queue_and_costs_no_slot(make_pool: M
 def test_a_finalizer_sends_nothing_and_closes_nothing(
     make_pool: MakePool, admin: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It may run at any instant in any thread; whoever needs the slot takes it back, and logs it once."""
+    """It may run at any instant in any thread; the next caller that needs the slot takes it back, and logs it once."""
     pool = make_pool(size=1, maxsize=1)
     lease = pool.get_connection()
     lease.begin()

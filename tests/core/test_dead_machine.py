@@ -65,7 +65,7 @@ class Forwarder:
     def close(self) -> None:
         for sock in (self._listener, *self._ends):
             with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)  # wakes who waits for it
+                sock.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for it
             sock.close()
         for thread in self._threads:
             thread.join(5)

@@ -1,4 +1,4 @@
-"""Nested borrowing: callers that hold a connection and wait for another one, until nobody can go on."""
+"""Nested borrowing: callers that hold a connection and wait for another one, until none can go on."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_one_thread_that_waits_for_itself_is_ended_when_asked_so(make_pool: Make
 
 
 def nest(pool: ConnectionPool, all_hold_one: threading.Barrier) -> str:
-    """Hold one, and when everybody does, ask for another."""
+    """Hold one, and when all do, ask for another."""
     with pool.get_connection(timeout=30):
         all_hold_one.wait(20)
         with pool.get_connection(timeout=40) as second:
@@ -71,8 +71,8 @@ def test_by_default_one_warning_names_the_holders_and_the_waits_go_on(
     together = threading.Thread(target=lambda: results.extend(run_threads(4, lambda _: nest(pool, barrier))))
     together.start()
     wait_until(lambda: warnings_of_deadlock(caplog), "it was warned of", timeout=20)
-    assert pool.stats().waiting == 4, "nobody was refused"
-    pool.resize(4, 5)  # somebody helps
+    assert pool.stats().waiting == 4, "no caller was refused"
+    pool.resize(4, 5)  # room for one more
     together.join(30)
     assert results == ["served 1"] * 4
     [warning] = warnings_of_deadlock(caplog)
@@ -210,7 +210,7 @@ def test_a_circle_over_three_pools_is_warned_of_once(make_pool: MakePool, caplog
 def test_a_wait_for_a_pool_whose_holder_works_is_no_circle(
     make_pool: MakePool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One waits for the other pool, whose holder waits for nobody."""
+    """One waits for the other pool, whose holder does not wait."""
     pools = [make_pool(size=1, maxsize=1, deadlock="raise") for _ in range(2)]
     busy = pools[1].get_connection()
 

@@ -36,7 +36,7 @@ def query(arguments: dict[str, Any], *statements: str) -> Any:
 
 
 def process_exists(pid: int) -> bool:
-    """A zombie that waits for somebody else's init to collect it has ended, as far as we care."""
+    """A zombie that another process has to collect has ended."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -290,14 +290,14 @@ def named(index: int, *members: str) -> Answer:
 def test_a_host_that_is_another_member_each_time_is_a_proxy_and_nothing_is_added() -> None:
     topology = Topology([Endpoint("proxy:3306"), Endpoint("other:3306")], random=lambda: 0.5)
     members = Members(topology.endpoints)
-    everybody = ("n1:1", "n2:2", "n3:3")
+    all_names = ("n1:1", "n2:2", "n3:3")
     for index, node in ((0, 0), (1, 1)):
-        members.hears(index, named(node, *everybody))
-        topology.answered(index, 1.0, named(node, *everybody))
+        members.hears(index, named(node, *all_names))
+        topology.answered(index, 1.0, named(node, *all_names))
     assert members.changes().new == {"n3:3": "n3:3"}
     topology.endpoints.append(Endpoint("n3:3", listed=False))
-    members.hears(0, named(2, *everybody))
-    topology.answered(0, 2.0, named(2, *everybody))
+    members.hears(0, named(2, *all_names))
+    topology.answered(0, 2.0, named(2, *all_names))
     assert members.changes() == ({}, [2], [])
 
 

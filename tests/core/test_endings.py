@@ -108,7 +108,7 @@ def test_all_waiters_fail_at_once_when_the_pool_closes(make_pool: MakePool) -> N
     for thread in threads:
         thread.join(20)
     assert told == [PoolClosed] * 5
-    assert held.execute("select 1") == 1, "while who holds one goes on"
+    assert held.execute("select 1") == 1, "while the holder of one goes on"
     held.close()
     closer.join(20)
 
@@ -140,7 +140,7 @@ def test_drain_renews_under_load_and_refuses_nobody(make_pool: MakePool) -> None
     stop.set()
     for thread in threads:
         thread.join(20)
-    assert all(good), "nobody was refused"
+    assert all(good), "no caller was refused"
     assert set(pool.stats().discarded) == {"generation"}
 
 
@@ -181,7 +181,7 @@ def test_the_end_of_the_interpreter_is_quick_and_quiet(server: DevServer, admin:
     warnings = ["-W", "error"]
     if not HAS_GIL and "kept" in PROGRAMS[program]:
         # Without a GIL, Python finalizes a forgotten lease, its socket and its pool in any order; a socket that comes
-        # first says that nobody closed it, which is true, and which Python does not show by default.
+        # first says that it was not closed, which is true, and which Python does not show by default.
         warnings += ["-W", "ignore::ResourceWarning"]
     done = subprocess.run(
         [sys.executable, *warnings, "-c", script, *arguments], capture_output=True, text=True, timeout=50, cwd=ROOT

@@ -1,4 +1,4 @@
-"""Under gevent, monkey-patched: greenlets wait in order, and one that is killed anywhere harms nobody."""
+"""Under gevent, monkey-patched: greenlets wait in order, and one that is killed at any point harms no other."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ class Books(RuleBasedStateMachine):
         if waiter is None:
             return
         assert waiter.state is WaiterState.GIVEN
-        assert self.queue, "somebody was woken who did not wait"
+        assert self.queue, "a caller was woken that did not wait"
         assert self.queue.pop(0) is waiter, "out of order"
         slot = waiter.lease._slot
         assert slot.holder == id(waiter.lease)

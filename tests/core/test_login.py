@@ -25,7 +25,7 @@ def packet(number: int, payload: bytes) -> bytes:
 
 
 class Asking:
-    """A server that asks for the password by a plugin, and lets everybody in."""
+    """A server that asks for the password by a plugin, and accepts every login."""
 
     def __init__(self, listener: socket.socket, plugin: bytes) -> None:
         self.received: list[bytes] = []

@@ -48,7 +48,7 @@ def test_a_silent_connection_is_found_by_pre_ping_within_the_deadline(make_pool:
 def test_pre_ping_with_a_number_asks_only_after_so_much_idleness(make_pool: MakePool, proxy: Proxy) -> None:
     pool = make_pool(port=proxy.port, size=1, maxsize=1, pre_create_num=1, pre_ping=60)
     proxy.stalled = True
-    connection = pool.get_connection(timeout=0.5)  # fresh enough: nobody asks
+    connection = pool.get_connection(timeout=0.5)  # fresh enough: not asked
     proxy.stalled = False
     connection.close()
 
@@ -357,7 +357,7 @@ def test_what_finishes_connecting_after_the_pool_was_closed_is_not_lent(make_poo
 def test_a_caller_whose_time_runs_out_while_it_connects_is_no_news_of_the_server(
     make_pool: MakePool, proxy: Proxy
 ) -> None:
-    """Invariant 22. It had waited in the queue for most of its time; nobody else is held back for it."""
+    """Invariant 22. It had waited in the queue for most of its time; no other caller is held back for it."""
     pool = make_pool(port=proxy.port, size=1, maxsize=1, pre_create_num=1)
     held = pool.get_connection()
     began = time.monotonic()

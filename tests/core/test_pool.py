@@ -39,7 +39,7 @@ def thread_id(connection: Any) -> int:
 
 
 def test_creating_a_pool_opens_no_socket() -> None:
-    """Invariant 15: nothing listens there, and nobody notices."""
+    """Invariant 15: nothing listens there, and no error says so."""
     pool = ConnectionPool(host="127.0.0.1", port=1, user="nobody")
     assert pool.stats().total == 0
     pool.close()
@@ -441,7 +441,7 @@ def test_a_begun_transaction_is_committed_by_a_good_block_under_autocommit(make_
 
 
 def test_a_statement_abandoned_half_way_is_discarded_without_draining(make_pool: MakePool) -> None:
-    """Invariant 10: millions of rows are left unread, and nobody waits for them."""
+    """Invariant 10: millions of rows are left unread, and no caller waits for them."""
     pool = make_pool(size=1, maxsize=1)
     connection = pool.get_connection()
     cursor = connection.cursor(pymysql.cursors.SSCursor)

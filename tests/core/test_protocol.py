@@ -366,7 +366,7 @@ OK = b"\x00\x00\x00\x02\x00\x00\x00"
 
 
 class FakeServer:
-    """Logs everybody in, answers the set-up with OK, and to the first query whatever it was told to."""
+    """Accepts every login, answers the set-up with OK, and to the first query whatever it was told to."""
 
     def __init__(self, reply: Callable[[socket.socket], None]) -> None:
         self._reply = reply

@@ -273,7 +273,7 @@ def listed(fetch: Callable[..., Any], *arguments: Any) -> list[Any]:
 
 
 def forget(connection: Any) -> None:
-    """An unbuffered result that failed must not read on when it is collected: that would raise where nobody sees it."""
+    """An unbuffered result that failed must not read on when it is collected: no code could catch the error."""
     if connection._result is not None:
         connection._result.unbuffered_active = False
     with suppress(Exception):
@@ -375,7 +375,7 @@ class Server:
     """A thread that follows a conversation's script on one end of a connected socket."""
 
     def __init__(self, talk: Conversation, peer: socket.socket, tls: ssl.SSLContext | None) -> None:
-        # Who got half an answer waits: nothing comes after it but the end.
+        # After half an answer the reader waits: nothing comes after it but the end.
         until = len(talk.turns) if talk.broken_at is None else talk.broken_at + 1
         self._turns = [*LOGIN, SET_UP, *chain.from_iterable(talk.turns[:until])]
         self._peer = peer

@@ -22,7 +22,7 @@ FULL = pymysql.err.OperationalError(1040, "too many connections")
 
 
 def fill(backoff: ConnectBackoff, now: float) -> int:
-    """How many may connect at once, with nobody connecting before."""
+    """How many may connect at once, with no attempt before."""
     connecting = 0
     while connecting < 1000 and backoff.may_connect(connecting, now):
         connecting += 1

@@ -1,4 +1,4 @@
-"""What a caller is told who waited in vain: the numbers, and of each holder who, how long, where, in what state."""
+"""What a wait in vain reports: the numbers, and of each holder its name, how long, where, in what state."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_each_holder_is_named_with_its_thread_its_time_its_place_and_its_transac
         rf"held for \d+\.\d s by thread 'MainThread', not in a transaction, borrowed at {here}:\d+ in test_each_holder",
         text,
     )
-    assert text.index("clerk") < text.index("MainThread"), "who holds one for longest comes first"
+    assert text.index("clerk") < text.index("MainThread"), "the longest holder comes first"
 
 
 def test_the_line_is_the_one_that_borrowed(make_pool: MakePool) -> None:

@@ -119,7 +119,7 @@ class Cluster(RuleBasedStateMachine):
             is_out = self.topology.missed(index, asked_at, "silent")
             assert is_out == (endpoint.state in (State.DOWN, State.DRAINING))
         assert endpoint.told_at >= told_at
-        assert endpoint.asked is asked, "whoever asks it goes on"
+        assert endpoint.asked is asked, "the attempt under way goes on"
 
     @rule(index=st.integers(0, NUMBER - 1), back=st.booleans())
     def an_operator_drains(self, index: int, back: bool) -> None:

@@ -1,4 +1,4 @@
-"""Leases that nobody has used yet: lent and given back without the lock, and a session only from the first use on."""
+"""Leases that are not used yet: lent and given back without the lock, and a session only from the first use on."""
 
 from __future__ import annotations
 

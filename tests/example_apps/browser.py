@@ -1,4 +1,4 @@
-"""Chromium without a window, driven by its own protocol: what a page looks like to those who use it.
+"""Chromium without a window, driven by its own protocol: what a page looks like to its users.
 
 Owns: one browser process with a profile of its own, and the conversation with it. Never: starts where Chromium or
 the client for websockets is missing; it says so by skipping the test.

@@ -63,7 +63,7 @@ def test_the_tour_of_a_cluster_shows_all_it_claims() -> None:
         said = started.communicate(timeout=LONGEST)[0]
         assert started.returncode == 0, said
     assert "nothing that was acknowledged is lost" in said, said
-    assert "whoever was not served was asked to come back" in said, said
+    assert "all others were asked to come back" in said, said
     assert re.search(r"the pool's log: \S+ is down\n", said), said
 
 

@@ -306,7 +306,7 @@ def test_a_nested_context_has_a_lease_of_its_own(site: Site) -> None:
 def test_a_nested_context_may_share_the_requests_lease_and_never_gives_it_back(
     make_site: MakeSite, kind: str, first: str
 ) -> None:
-    """10: with the option; whoever asks first."""
+    """10: with the option, at the first use."""
     site = make_site(share_nested_contexts=True, size=1, maxsize=1)
 
     @site.app.get("/")
@@ -393,7 +393,7 @@ def test_sharing_is_for_contexts_in_the_requests_own_thread(make_site: MakeSite)
 
 @pytest.mark.parametrize("with_context", [True, False])
 def test_contexts_inside_a_stream_share_what_it_has_and_leave_nothing(make_site: MakeSite, with_context: bool) -> None:
-    """10, 9: a stream without its request's context lends nothing, and one that was abandoned lends to nobody."""
+    """10, 9: a stream without its request's context lends nothing, and an abandoned one lends nothing either."""
     site = make_site(share_nested_contexts=True, maxsize=3)
 
     def lines() -> Any:

@@ -130,7 +130,7 @@ def test_a_server_that_ends_says_goodbye_on_its_idle_connections(
     environment: dict[str, str], admin: Any, web_server: str
 ) -> None:
     """42: the database server counts no aborted client."""
-    wait_until(lambda: _sessions(admin) == 0, "nobody else is there")
+    wait_until(lambda: _sessions(admin) == 0, "no other session is there")
     before = _aborted(admin)
     with serving(web_server, APPLICATION, environment) as web:
         threads = [threading.Thread(target=web.ask, args=("GET", "/sleep/0.2")) for _ in range(3)]

@@ -25,7 +25,7 @@ from .conftest import MakeSite, Site, ask
 
 
 def test_setting_up_and_flasks_own_commands_connect_to_nothing(tmp_path: Path) -> None:
-    """43: port 1 answers nobody, and every attempt to connect would raise."""
+    """43: nothing answers at port 1, and every attempt to connect would raise."""
     (tmp_path / "shop.py").write_text(
         textwrap.dedent(
             """

@@ -63,7 +63,7 @@ def test_a_request_is_committed_below_400_and_rolled_back_otherwise(
 
 
 def test_an_error_that_a_handler_answers_well_is_committed(per_request: Site, table: Committed) -> None:
-    """24: the status decides, since nobody can see a handled exception."""
+    """24: the status decides, since a handled exception cannot be seen."""
     per_request.app.register_error_handler(KeyError, lambda error: "never mind")
     per_request.app.add_url_rule("/", "index", lambda: (add(1), _boom())[1])
     assert per_request.client.get("/").status_code == 200

@@ -175,7 +175,7 @@ def test_a_statement_under_way_does_not_keep_a_server_from_ending(
 def test_sixty_sync_requests_on_a_pool_of_two_get_sixty_good_answers(
     web_server: str, threads: int, connect_args: dict[str, Any]
 ) -> None:
-    """32: however they borrow. Those who have a connection always find a thread, though all may wait for one."""
+    """32: however they borrow. A request that has a connection always finds a thread, though all may wait for one."""
     pooled = {**environment(connect_args), "DB_POOL": "2", "WORKER_THREADS": str(threads)}
     with serving(web_server, "fastapi", pooled) as (web, _):
         for path in ("lazily", "handed", "usual"):

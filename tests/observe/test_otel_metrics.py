@@ -86,7 +86,7 @@ def test_the_numbers_are_what_was_done(reader: InMemoryMetricReader, make_pool: 
     assert create.sum == pytest.approx(now.create.sum, rel=0.01)
     assert tuple(create.explicit_bounds) == BOUNDS
     (again,) = by_pool(collected(reader)["db.client.connection.use_time"], "shop")
-    assert again.count == 4, "each is counted once, whoever collects how often"
+    assert again.count == 4, "each is counted once, however often it is collected"
 
 
 def test_a_statement_is_measured_with_its_outcome(reader: InMemoryMetricReader, make_pool: MakePool) -> None:

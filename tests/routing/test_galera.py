@@ -114,7 +114,7 @@ def test_one_node_is_enough_to_find_the_others_and_those_that_leave_are_left(nod
         wait_until(lambda: list(known(cluster).values()) == ["up, takes writes"] * 3, "the others are found", 10)
         assert known(cluster).keys() == set(ports)
         nodes.end(2)
-        wait_until(lambda: known(cluster).keys() == set(ports[:2]), "who has left is left", 20)
+        wait_until(lambda: known(cluster).keys() == set(ports[:2]), "the node that has left is left", 20)
         with cluster.replica.get_connection() as reader:
             assert reader.port == ports[1]
         nodes.rejoin(2)

@@ -26,7 +26,7 @@ async def readiness(app: Any, method: str = "GET") -> tuple[int, dict[str, Any]]
 
 
 def test_a_pool_that_is_exhausted_but_works_is_ready(make: Make) -> None:
-    """50: it borrows nothing, waits behind nobody, takes no slot, and does not even ask the server."""
+    """50: it borrows nothing, does not queue, takes no slot, and does not even ask the server."""
     pool = make(size=1, maxsize=1, timeout=30)
 
     async def main() -> None:
@@ -56,7 +56,7 @@ def test_a_pool_that_is_exhausted_but_works_is_ready(make: Make) -> None:
 
 
 def test_without_recent_proof_the_server_is_asked_beside_the_pool(make: Make, admin: Any) -> None:
-    """50: many who ask at once ask it once."""
+    """50: many requests at once ask it once."""
     pool = make(size=1, maxsize=1, timeout=30)
 
     def sessions() -> int:
@@ -93,7 +93,7 @@ def test_a_database_that_is_down_is_not_ready(make: Make) -> None:
                 status, health = await readiness(PoolMiddleware(still, pool, ready_path="/ready"))
                 assert (status, health["reason"]) == (503, f"no session could be opened ({number})")
                 assert monotonic() - began < 5
-            assert (await Exchange(PoolMiddleware(still, down)).run()).body == b"still", "liveness asks nobody"
+            assert (await Exchange(PoolMiddleware(still, down)).run()).body == b"still", "liveness asks no server"
             closed = make()
             await closed.close()
             status, health = await readiness(PoolMiddleware(still, closed, ready_path="/ready"))

@@ -1,4 +1,4 @@
-"""Which connection a request has, and who else has it (behaviours 1 to 4, 11, 13 to 15, 33)."""
+"""Which connection a request has, and what shares it (behaviours 1 to 4, 11, 13 to 15, 33)."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_two_pools_in_one_request_are_one_lease_each(make: Make) -> None:
 
 @pytest.mark.parametrize("kind", ["async", "sync"])
 def test_two_requests_that_take_two_pools_in_crossed_order_end_and_say_why(make: Make, kind: str) -> None:
-    """13: whoever waits in vain says for which pool, and which one it holds; then both pools are whole."""
+    """13: a wait in vain says for which pool, and which connection the request holds; then both pools are whole."""
     alpha, beta = (make(size=1, maxsize=1, name=name, timeout=0.3, pre_create_num=1) for name in ("alpha", "beta"))
     failures: list[str] = []
     met = threading.Barrier(2)
