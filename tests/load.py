@@ -7,8 +7,8 @@ and runserver.
 Each client asks for one thing after the other and knows what the right answer is: pages whose text it knows, numbers
 that are its own, changes that it looks for at the end, streams with every row, errors that a view raises with a
 transaction open and its session in disorder. At the end: every answer was right or a clean 503, every change that was
-acknowledged is there exactly once, nothing is lent, no request waited much longer than the pool's timeout, and no client
-was left behind. Exits 1 if not. Prints its figures.
+acknowledged is there exactly once, nothing is lent, no request waited much longer than the pool's timeout, and no
+client was left behind. Exits 1 if not. Prints its figures.
 
 `application()` is the example with three views more.
 """
