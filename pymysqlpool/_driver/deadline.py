@@ -7,8 +7,6 @@ Never: chooses a deadline.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -25,21 +23,47 @@ UNKNOWN_TIMEOUT = -1.0  # makes PyMySQL set the socket's timeout anew
 _LONGEST = 365 * 86400.0  # seconds
 
 
-@contextmanager
-def within(connection: PyMySQLConnection, deadline: float) -> Iterator[None]:
-    """Bound every send and every receive in the block by `deadline`, a monotonic instant."""
-    timeouts = connection._read_timeout, connection._write_timeout
-    connection._deadline = deadline  # of each receive of the protocol core; PyMySQL's login reads by itself
-    connection.__dict__["_read_bytes"] = partial(_read_bytes_until, connection, deadline)
-    connection.__dict__["_write_bytes"] = partial(_write_bytes_until, connection, deadline)
-    try:
-        yield
-    finally:
-        connection.__dict__.pop("_deadline", None)
-        connection.__dict__.pop("_read_bytes", None)
-        connection.__dict__.pop("_write_bytes", None)
-        connection._read_timeout, connection._write_timeout = timeouts
+class Within:
+    """A block in which every send and every receive of `connection` is bounded by `deadline`, a monotonic instant.
+
+    A class, because a generator would cost twice the calls.
+    """
+
+    __slots__ = ("_connection", "_deadline", "_timeouts")
+
+    def __init__(self, connection: PyMySQLConnection, deadline: float) -> None:
+        self._connection = connection
+        self._deadline = deadline
+
+    def __enter__(self) -> None:
+        connection = self._connection
+        self._timeouts = connection._read_timeout, connection._write_timeout
+        connection.__dict__.update(limits(connection, self._deadline))
+
+    def __exit__(self, *exc_info: object) -> None:
+        connection = self._connection
+        attributes = connection.__dict__
+        for name in LIMITS:
+            attributes.pop(name, None)
+        connection._read_timeout, connection._write_timeout = self._timeouts
         connection._current_timeout = UNKNOWN_TIMEOUT
+
+
+def within(connection: PyMySQLConnection, deadline: float) -> Within:
+    """Bound every send and every receive in the block by `deadline`, a monotonic instant."""
+    return Within(connection, deadline)
+
+
+LIMITS = ("_deadline", "_read_bytes", "_write_bytes")  # the attributes
+
+
+def limits(connection: PyMySQLConnection, deadline: float) -> dict[str, Any]:
+    """Return the attributes that bound every send and receive of `connection`, as long as it has them."""
+    return {
+        "_deadline": deadline,  # of each receive of the protocol core; PyMySQL's login reads by itself
+        "_read_bytes": partial(_read_bytes_until, connection, deadline),
+        "_write_bytes": partial(_write_bytes_until, connection, deadline),
+    }
 
 
 def remaining(deadline: float) -> float:

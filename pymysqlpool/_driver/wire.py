@@ -65,14 +65,14 @@ class Wire:
         "_attributes",
         "_beginning",
         "_converters",
-        "_source",
-        "_timeout",
         "attributes",
         "autocommit_status",
         "exchange",
         "lasting",
         "readable",
         "sock",
+        "source",
+        "timeout",
     )
 
     def __init__(self, connection: WireConnection, converters: dict[str, Any]) -> None:
@@ -86,8 +86,8 @@ class Wire:
         self.sock: Any = attributes["_sock"]
         self.exchange: threading.Lock = attributes["_exchange"]
         source = attributes["_rfile"]
-        self._source = source if type(source) is SocketSource else SocketSource(self.sock)
-        self._timeout: float | None = attributes["_read_timeout"]
+        self.source = source if type(source) is SocketSource else SocketSource(self.sock)
+        self.timeout: float | None = attributes["_read_timeout"]
         self.readable = _readable(self.sock)
         self._keep(attributes)
         self._beginning = attributes
@@ -107,8 +107,8 @@ class Wire:
         attributes["_live"] = True  # the handle has not been given back
         attributes.setdefault("_tracked", False)
         attributes.setdefault("_role", None)
-        self.sock.settimeout(self._timeout)
-        attributes["_current_timeout"] = self._timeout
+        self.sock.settimeout(self.timeout)
+        attributes["_current_timeout"] = self.timeout
         self._attributes = attributes
         # The attributes of a new handle onto this session. Not a method, which would cost a call at every borrow.
         self.attributes: Callable[[], dict[str, Any]] = attributes.copy
@@ -180,7 +180,7 @@ class Wire:
         finally:
             fetch.release()
             with suppress(OSError):
-                self.sock.settimeout(self._timeout)
+                self.sock.settimeout(self.timeout)
 
     def marks_left(self, attributes: Mapping[str, Any]) -> int:
         """The marks of a handle that is dead by now; STATE where they do not show everything that it did to the
@@ -190,7 +190,7 @@ class Wire:
             not self.exchange.locked()
             and attributes["_sock"] is self.sock
             and attributes["server_status"] & AUTOCOMMIT_STATUS == self.autocommit_status
-            and attributes["_current_timeout"] == self._timeout
+            and attributes["_current_timeout"] == self.timeout
             and (type(source) is not SocketSource or source.position == len(source.buffer))
         ):
             marks: int = attributes["_marks"]
@@ -210,20 +210,20 @@ class Wire:
         """
         if not self.exchange.acquire(False):
             raise ConnectionInterruptedError("another thread is using it")
-        source = self._source
+        source = self.source
         source.sequence = 1
         self.sock.sendall(pack(COM_QUERY, statement))  # nothing else is under way, so it fits
         source.refill(deadline)
         status = status_of_bare_ok(source.buffer)
         if status is not None and not status & MORE_RESULTS:  # the usual one
             source.position = 11
-            self.sock.settimeout(self._timeout)
+            self.sock.settimeout(self.timeout)
             self.exchange.release()
             return not status & IN_TRANSACTION
         answer = at_hand(source, "", True, {}, True, only_ok=True)
         if answer is None:
             answer = source.run(reply(source, "", True, {}, True, only_ok=True), deadline)
-        self.sock.settimeout(self._timeout)
+        self.sock.settimeout(self.timeout)
         if type(answer) is ERR:
             raise answer.exception
         if answer.has_next or source.position != len(source.buffer):
@@ -252,8 +252,8 @@ class Wire:
     def detach(self, attributes: dict[str, Any]) -> None:
         """A handle gives its attributes back: keep what the session's life goes on with."""
         self._attributes["server_status"] = attributes["server_status"]
-        if attributes["_current_timeout"] != self._timeout:
-            self.sock.settimeout(self._timeout)
+        if attributes["_current_timeout"] != self.timeout:
+            self.sock.settimeout(self.timeout)
 
     def cut(self) -> None:
         """End a session that another thread may be using: a thread that waits for its reply is woken with an error."""

@@ -221,8 +221,10 @@ def _clean(core: PoolCore, lease: Connection, slot: Slot, attributes: dict[str, 
             _session.clean(slot.wire, attributes, cleanup, recipe, deadline)
         else:
             cleanup = _session.clean_after(own.on_checkin, slot.wire, attributes, recipe, own.reset, deadline)
-    except Exception as error:  # noqa: BLE001 - whatever went wrong, the connection is in no known state
+    except BaseException as error:  # whatever went wrong, the connection is in no known state
         _not_cleaned(core, lease, slot, error)
+        if not isinstance(error, Exception):
+            raise
         return False
     if cleanup is not Cleanup.NOTHING:
         core._counters.add(counters.RESET)

@@ -24,6 +24,7 @@ from time import monotonic
 from typing import Any
 
 from .. import failures, reuse
+from .._driver.bounded import call_hook
 from .._util import callsite
 from .._util.lock import InsideOwnStepError
 from .._util.log import logger
@@ -127,7 +128,8 @@ def checkout(
     if (own.background or own.keepalive is not None) and core._life.maintenance is None:
         maintenance.start_thread(core)
     if own.on_checkout is not None:
-        yield Work(partial(own.on_checkout, lease), wire.cut)
+        until = max(request.deadline, now + LONG_ENOUGH)
+        yield Work(partial(call_hook, own.on_checkout, lease, wire, until), wire.cut)
     yield None
 
 

@@ -16,17 +16,18 @@ import threading
 import weakref
 from time import monotonic
 
+from .._driver.bounded import ping
 from .._util import callsite
 from .._util.log import logger
 from ..reuse import Reason, unfit
 from . import counters
-from .asking import ask
-from .core import INTERVAL, PoolCore, PoolState
+from .asking import LONG_ENOUGH, time_for_check
+from .core import INTERVAL, NEVER, PoolCore, PoolState
 from .log_fields import fields
 from .slot import IN_USE, MaintenanceLease, Slot
 from .waiter import ThreadWaiter
 
-_PING_TIMEOUT = 5.0  # seconds for one keepalive
+_LONGEST_END = 2.0  # seconds that close() waits for the thread; only a hook can take longer
 _MOMENT = 0.05  # seconds
 
 
@@ -85,12 +86,21 @@ def run_once(core: PoolCore) -> None:
 
 
 def _keep_alive(core: PoolCore, before: float) -> None:
-    """Ping the connections that have been idle since `before`. In the maintenance thread only: each may take long."""
+    """Ping the connections that have been idle since `before`. In the maintenance thread only: each may take as long as
+    a check of a borrower's. One that a caller waits for is given up sooner."""
 
     def why(slot: Slot) -> Reason | None:
         if slot.since > before:
             return None
-        if ask(core, slot.wire, monotonic() + _PING_TIMEOUT) is not None:
+        began = monotonic()
+
+        def is_wanted() -> bool:
+            return core._closed or (bool(core._ledger.waiters) and monotonic() - began > LONG_ENOUGH)
+
+        try:
+            ping(slot.wire, time_for_check(core, began, NEVER, NEVER), is_wanted)
+        except Exception:  # noqa: BLE001 - whatever it is, the connection is in no known state
+            core._lock.step(core._ledger.doubt_idle)  # the network may have forgotten the others too
             return unfit(None, dead=True)
         slot.since = monotonic()
         slot.trust()
@@ -137,6 +147,6 @@ class MaintenanceThread(threading.Thread):
     def stop(self) -> None:
         self._is_over = True
         self._end.wake()
-        give_up_at = monotonic() + _PING_TIMEOUT + INTERVAL
+        give_up_at = monotonic() + _LONGEST_END
         while self is not threading.current_thread() and self.is_alive() and monotonic() < give_up_at:
             self.join(_MOMENT)  # in short looks: a signal handler may do the same in this thread, inside this one

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
 from pymysqlpool import ConnectionPool
 from pymysqlpool._pool.slot import Slot
 from tests.conftest import MakePool
+from tests.proxy import Proxy
 from tests.support import wait_until
 
 
@@ -84,6 +86,34 @@ def test_a_keepalive_pings_in_a_thread_of_its_own(make_pool: MakePool) -> None:
     wait_until(lambda: silent.since > idle_since, "it was pinged")
     assert pool.connection_num == 2
     assert dict(pool.stats().discarded) == {}
+
+
+@pytest.mark.parametrize("wants", ["a connection", "the end"])
+def test_a_keepalive_without_an_answer_holds_up_nobody(make_pool: MakePool, proxy: Proxy, wants: str) -> None:
+    """The only connection there may be is being pinged, and its flow is lost."""
+    pool = make_pool(port=proxy.port, size=1, maxsize=1, keepalive=0.1)
+    borrow_all(pool, 1)
+    proxy.forget()
+    wait_until(lambda: proxy.swallowed, "the ping is swallowed")
+    began = time.monotonic()
+    if wants == "a connection":
+        borrow_all(pool, 1)
+        assert dict(pool.stats().discarded) == {"dead": 1}
+    else:
+        pool.close()
+    assert time.monotonic() - began < 0.9, "a check without an answer takes a second"
+
+
+def test_a_keepalive_without_an_answer_has_the_others_asked_before_they_are_lent(
+    make_pool: MakePool, proxy: Proxy
+) -> None:
+    pool = make_pool(port=proxy.port, size=4, maxsize=4, keepalive=0.5, read_timeout=0.3)
+    borrow_all(pool, 4)
+    proxy.forget()
+    wait_until(lambda: dict(pool.stats().discarded), "the first one is found dead")
+    for _ in range(4):
+        with pool.get_connection(timeout=10) as connection:
+            assert connection.execute("select 1") == 1
 
 
 def test_with_a_background_thread_it_happens_without_anybody_asking(make_pool: MakePool) -> None:

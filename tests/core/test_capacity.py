@@ -6,7 +6,9 @@ import ctypes
 import gc
 import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -58,6 +60,53 @@ def test_a_hook_that_fails_a_few_times_costs_no_slot(
         except (Bolt, ZeroDivisionError, pymysql.err.MySQLError):
             gc.collect()
     check_all_slots(pool)
+
+
+def test_a_hook_that_is_struck_costs_no_slot_although_its_error_is_kept(make_pool: MakePool) -> None:
+    """The traceback of a kept error keeps the lease."""
+    times = iter(range(1))
+    pool = make_pool(size=1, maxsize=1, on_checkin=lambda _: raise_bolt() if next(times, None) is not None else None)
+    connection = pool.get_connection()
+    with pytest.raises(Bolt) as kept:
+        connection.close()
+    check_all_slots(pool)
+    assert dict(pool.stats().discarded) == {"reset failed": 1}
+    del kept
+
+
+@pytest.mark.parametrize("name", ["on_connect", "on_checkout", "on_checkin"])
+def test_a_hook_whose_statement_does_not_end_is_bounded(make_pool: MakePool, name: str) -> None:
+    """As everything of a borrow by its timeout, and everything of a return by reset_timeout."""
+    times = iter(range(1))
+
+    def sleep(connection: Any) -> None:
+        if next(times, None) is not None:
+            connection.query("select sleep(20)")
+
+    pool = make_pool(size=1, maxsize=1, reset_timeout=0.5, **{name: sleep})
+    began = time.monotonic()
+    with suppress(pymysql.err.OperationalError):
+        pool.get_connection(timeout=0.7).close()
+    assert time.monotonic() - began < 5
+    check_all_slots(pool)
+
+
+def test_a_hook_at_checkout_that_sends_nothing_leaves_its_lease_unused(make_pool: MakePool) -> None:
+    pool = make_pool(size=1, maxsize=1, on_checkout=str, read_timeout=3)
+    with pool.get_connection() as connection:
+        assert type(connection).__qualname__ in ("UnusedLease", "SpentLease")
+        assert connection.execute("select 1") == 1
+        assert connection._sock.gettimeout() == 3
+        assert "_deadline" not in vars(connection)
+
+
+def test_what_a_hook_sends_at_checkout_costs_no_reset(make_pool: MakePool) -> None:
+    pool = make_pool(size=1, maxsize=1, on_checkout=lambda connection: connection.query("select 1"), read_timeout=3)
+    for _ in range(2):
+        with pool.get_connection(timeout=0) if pool.stats().idle else pool.get_connection() as connection:
+            assert connection._sock.gettimeout() == 3
+            assert connection.execute("select 1") == 1
+    assert pool.stats().reset == 0
 
 
 @pytest.mark.parametrize("hook", [fail, raise_bolt])
