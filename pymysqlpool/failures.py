@@ -208,14 +208,19 @@ def said_again(error: BaseException) -> BaseException:
 
 def is_temporary(error: BaseException | None) -> bool:
     """Return whether a web response should be 503 with Retry-After: the pool is exhausted, or the server is lost, full,
-    starting, or does not accept writes. Looks through the wrappers of SQLAlchemy and of `raise ... from`."""
+    starting, or does not accept writes. Looks through the wrappers of SQLAlchemy and of `raise ... from`. What fails
+    because a statement over max_allowed_packet has ended the session is not temporary: it would end the next one."""
+    answer = None
     for cause in _causes(error):
         if isinstance(cause, PoolTimeout | PoolUnavailable | PoolOverloaded | WrongRole):
-            return True
+            return answer is not False
         if isinstance(cause, err.MySQLError) and not isinstance(cause, PoolError):
-            number = number_of(cause)
-            return of_statement(cause).temporary or (number in _OF_CONNECT and _OF_CONNECT[number].temporary)
-    return False
+            row, number = of_statement(cause), number_of(cause)
+            if row is TOO_LARGE:
+                return False
+            if answer is None:
+                answer = row.temporary or (number in _OF_CONNECT and _OF_CONNECT[number].temporary)
+    return bool(answer)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

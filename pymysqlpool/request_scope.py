@@ -173,8 +173,7 @@ class RequestScope:
         connection = place.connection
         if connection is None or connection.is_returned or not connection.is_lost:
             return
-        lost = lost_with(connection)
-        in_block = connection.in_block
+        lost, in_block, refusal = lost_with(connection), connection.in_block, connection.refusal
         if not in_block:
             self._give_back(pool, place, None)
         if lost:
@@ -183,7 +182,7 @@ class RequestScope:
                 CR.CR_SERVER_GONE_ERROR,
                 f"the connection of pool({pool.name}) to {pool.endpoint} was lost in {self.label or 'this scope'}, and "
                 f"with it {lost}; nothing uncommitted was kept. Run the work again from its beginning: {then}",
-            )
+            ) from refusal
 
     def _revalidate(self, pool: Lender, place: Place, after: float) -> None:
         """Ping a lease that was not requested for `revalidate` seconds; end it if its session is gone."""
@@ -256,7 +255,9 @@ class RequestScope:
             return self.refused
         for pool, place in list(self._places.items()):
             connection = place.connection
-            if connection is not None and not connection.is_returned and connection.is_lost:
+            if connection is None or connection.is_returned or connection.refusal is not None:
+                continue
+            if connection.is_lost:
                 return err.OperationalError(CR.CR_SERVER_LOST, f"the connection of pool({pool.name}) was lost")
         return None
 
@@ -294,7 +295,7 @@ class RequestScope:
 
 
 def server_timing(scope: RequestScope) -> str:
-    """Return the value of a `Server-Timing` header for the request of `scope`, or ''."""
+    """The value of a `Server-Timing` header for the request of `scope`, or ''."""
     return _server_timing(scope.uses)
 
 

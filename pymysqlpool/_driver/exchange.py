@@ -29,7 +29,7 @@ from time import monotonic
 from typing import Any, NoReturn
 
 from pymysql import err
-from pymysql.constants import COMMAND, SERVER_STATUS
+from pymysql.constants import COMMAND, CR, SERVER_STATUS
 
 from .._util import callsite
 from .._util.process import Mark, mark_process
@@ -39,7 +39,7 @@ from .block import Block
 from .commands import COM_QUERY, LARGEST_STATEMENT, pack_header
 from .commits import commit_after
 from .deadline import UNKNOWN_TIMEOUT, within
-from .last_word import too_large
+from .last_word import TOO_LARGE, too_large
 from .local_infile import reads_local_file
 from .login import LoginConnection
 from .pipeline import outcomes, pipeline, rollback
@@ -54,7 +54,7 @@ from .tls import SharedContexts
 from .usage import Usage
 
 # Errors with which a server ends a session: shutdown, killed (MariaDB), idle for too long (MySQL 8.0.24).
-_SESSION_ENDED = frozenset({1053, 1927, 4031})
+_SESSION_ENDED = frozenset({1053, TOO_LARGE, 1927, 4031})
 CLIENT_SESSION_TRACK = 1 << 23
 # For this long after a reply, polling the socket shows nothing new: a notice of the session's end is still on its way.
 SOCKET_CHECK_INTERVAL = 20e-6  # seconds
@@ -75,6 +75,7 @@ class WireConnection(LoginConnection, ReadingConnection):
     _fetch: threading.Lock | None = None  # taken = a thread is reading on, see `_reading`
     _read_statement: Callable[[bytes, int], int] = staticmethod(read_as_anything)  # until it is connected
     _effect = NOTHING  # what the statement being answered may do, from its text
+    _unmarked = NOTHING  # the marks before it
     _tracked = False  # the server reports session state changes
     _tracks_commits = False  # the server reports the global transaction ids of commits
     _commit_token: str | None = None  # of this lease's last commit
@@ -84,7 +85,7 @@ class WireConnection(LoginConnection, ReadingConnection):
     _role: bytes | None = None
     _slot: Usage | None = None  # of the lease; None outside a pool
     block: Block | None = None  # the transaction block that is open
-    _refusal: err.OperationalError | None = None  # of a statement that was too large, see `last_word`
+    refusal: err.MySQLError | None = None  # of a statement that was too large, see `last_word`
     ended_by_server: bool = False  # the server's last error packet ended this session
     _owner_pid = 0
     _here: Mark = (1,)  # whether this is still that process
@@ -109,7 +110,7 @@ class WireConnection(LoginConnection, ReadingConnection):
 
     def _execute_command(self, command: int, sql: Any) -> None:
         exchange = self._exchange
-        if exchange is None or self._sock is None:
+        if exchange is None or self._sock is None or self.ended_by_server:
             self._refuse_closed()
         if not self._here[0]:
             raise ForkedConnectionError(
@@ -143,6 +144,7 @@ class WireConnection(LoginConnection, ReadingConnection):
             effect = EFFECT_OF_COMMAND.get(command, OPAQUE | BEYOND)
             self._serves_file = False
         self._effect = effect
+        self._unmarked = self._marks
         if effect:
             self._marks |= effect & ~(AUTOCOMMIT | SAME)
         source = self._rfile
@@ -163,8 +165,9 @@ class WireConnection(LoginConnection, ReadingConnection):
             self._refuse_if_closed()
             raise
         except err.OperationalError as error:
-            if self._refusal is not None:
-                raise self._refusal from error
+            if self.refusal is not None:
+                self._marks = self._unmarked
+                raise self.refusal from error
             raise
 
     def write_packet(self, payload: Any) -> None:
@@ -182,7 +185,7 @@ class WireConnection(LoginConnection, ReadingConnection):
 
     def _force_close(self) -> None:
         if isinstance(sys.exc_info()[1], ConnectionError) and self._sock is not None:
-            self._refusal = too_large(self._sock)
+            self.refusal = too_large(self._sock)
         super()._force_close()
 
     def _finish_previous(self) -> None:
@@ -221,8 +224,7 @@ class WireConnection(LoginConnection, ReadingConnection):
         slot = self._slot
         where = ""
         if slot is not None:
-            place = callsite.resolve(slot.place, slot.offset)
-            where = f" It was borrowed at {callsite.describe_place(place)}."
+            where = f" It was borrowed at {callsite.describe_place(callsite.resolve(slot.place, slot.offset))}."
         raise ConnectionInterruptedError(
             "this connection is in the middle of an exchange: another thread is using it, or an earlier statement "
             f"was interrupted before its reply was read; nothing was sent.{where} Close it and borrow another"
@@ -250,7 +252,9 @@ class WireConnection(LoginConnection, ReadingConnection):
         )
 
     def _refuse_closed(self) -> NoReturn:
-        raise err.InterfaceError(0, "the connection is closed")
+        if self.ended_by_server and self._sock is not None:
+            raise err.OperationalError(CR.CR_SERVER_GONE_ERROR, "the server has ended this session") from self.refusal
+        raise err.InterfaceError(0, "the connection is closed") from self.refusal
 
     def _reply_read(
         self, status: int, warning_count: int, insert_id: int, has_next: int | None, message: bytes = b""
@@ -279,6 +283,8 @@ class WireConnection(LoginConnection, ReadingConnection):
         """The server refused with an error packet, which ends the exchange. Its status is not known."""
         if error.args[0] in _SESSION_ENDED:
             self.ended_by_server = True
+            if error.args[0] == TOO_LARGE:
+                self.refusal, self._marks = error, self._unmarked
         else:
             self._marks |= STATE | TRANSACTION
         if self.block is not None:

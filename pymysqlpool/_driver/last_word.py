@@ -6,7 +6,7 @@ look like a lost connection. The packet is in the socket's buffer all the same.
 
 Owns: reading that packet. Never: blocks, closes the socket.
 
-Protocol: MySQL Internals, "ERR_Packet"; error 1153, ER_NET_PACKET_TOO_LARGE.
+Protocol: MySQL Internals, "ERR_Packet"; error 1153, ER_NET_PACKETTOO_LARGE.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from pymysql import err
 
-_TOO_LARGE = 1153
+TOO_LARGE = 1153
 _ENOUGH = 512  # bytes; more than the packet has
 
 
@@ -27,7 +27,7 @@ def too_large(sock: Any) -> err.OperationalError | None:
         sock.settimeout(0)
         received = sock.recv(_ENOUGH)
     number = int.from_bytes(received[5:7], "little")
-    if received[4:5] != b"\xff" or number != _TOO_LARGE:
+    if received[4:5] != b"\xff" or number != TOO_LARGE:
         return None
     text = received[13:].decode("utf-8", "replace")
     return err.OperationalError(number, f"{text} (the server's limit for a statement, or for a row of its data)")

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy
 from flask import Flask, g
-from pymysql.err import OperationalError
+from pymysql.err import MySQLError, OperationalError
 
 from pymysqlpool import ConnectionPool
 from pymysqlpool.devserver import DevServer
+from pymysqlpool.failures import is_temporary
 from pymysqlpool_flask import PyMySQLPool
 
 
@@ -48,3 +50,57 @@ def test_a_visitor_is_not_told_to_come_back_with_it(small: DevServer) -> None:
         assert app.test_client().get(f"/{size}").status_code == status
     assert db.get_pool(app=app).stats().in_use == 0
     db.get_pool(app=app).close()
+
+
+@pytest.mark.parametrize("size", [1_100_000, 17_000_000])
+def test_what_fails_after_it_on_the_same_connection_is_no_reason_to_come_back(small: DevServer, size: int) -> None:
+    with ConnectionPool(**small.connect_args, maxsize=1, timeout=5) as pool:
+        connection = pool.get_connection()
+        with pytest.raises(OperationalError):
+            connection.execute(f"SELECT '{'a' * size}'")
+        for _ in range(2):
+            with pytest.raises(MySQLError) as caught:
+                connection.execute("SELECT 1")
+            assert caught.value.__cause__ is not None
+            assert caught.value.__cause__.args[0] == 1153
+            assert not is_temporary(caught.value)
+        connection.close()
+
+
+@pytest.mark.parametrize("size", [1_100_000, 17_000_000])
+@pytest.mark.parametrize(("transaction", "status"), [(None, 200), ("request", 500)])
+def test_a_view_that_takes_the_error_goes_on_where_nothing_was_lost(
+    small: DevServer, size: int, transaction: str | None, status: int
+) -> None:
+    app = Flask(__name__)
+    app.config["PYMYSQLPOOL"] = {**small.connect_args, "ssl_disabled": True, "transaction": transaction}
+    app.logger.disabled = True
+    db = PyMySQLPool(app)
+
+    @app.get("/")
+    def index() -> Any:
+        with pytest.raises(OperationalError):
+            g.db.execute_query("SELECT LENGTH(%s)", ("a" * size,))
+        return str(g.db.execute_query("SELECT 1"))
+
+    answer = app.test_client().get("/")
+    assert (answer.status_code, answer.headers.get("Retry-After")) == (status, None)
+    db.get_pool(app=app).close()
+
+
+def test_a_visitor_is_not_told_to_come_back_where_sqlalchemy_has_sent_it(small: DevServer) -> None:
+    app = Flask(__name__)
+    app.config["PYMYSQLPOOL"] = {**small.connect_args, "ssl_disabled": True}
+    app.logger.disabled = True
+    db = PyMySQLPool(app)
+    pool = db.get_pool(app=app)
+    engine = sqlalchemy.create_engine("mysql+pymysql://", creator=pool.get_connection, poolclass=sqlalchemy.NullPool)
+
+    @app.get("/")
+    def index() -> Any:
+        with engine.begin() as connection:
+            return str(connection.scalar(sqlalchemy.text("SELECT LENGTH(:text)"), {"text": "a" * 1_100_000}))
+
+    answer = app.test_client().get("/")
+    assert (answer.status_code, answer.headers.get("Retry-After")) == (500, None)
+    pool.close()
