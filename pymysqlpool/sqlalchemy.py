@@ -293,6 +293,20 @@ class LeasePool(Pool):
         """Return a description of the pool behind it."""
         return repr(self.connection_pool)
 
+    def size(self) -> int:
+        """As `QueuePool.size`, and likewise the three that follow: numbers of the pool behind it, of all its users."""
+        return self.connection_pool.stats().size
+
+    def checkedin(self) -> int:
+        return self.connection_pool.stats().idle
+
+    def checkedout(self) -> int:
+        return self.connection_pool.stats().in_use
+
+    def overflow(self) -> int:
+        stats = self.connection_pool.stats()
+        return stats.total - stats.size
+
 
 def _takes_one(creator: Any) -> bool:
     code = getattr(creator, "__code__", None)

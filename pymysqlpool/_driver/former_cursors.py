@@ -1,7 +1,6 @@
 """`db_query` and `db_modify` of pymysql-pool 0.5.0, on cursors that are PyMySQL's otherwise.
 
-Owns: the cursor classes of a pool whose `cursorclass` is PyMySQL's `Cursor` or `DictCursor`, or is not given. Never:
-replaces another class, or one that a caller passes to `connection.cursor()`.
+Owns: the cursor classes of a pool, where PyMySQL's `Cursor` or `DictCursor` is asked for. Never: replaces another.
 """
 
 from __future__ import annotations
@@ -52,6 +51,8 @@ class Cursor(_Former, _Cursor):
 class DictCursor(_Former, _DictCursor):
     """`pymysql.cursors.DictCursor`, with the two methods of pymysql-pool 0.5.0."""
 
+
+Cursor.__module__ = DictCursor.__module__ = cursors.__name__  # a traceback or a repr shows what a user knows
 
 _INSTEAD: dict[Any, Any] = {None: Cursor, cursors.Cursor: Cursor, cursors.DictCursor: DictCursor}
 

@@ -16,7 +16,7 @@ from pymysql import err, protocol
 from pymysql.constants import CR
 from pymysql.cursors import Cursor, DictCursor
 
-from . import buffered
+from . import former_cursors
 from .deadline import UNKNOWN_TIMEOUT
 from .local_infile import content
 from .protocol.packets import ERR, LOST, OK
@@ -80,15 +80,13 @@ class ReadingConnection(PyMySQLConnection):
 
     # -- cursors -------------------------------------------------------------------------------------------
 
-    if buffered.IS_KNOWN:
-
-        def cursor(self, cursor: Any = None) -> Any:
-            kind = cursor or self.cursorclass
-            if kind is Cursor:
-                return buffered.BufferedCursor(self)
-            if kind is DictCursor:
-                return buffered.BufferedDictCursor(self)
-            return kind(self)
+    def cursor(self, cursor: Any = None) -> Any:
+        kind = cursor or self.cursorclass
+        if kind is Cursor:
+            return former_cursors.Cursor(self)
+        if kind is DictCursor:
+            return former_cursors.DictCursor(self)
+        return kind(self)
 
     # -- by the protocol core ------------------------------------------------------------------------------
 

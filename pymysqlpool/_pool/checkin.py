@@ -194,13 +194,14 @@ def _tell_of_lost_changes(core: PoolCore, lease: Connection, *, is_explained: bo
         return
     if len(core._told_places) < _MOST_PLACES:
         core._told_places.add(told)
+    way_out = ", or make the pool with autocommit=True, which was the default of pymysql-pool 0.5.0 and is not here"
     logger.warning(
         "Uncommitted changes are rolled back in pool(%s): the connection was borrowed at %s and given back at %s "
-        "without a commit(). Commit before, use `with pool.get_connection() as connection:`, or make the pool with "
-        "autocommit=True, which was the default of pymysql-pool 0.5.0 and is not here",
+        "without a commit(). Commit before, or use `with pool.get_connection() as connection:`%s",
         core.name,
         callsite.describe_place(callsite.resolve(lease._code, lease._offset)),
         callsite.describe_place(callsite.resolve(*place)),
+        "" if core._connect_args.get("autocommit") else way_out,
         extra=fields(core, "rollback", place=callsite.describe_place(callsite.resolve(*place))),
     )
 

@@ -47,7 +47,7 @@ OURS = {
     " session_state statements tls unbuffered usage wire",
     "_driver.protocol": "columns packets reply rows source",
     "_pool": "asking attempt backoff checkin checkout checkout_request conveniences core counters deadlock diagnostics"
-    " idle_lease lease ledger log_fields maintenance observed pickled slot spent_lease waiter",
+    " beforehand idle_lease lease ledger log_fields maintenance observed pickled slot spent_lease waiter",
 }
 # Of the standard library: types, a lock, a page of shared memory, and their own imports.
 FOREIGN = {"threading", "atexit", "typing", "mmap", "weakref", "copy", "org", "bisect", "_weakrefset", "copyreg"}

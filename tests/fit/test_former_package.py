@@ -124,6 +124,30 @@ def test_050_cursors_query_and_modify(arguments: dict[str, Any]) -> None:
         assert (pool.available_num, pool.total_num) == (1, 1)
 
 
+def test_050_every_cursor_of_pymysqls_two_classes_has_them(arguments: dict[str, Any]) -> None:
+    with ConnectionPool(**arguments) as pool, pool.get_connection() as connection:
+        for kind, rows in {pymysql.cursors.Cursor: ((1,),), pymysql.cursors.DictCursor: [{"one": 1}]}.items():
+            with connection.cursor(kind) as cursor:
+                assert cursor.db_query("SELECT 1 AS one") == rows  # type: ignore[attr-defined]
+        with connection.cursor(pymysql.cursors.SSCursor) as cursor:
+            assert not hasattr(cursor, "db_query")
+
+
+def test_050_a_transaction_that_is_left_open_is_rolled_back_and_told(
+    arguments: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """0.5.0 commits it; the way out that the warning names is one that helps here."""
+    with ConnectionPool(autocommit=True, **arguments) as pool, caplog.at_level(logging.WARNING):
+        connection = pool.get_connection()
+        connection.begin()
+        connection.cursor().execute("INSERT INTO former (name) VALUES ('a')")
+        connection.close()
+        assert pool.get_connection().execute_query("SELECT COUNT(*) FROM former") == ((0,),)
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "without a commit()" in told
+    assert "autocommit" not in told
+
+
 def test_050_a_pool_of_dict_cursors(arguments: dict[str, Any]) -> None:
     with (
         ConnectionPool(cursorclass=pymysql.cursors.DictCursor, **arguments) as pool,

@@ -85,11 +85,14 @@ def commands(admin: Any, work: Callable[[], None]) -> int:
             cursor.execute("SHOW GLOBAL STATUS LIKE 'Questions'")
             return int(cursor.fetchone()[1])
 
+    def cost() -> int:
+        before = questions()
+        work()
+        return questions() - before - 1
+
     work()
     work()
-    before = questions()
-    work()
-    return questions() - before - 1
+    return min(cost() for _ in range(3))  # the whole server's number: the end of another test's connection counts
 
 
 def select(engine: sa.Engine) -> None:
