@@ -256,7 +256,7 @@ def test_closing_cuts_off_what_another_task_is_doing(opened: Opened) -> None:
     asyncio.run(main())
 
 
-def test_a_timeout_says_who_holds_the_connections(opened: Opened) -> None:
+def test_a_timeout_names_the_holders_of_the_connections(opened: Opened) -> None:
     async def main() -> None:
         async with opened(size=1, maxsize=1) as pool, pool.get_connection():
             with pytest.raises(PoolTimeout, match=r"(?s)1 in use.*test_async_pool.py") as raised:
@@ -429,7 +429,7 @@ def test_a_loop_that_lives_keeps_what_it_borrowed(opened: Opened) -> None:
     asyncio.run(main())
 
 
-def test_a_connection_that_nobody_gave_back_is_taken_back(opened: Opened, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_connection_that_was_not_given_back_is_taken_back(opened: Opened, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with opened(size=1, maxsize=1) as pool:
             await pool.get_connection()

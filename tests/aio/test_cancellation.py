@@ -89,7 +89,9 @@ async def answer(pool: AsyncConnectionPool, number: int) -> Any:
 
 @pytest.mark.parametrize("link", ["tcp", "unix", "tls"], indirect=True)
 @pytest.mark.parametrize("cancel", WAYS, ids=lambda way: way.__name__)
-def test_a_cancelled_statements_connection_goes_to_nobody(opened: Opened, cancel: Cancel, link: dict[str, Any]) -> None:
+def test_the_connection_of_a_cancelled_statement_is_closed(
+    opened: Opened, cancel: Cancel, link: dict[str, Any]
+) -> None:
     async def main() -> None:
         async with opened(size=1, maxsize=1, **link) as pool:
 

@@ -64,7 +64,7 @@ def test_shrinking_stops_at_size_and_takes_the_longest_idle(make_pool: MakePool)
     assert pool.connection_num == 2
 
 
-def test_idle_ones_that_are_too_old_are_closed_by_who_returns_another(make_pool: MakePool) -> None:
+def test_idle_ones_that_are_too_old_are_closed_by_the_return_of_another(make_pool: MakePool) -> None:
     pool = make_pool(size=3)
     borrow_all(pool, 3)
     oldest = pool._ledger.idle_slots()[0]
@@ -89,7 +89,7 @@ def test_a_keepalive_pings_in_a_thread_of_its_own(make_pool: MakePool) -> None:
 
 
 @pytest.mark.parametrize("wants", ["a connection", "the end"])
-def test_a_keepalive_without_an_answer_holds_up_nobody(make_pool: MakePool, proxy: Proxy, wants: str) -> None:
+def test_a_keepalive_without_an_answer_holds_up_no_caller(make_pool: MakePool, proxy: Proxy, wants: str) -> None:
     """The only connection there may be is being pinged, and its flow is lost."""
     pool = make_pool(port=proxy.port, size=1, maxsize=1, keepalive=0.1)
     borrow_all(pool, 1)
@@ -116,7 +116,7 @@ def test_a_keepalive_without_an_answer_has_the_others_asked_before_they_are_lent
             assert connection.execute("select 1") == 1
 
 
-def test_with_a_background_thread_it_happens_without_anybody_asking(make_pool: MakePool) -> None:
+def test_with_a_background_thread_it_happens_without_a_borrow(make_pool: MakePool) -> None:
     pool = make_pool(size=1, maxsize=3, max_idle=0.0, background=True)
     before = set(threading.enumerate())
     assert len(borrow_all(pool, 3)) == 3
@@ -150,7 +150,7 @@ def test_none_is_made_beyond_size_when_one_comes_home_first(make_pool: MakePool)
     assert pool.stats().created == 1
 
 
-def test_a_new_one_goes_to_who_came_earlier_and_its_maker_takes_the_next(make_pool: MakePool) -> None:
+def test_a_new_one_goes_to_an_earlier_caller_and_its_maker_takes_the_next(make_pool: MakePool) -> None:
     """A caller connects for the queue, not for itself (Invariant 2)."""
     pool = make_pool(size=1, maxsize=2)
     held = pool.get_connection()

@@ -601,7 +601,7 @@ def test_a_refusal_of_the_statement_is_no_failover(
 
 
 @pytest.mark.parametrize("fail_fast", [False, True])
-def test_half_of_all_connects_refused_stops_nobody(make_pool: MakePool, proxy: Proxy, fail_fast: bool) -> None:
+def test_half_of_all_connects_refused_stops_no_caller(make_pool: MakePool, proxy: Proxy, fail_fast: bool) -> None:
     pool = make_pool(port=proxy.port, size=8, maxsize=8, fail_fast=fail_fast)
     works(pool)
     proxy.refuses_half = True

@@ -137,7 +137,7 @@ def test_a_connection_used_by_another_thread_is_that_threads(
     assert not warnings_of_deadlock(caplog)
 
 
-def test_one_who_holds_and_does_not_wait_makes_it_no_deadlock(
+def test_a_holder_that_does_not_wait_makes_it_no_deadlock(
     make_pool: MakePool, caplog: pytest.LogCaptureFixture
 ) -> None:
     pool = make_pool(size=2, maxsize=2, deadlock="raise")

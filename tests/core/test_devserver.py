@@ -334,7 +334,7 @@ def test_the_command_line_reports_a_server_it_cannot_run(tmp_path: Path) -> None
     assert done.stderr.startswith("error: ")
 
 
-def test_nobody_else_gets_in_and_no_file_gets_out() -> None:
+def test_no_other_user_gets_in_and_no_file_gets_out() -> None:
     with DevServer() as server:
         accounts = query(server.connect_args, "select group_concat(distinct user) from mysql.user").split(",")
         for user in (*accounts, "", "nobody"):

@@ -112,7 +112,7 @@ def test_an_aurora_reader_names_the_instances_and_how_far_it_is_behind(host: str
     assert answer.members["shop-1"] == "shop-1.abc.eu-1.rds.amazonaws.com:3306"
 
 
-def test_an_aurora_behind_an_address_without_a_domain_names_nobody() -> None:
+def test_an_aurora_behind_an_address_without_a_domain_names_no_member() -> None:
     assert not discovery.aurora(discovery.plain(PRIMARY, "auto"), "proxy", 3306, [WRITER, READER]).members
 
 
@@ -176,7 +176,7 @@ def test_a_reader_of_aurora_is_asked_for_its_instances() -> None:
 MEMBER = [("group_replication_group_name", "g")]
 
 
-def test_a_user_who_may_not_see_the_group_is_told_which_grant_is_missing_and_the_server_is_used() -> None:
+def test_a_user_that_may_not_see_the_group_is_told_which_grant_is_missing_and_the_server_is_used() -> None:
     told = Told(group_replication_group_name=MEMBER, replication_group_members=err.OperationalError(1142, "denied"))
     for kind in ("auto", "group"):
         answer = ask(told, kind)

@@ -50,7 +50,7 @@ def test_idle_connections_are_told_goodbye(make_pool: MakePool, admin: Any) -> N
     assert status(admin, "Aborted_clients") == aborted
 
 
-def test_close_cuts_off_at_its_deadline_who_is_in_the_middle_of_a_statement(make_pool: MakePool, admin: Any) -> None:
+def test_close_cuts_off_at_its_deadline_a_borrower_in_a_statement(make_pool: MakePool, admin: Any) -> None:
     pool = make_pool(size=1, maxsize=1)
     told: list[BaseException] = []
 
@@ -113,7 +113,7 @@ def test_all_waiters_fail_at_once_when_the_pool_closes(make_pool: MakePool) -> N
     closer.join(20)
 
 
-def test_drain_renews_under_load_and_refuses_nobody(make_pool: MakePool) -> None:
+def test_drain_renews_under_load_and_refuses_no_borrow(make_pool: MakePool) -> None:
     pool = make_pool(size=4, maxsize=4)
     stop = threading.Event()
     good = [0] * 8

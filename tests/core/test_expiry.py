@@ -91,7 +91,7 @@ def test_an_expired_connection_that_is_idle_is_not_lent(make_pool: MakePool, rea
 
 @pytest.mark.parametrize("reason", REASONS)
 @pytest.mark.parametrize("thread_ends", [False, True], ids=["dropped", "thread ended"])
-def test_an_expired_connection_that_nobody_gives_back_is_not_lent(
+def test_an_expired_connection_that_is_not_given_back_is_not_lent(
     make_pool: MakePool, reason: Reason, thread_ends: bool
 ) -> None:
     pool = make_pool(size=1, maxsize=1)

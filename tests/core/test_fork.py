@@ -62,7 +62,7 @@ def test_the_child_makes_its_own_and_the_parent_goes_on(make_pool: MakePool) -> 
     assert pool.stats().created == 2, "none of the parent's connections was lost"
 
 
-def test_a_lease_that_came_along_is_refused_and_its_return_harms_nobody(make_pool: MakePool) -> None:
+def test_a_lease_that_came_along_is_refused_and_its_return_does_no_harm(make_pool: MakePool) -> None:
     pool = make_pool(size=1, maxsize=1)
     held = pool.get_connection()
     held.execute("set @x = 5")
@@ -161,7 +161,7 @@ def test_four_children_at_once_get_their_own_answers(make_pool: MakePool) -> Non
     assert (texts, mine) == (["returned 0"] * 4, 0)
 
 
-def test_the_pool_of_a_child_that_forked_before_anybody_borrowed_works(make_pool: MakePool) -> None:
+def test_the_pool_of_a_child_that_forked_before_the_first_borrow_works(make_pool: MakePool) -> None:
     pool = make_pool(size=1)
     assert in_child(lambda: session(pool) > 0) == "returned True"
     assert session(pool) > 0

@@ -108,7 +108,7 @@ def test_a_prepared_branch_outlives_its_session_and_no_borrower_gets_that(
     assert server.pid == before
 
 
-def test_the_texts_of_statements_in_show_profiles_reach_nobody(make_pool: MakePool) -> None:
+def test_the_texts_of_statements_in_show_profiles_reach_no_other_borrower(make_pool: MakePool) -> None:
     pool = make_pool(size=1, maxsize=1)
     with pool.get_connection() as connection:
         connection.execute("set profiling = 1")
@@ -146,7 +146,7 @@ def test_a_pool_without_a_database_closes_what_is_in_one_at_the_end_and_nothing_
         assert ask(connection, "select database()") == ((None,),)
 
 
-def test_the_warning_of_the_pools_own_rollback_reaches_nobody(make_pool: MakePool) -> None:
+def test_the_warning_of_the_pools_own_rollback_reaches_no_borrower(make_pool: MakePool) -> None:
     pool = make_pool(size=1, maxsize=1)
     connection = pool.get_connection()
     connection.execute("insert into kept_rows values (1)")

@@ -83,7 +83,7 @@ def arguments(server: Asking) -> dict[str, Any]:
     return {"host": "127.0.0.1", "port": port, "user": "ann", "password": PASSWORD, "autocommit": True}
 
 
-def test_the_password_stays_here_where_everybody_could_read_it(asking: Asking) -> None:
+def test_the_password_is_not_sent_where_others_could_read_it(asking: Asking) -> None:
     with (
         ConnectionPool(size=1, timeout=0.5, **arguments(asking)) as pool,
         pytest.raises(pymysql.err.OperationalError, match="allow_cleartext_password=True") as raised,

@@ -24,7 +24,7 @@ def works(pool: ConnectionPool, timeout: float = 10) -> int:
 
 
 @pytest.mark.parametrize("end", ["cut", "reset", "half_close"])
-def test_dead_sockets_are_found_before_anybody_gets_them(make_pool: MakePool, proxy: Proxy, end: str) -> None:
+def test_dead_sockets_are_found_before_they_are_lent(make_pool: MakePool, proxy: Proxy, end: str) -> None:
     pool = make_pool(port=proxy.port, size=3, maxsize=3, pre_create_num=3)
     getattr(proxy, end)()
     wait_until(lambda: all(slot.wire.readable(0) for slot in pool._ledger.idle_slots()), "the news has arrived")

@@ -269,7 +269,7 @@ def test_a_wrong_password_is_told_as_it_is(make_pool: MakePool) -> None:
     assert pool.stats().total == 0
 
 
-def test_a_server_that_never_greets_holds_nobody_past_the_deadline() -> None:
+def test_a_server_that_never_greets_holds_no_caller_past_the_deadline() -> None:
     """Invariant 14: PyMySQL's connect_timeout does not cover the handshake, the pool's does."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         pool = ConnectionPool(host="127.0.0.1", port=silent.getsockname()[1], user="root")
@@ -280,7 +280,7 @@ def test_a_server_that_never_greets_holds_nobody_past_the_deadline() -> None:
         pool.close()
 
 
-def test_a_server_that_drips_holds_nobody_past_the_deadline() -> None:
+def test_a_server_that_drips_holds_no_caller_past_the_deadline() -> None:
     """One byte at a time resets a socket's timeout, but not the deadline."""
     stop = threading.Event()
 
@@ -496,7 +496,7 @@ def test_a_lease_that_was_used_and_dropped_needs_no_garbage_collector(
     assert pool.stats().leaked == 1
 
 
-def test_the_lease_of_a_dead_thread_is_reclaimed_when_somebody_waits(make_pool: MakePool) -> None:
+def test_the_lease_of_a_dead_thread_is_reclaimed_when_a_caller_waits(make_pool: MakePool) -> None:
     """Invariant 11."""
     pool = make_pool(size=1, maxsize=1)
     kept: list[Any] = []
@@ -588,7 +588,7 @@ def test_close_waits_for_a_lent_connection(make_pool: MakePool) -> None:
     assert "closed size=0/1" in repr(pool)
 
 
-def test_drain_renews_every_connection_without_refusing_anybody(make_pool: MakePool) -> None:
+def test_drain_renews_every_connection_without_refusing_a_borrow(make_pool: MakePool) -> None:
     pool = make_pool(size=2, maxsize=2, pre_create_num=2)
     held = pool.get_connection()
     before = thread_id(held)

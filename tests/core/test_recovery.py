@@ -29,7 +29,7 @@ def fill(backoff: ConnectBackoff, now: float) -> int:
     return connecting
 
 
-def test_while_all_is_well_the_gate_holds_nobody_back() -> None:
+def test_while_all_is_well_the_gate_holds_no_caller_back() -> None:
     assert fill(ConnectBackoff(), 0.0) == 1000
 
 

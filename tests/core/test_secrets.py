@@ -169,7 +169,7 @@ def test_no_frame_shows_the_password_of_a_url_that_fails(url: str) -> None:
     assert open_secrets(lambda: Cluster.from_url(url, timeout=0.2).primary.get_connection()) == set()
 
 
-def test_a_secret_shows_itself_to_those_who_ask_only() -> None:
+def test_a_secret_shows_its_value_on_request_only() -> None:
     secret = Secret(PASSWORD)
     for text in (repr(secret), str(secret), f"{secret}", repr([secret]), repr(vars(type(secret)))):
         assert PASSWORD not in text

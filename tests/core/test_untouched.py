@@ -92,7 +92,7 @@ def test_a_lease_whose_return_was_cut_short_says_that_it_is_dead(make_pool: Make
             use()
 
 
-def test_a_lease_that_the_pool_took_back_unused_reaches_nobody(make_pool: MakePool) -> None:
+def test_a_lease_that_the_pool_took_back_unused_reaches_no_session(make_pool: MakePool) -> None:
     pool = make_pool(size=1, maxsize=1)
     unused = pool.get_connection()
     pool.close(timeout=0)
@@ -220,7 +220,7 @@ def test_a_lease_that_another_closes_while_its_reply_is_read_says_so(
 
 
 @pytest.mark.skipif(not HAS_GIL, reason="without a GIL a lease has its session from the beginning: no step to catch")
-def test_who_gives_back_what_another_begins_to_use_waits_for_that_step(make_pool: MakePool) -> None:
+def test_a_return_of_what_another_thread_begins_to_use_waits_for_that_step(make_pool: MakePool) -> None:
     """The step is one under a GIL, until an audit hook is called in its middle: here it is taken by hand."""
     pool = make_pool(size=1, maxsize=1)
     lease = pool.get_connection()

@@ -52,9 +52,7 @@ def test_the_old_readme_walkthrough_holds(make_pool: MakePool, caplog: pytest.Lo
     assert pool1.size == 3
 
 
-def test_who_begins_to_read_the_log_is_told_of_the_next_lease(
-    make_pool: MakePool, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_log_that_is_turned_on_tells_of_the_next_lease(make_pool: MakePool, caplog: pytest.LogCaptureFixture) -> None:
     pool = make_pool(size=1, name="told", pre_create_num=1)
     slot = pool._ledger.idle_slots()[0]
     for level, expected in (

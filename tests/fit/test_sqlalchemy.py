@@ -145,7 +145,7 @@ def test_what_a_connect_event_sets_is_there_at_every_checkout(engine: sa.Engine)
             connection.execute(sa.text(dirt))
 
 
-def test_others_who_use_the_pool_do_not_see_what_a_connect_event_has_set(make_pool: MakePool) -> None:
+def test_other_borrowers_do_not_see_what_a_connect_event_has_set(make_pool: MakePool) -> None:
     pool = make_pool(size=1, maxsize=1)
     engine = create_engine(pool)
 

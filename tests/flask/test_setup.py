@@ -220,7 +220,7 @@ def test_a_request_does_not_wait_for_ever_by_default(connect_args: dict[str, Any
     assert "timeout" not in app.config["PYMYSQLPOOL"]
 
 
-def test_pool_status_masks_what_is_secret_and_pool_ping_says_who_answers(make_site: MakeSite) -> None:
+def test_pool_status_masks_what_is_secret_and_pool_ping_says_which_servers_answer(make_site: MakeSite) -> None:
     """51"""
     site = make_site(init_command="SET @secret = 'hunter2'")
     site.app.extensions["pymysqlpool"].binds[None].pool["read_default_file"] = "/hunter2"

@@ -109,7 +109,7 @@ def environment(connect_args: dict[str, Any]) -> dict[str, str]:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("web_server", ON_ASYNCIO)
-def test_clients_that_hang_up_cost_nobody_an_answer(
+def test_clients_that_hang_up_cost_no_other_an_answer(
     web_server: str, framework: str, connect_args: dict[str, Any]
 ) -> None:
     with serving(web_server, framework, environment(connect_args)) as (web, _):

@@ -48,7 +48,7 @@ def _bridges() -> dict[str, Callable[[Any], Any]]:
 
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("bridge", list(_bridges()))
-def test_a_body_that_nobody_closes_gives_back_at_its_end_or_its_error(
+def test_a_body_that_is_never_closed_gives_back_at_its_end_or_its_error(
     pool: ConnectionPool, bridge: str, fails: bool
 ) -> None:
     """19"""

@@ -30,7 +30,7 @@ from .support import (
 
 
 @pytest.mark.parametrize("kind", ["async", "sync by anyio", "sync by to_thread"])
-def test_a_cancelled_requests_connection_goes_to_nobody_while_its_thread_uses_it(make: Make, kind: str) -> None:
+def test_a_cancelled_requests_connection_is_not_lent_while_its_thread_uses_it(make: Make, kind: str) -> None:
     """30: a server that cancels the task, whatever the endpoint runs its statement with."""
     pool = make(size=1, maxsize=1)
     running = threading.Event()
