@@ -243,10 +243,9 @@ class ClusterPool:
             PoolTimeout, PoolUnavailable, PoolClosed: as in `ConnectionPool.get_connection`.
         """
         lending = self.cluster.lending
-        pool = lending.express
-        is_usual = self._target == "primary" and not pre_ping and after is None
-        if pool is not None and is_usual and monotonic() < lending.express_until:
-            lease, is_lent = lend_idle(pool, _thread.reference, _getframe(1))
+        express = lending.express.get(self._target)
+        if express is not None and not pre_ping and after is None and monotonic() < express.until:
+            lease, is_lent = lend_idle(express.pool(), _thread.reference, _getframe(1))
             if lease is not None:
                 if is_lent:
                     return lease

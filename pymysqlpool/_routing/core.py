@@ -2,7 +2,7 @@
 
 An endpoint keeps its index for ever: one that was found and has left is drained, and its place is kept.
 
-Owns: the pools, the topology, the queues, and which pool may lend without a decision. Never: waits, asks a server,
+Owns: the pools, the topology, the queues, and which pools may lend without a decision. Never: waits, asks a server,
 decides which endpoint serves.
 
 Invariants that live here: 4 (nothing slow under the lock), 13 (fork), 22 (news is exact).
@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 
 from .._pool.beside import cut_lent
@@ -22,14 +23,13 @@ from .._util.process import mark_process
 from ..pool import ConnectionPool
 from .asking import Asks
 from .endpoints import FOREVER, Answer, Endpoint, State, Target, behind, described
+from .express import Express
 from .hosts import Place, place
 from .making import PoolMaker
 from .members import Changes, Members
 from .monitor import Monitor
 from .queue import Queue, Ticket
 from .topology import Topology
-
-SLICE = 0.25  # seconds that a caller waits at one endpoint before it checks whether another fits better
 
 
 class ClusterCore:
@@ -63,10 +63,6 @@ class ClusterCore:
         self._records = [endpoint for _, _, endpoint in places]
         self.pools: list[ConnectionPool] = [new_pool(place, index, self) for index, place in enumerate(places)]
         self._enter_process()
-        # The pool of the primary, while that is known and no caller waits for it: then a borrow needs no decision.
-        # Assigned with _lock held; forgotten at any news, and after a while, so that a caller decides again.
-        self.express: ConnectionPool | None = None
-        self.express_until: float = 0.0  # monotonic
 
     def _enter_process(self) -> None:
         """Open the books of this process. In a forked child the parent's lock may be taken, and an endpoint be asked,
@@ -76,19 +72,25 @@ class ClusterCore:
         self._topology = self._new_topology([replace(record) for record in self._records])  # guarded by _lock,
         self._members = Members(self._topology.endpoints)
         self._queues: dict[Target, Queue] = {}  # and so are the queues
+        # By target, while no caller waits for it. Changed with _lock held, read without; forgotten at any news.
+        self.express: dict[Target, Express] = {}
         self._monitors: dict[int, Monitor] | None = None  # started with the first borrow; guarded by _lock
         self._here = mark_process()
 
-    def _open_express(self, pool: ConnectionPool) -> None:
-        """The pool has just served the primary's callers, and none waits: unless there was other news meanwhile."""
-        primary = self._topology.primary
-        if primary is not None and self.pools[primary] is pool and not self.closed:
-            self.express = pool
-            self.express_until = monotonic() + SLICE
+    def _open_express_locked(self, target: Target, fitting: tuple[int, ...]) -> None:
+        """One of these endpoints has just served the target's callers, and none waits: unless there was other news
+        meanwhile."""
+        if not self.closed and all(self._topology.serves(index, target) for index in fitting):
+            choose = partial(self._topology.next_of, fitting, self._in_use)
+            self.express[target] = Express([self.pools[index] for index in fitting], choose)
+
+    def _in_use(self, index: int) -> int:
+        pool = self.pools[index]
+        return pool.connection_num - pool.size
 
     def _queue_locked(self, target: Target) -> Queue:
-        """The queue of a target, for a caller that joins it: the others are decided on in their order again."""
-        self.express = None
+        """The queue of a target, for a caller that joins it: those that come later decide in their order again."""
+        self.express.pop(target, None)
         return self._queues.setdefault(target, Queue())
 
     # -- news ----------------------------------------------------------------------------------------------
@@ -97,7 +99,7 @@ class ClusterCore:
         """The endpoint answered a caller; or the monitor, which asked it at `asked_at`."""
         with self._lock:
             endpoint = self._topology.endpoints[index]
-            before = described(endpoint)
+            before, was_read = described(endpoint), self._topology.serves(index, "replica")
             was_writable = endpoint.writable if endpoint.told_at > -FOREVER else answer.writable
             changes = None
             if self._discovers and answer.ready:
@@ -111,7 +113,8 @@ class ClusterCore:
                 self._mark_locked(changes)
             now = described(endpoint)
             is_up = endpoint.state is State.UP
-            waiting = self._news_locked(now != before or asked_at is None)
+            is_read = self._topology.serves(index, "replica")  # it may be too far behind
+            waiting = self._news_locked(now != before or is_read is not was_read or asked_at is None)
         if now != before:
             self._log(logging.INFO if is_up else logging.WARNING, endpoint, now, answer.said)
             if is_up and was_writable != answer.writable:
@@ -175,7 +178,7 @@ class ClusterCore:
         with self._lock:
             endpoint = self._topology.endpoints[index]
             was_down = endpoint.state is State.DOWN
-            self.express = None
+            self.express = {}
             self._topology.failed(index, monotonic(), str(error))
             waiting = self._news_locked(not was_down)
         if not was_down:
@@ -193,14 +196,14 @@ class ClusterCore:
                 self._suspect_locked(index, "it has refused a statement")
 
     def _suspect_locked(self, index: int, why: str) -> None:
-        self.express = None
+        self.express = {}
         self._topology.suspect(index, monotonic(), why)
 
     def _news_locked(self, matters: bool) -> list[Ticket]:
         """Forget the decision that was made for later callers, and return those that wait, who are called."""
         if not matters:
             return []
-        self.express = None
+        self.express = {}
         return [ticket for queue in self._queues.values() for ticket in queue.all()]
 
     def _log(self, level: int, endpoint: Endpoint, state: str, why: object) -> None:
@@ -273,7 +276,7 @@ class ClusterCore:
 
     def take_out(self, index: int) -> None:
         with self._lock:
-            self.express = None
+            self.express = {}
             self._topology.drain(index, monotonic())
         self.pools[index].drain()
 

@@ -22,8 +22,9 @@ from .._pool.lease import Connection
 from ..errors import AmbiguousPrimary, PoolClosed, PoolTimeout, PoolUnavailable
 from ..pool import ConnectionPool
 from .asking import ask_server
-from .core import SLICE, ClusterCore
+from .core import ClusterCore
 from .endpoints import Ambiguous, Ask, State, Target, Use, described
+from .express import SLICE
 from .following import has_commit
 from .queue import Queue, Ticket
 
@@ -112,7 +113,7 @@ class Lending(ClusterCore):
         self, ticket: Ticket, target: Target, pre_ping: bool | float, started: float, deadline: float
     ) -> Generator[float | Work | Borrow, Any, Connection]:
         problem: BaseException | None = None
-        served_by: ConnectionPool | None = None
+        serves: tuple[int, ...] = ()
         asked: int | None = None
         try:
             with self._lock:
@@ -139,7 +140,7 @@ class Lending(ClusterCore):
                     assert isinstance(decision, Use)
                     lease, problem = yield from self._borrow(decision, target, pre_ping, deadline, problem)
                     if lease is not None:
-                        served_by = lease.pool
+                        serves = decision.endpoints
                         return lease
                 else:
                     until = deadline if isinstance(decision, Use) else min(deadline, decision.until)
@@ -150,8 +151,8 @@ class Lending(ClusterCore):
                     self._topology.not_asked(asked)
                 queue = self._queues.setdefault(target, Queue())
                 following = queue.leave(ticket)
-                if served_by is not None and target == "primary" and not queue:
-                    self._open_express(served_by)
+                if serves and not queue:
+                    self._open_express_locked(target, serves)
             if following is not None:
                 following.call()
 
@@ -211,16 +212,12 @@ class Lending(ClusterCore):
 
     # -- what the decision needs to know -------------------------------------------------------------------
 
-    def _in_use(self, index: int) -> int:
-        pool = self.pools[index]
-        return pool.connection_num - pool.size
-
     def _has_room(self, pool: ConnectionPool) -> bool:
-        return bool(pool.size) or pool.connection_num < pool.stats().maxsize
+        return bool(pool.size) or pool.connection_num < pool.maxsize
 
     def _room(self, decision: Use) -> int:
         """The number of connections that the target's endpoints can still lend at this moment."""
-        return sum(self.pools[index].stats().maxsize - self._in_use(index) for index in decision.endpoints)
+        return sum(self.pools[index].maxsize - self._in_use(index) for index in decision.endpoints)
 
     # -- errors --------------------------------------------------------------------------------------------
 

@@ -320,6 +320,11 @@ class Topology:
             default=FOREVER,
         )
 
+    def next_of(self, fitting: Sequence[int], in_use: Callable[[int], int]) -> int:
+        """Return the place in `fitting`, endpoints of an earlier decision for readers, of that which is used next."""
+        order = spread(self.endpoints, fitting, self._balance, self._zone, in_use, self._random)
+        return fitting.index(order[0])
+
     def _readers(self, in_use: Callable[[int], int], fitting: list[int], otherwise: Decision) -> Decision:
         if not fitting:
             return otherwise

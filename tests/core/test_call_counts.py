@@ -26,6 +26,7 @@ import pytest
 from benchmarks.proxy import Link
 from pymysqlpool import ConnectionPool
 from pymysqlpool._pool.idle_lease import HAS_GIL
+from pymysqlpool.cluster import Cluster
 from pymysqlpool.devserver import DevServer
 from pymysqlpool.reuse import Decision, Facts, Reason, Verdict
 from tests.conftest import MakePool
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.skipif(not HAS_GIL, reason="without a GIL a borrow take
 
 BOUNDS = {
     "borrow and return": 4,
+    "borrow and return of a cluster's primary: more than of a pool": 3,
     "borrow, SELECT 1, return: more than PyMySQL": -56,
     "borrow, UPDATE, commit, return: more than PyMySQL": -16,
     "borrow, SELECT in a transaction, return: more than PyMySQL with ROLLBACK": -57,
@@ -96,6 +98,23 @@ def test_borrow_and_return_without_a_query(make_pool: MakePool) -> None:
         pool.get_connection().close()
 
     check("borrow and return", calls(operation))
+
+
+def test_borrow_and_return_of_a_clusters_primary(make_pool: MakePool, server: DevServer) -> None:
+    pool = make_pool(size=4, pre_create_num=4)
+    where = server.connect_args
+    host = {"host": where.pop("host"), "port": where.pop("port")}
+
+    def ours() -> None:
+        cluster.primary.get_connection().close()
+
+    def theirs() -> None:
+        pool.get_connection().close()
+
+    with Cluster([host], size=4, **where) as cluster:
+        # A decision holds for a quarter of a second, which may end in between.
+        found = min((calls(ours) for _ in range(5)), key=Counter.total)
+        check("borrow and return of a cluster's primary: more than of a pool", found, calls(theirs))
 
 
 def test_borrow_select_1_and_return(make_pool: MakePool, admin: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from time import monotonic
@@ -17,6 +18,7 @@ from pymysqlpool import PoolClosed, PoolTimeout, PoolUnavailable, SettingsError
 from pymysqlpool.cluster import Cluster
 from pymysqlpool.devserver import DevServer
 from pymysqlpool.errors import AmbiguousPrimary
+from tests.core.test_call_counts import calls
 from tests.support import Bolt, Questions, freeze, run_threads, strike, wait_until
 
 NUMBER = 3
@@ -294,6 +296,31 @@ def test_a_url_names_the_hosts(trio: Trio) -> None:
         assert port_of(cluster.replica) == trio.servers[1].port
     with pytest.raises(SettingsError, match="unknown option"):
         Cluster.from_url("mysql://db1,db2/shop?balanc=order")
+
+
+def test_a_borrow_of_known_replicas_asks_nothing_and_is_spread_all_the_same(trio: Trio, make_cluster: Any) -> None:
+    cluster = make_cluster()
+    ports = sorted(server.port for server in trio.servers[1:])
+    for _ in range(2):
+        held = [cluster.replica.get_connection() for _ in range(4)]
+        for connection in held:
+            connection.close()
+
+    def borrow_two() -> None:
+        one, other = cluster.replica.get_connection(), cluster.replica.get_connection()
+        assert sorted([one.port, other.port]) == ports
+        one.close()
+        other.close()
+
+    found = min((calls(borrow_two) for _ in range(5)), key=Counter.total)
+    assert found.total() < 70, f"no decision for each: {found}"
+    assert not found["decide"]
+    with ExitStack() as stack:
+        admins = [stack.enter_context(pymysql.connect(**server.connect_args)) for server in trio.servers]
+        asked = [stack.enter_context(Questions(admin).during()) for admin in admins]
+        for _ in range(50):
+            borrow_two()
+    assert asked == [[0], [0], [0]]
 
 
 def test_a_borrow_of_the_known_primary_asks_nothing(trio: Trio, make_cluster: Any) -> None:

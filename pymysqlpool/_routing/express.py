@@ -1,0 +1,40 @@
+"""`Express`: the endpoints that a decision led to, for the borrows that come soon after it.
+
+A decision takes the cluster's lock; a borrow from an express does not. It is opened when a borrow was served and no
+caller of the target waits, and holds for a quarter of a second, or until there is other news.
+
+Owns: how long a decision holds, and which of its endpoints is next. Never: takes the lock, decides which endpoints fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+
+from ..pool import ConnectionPool
+
+SLICE = 0.25  # seconds after which a decision is made again, by callers that wait at an endpoint as well
+
+
+class Express:
+    """An express for one target.
+
+    Attributes:
+        until: monotonic time until which it holds.
+
+    Args:
+        pools: those of the endpoints.
+        choose: returns the place in `pools` of the endpoint that is next, where there is more than one.
+    """
+
+    __slots__ = ("_choose", "_only", "_pools", "until")
+
+    def __init__(self, pools: list[ConnectionPool], choose: Callable[[], int]) -> None:
+        self.until: float = monotonic() + SLICE
+        self._pools = pools
+        self._only = pools[0] if len(pools) == 1 else None
+        self._choose = choose
+
+    def pool(self) -> ConnectionPool:
+        """Return the pool to borrow from."""
+        return self._only or self._pools[self._choose()]
