@@ -122,7 +122,9 @@ class PoolMiddleware:
             await self._answer_health(scope, send)
         elif kind in ("http", "websocket"):
             around = scope.get(SCOPE)
-            if around is not None and not around.closed and around is current_scope():
+            if isinstance(around, AsyncRequestScope) and not around.closed and around is current_scope():
+                if kind == "http" and self._transaction_of(scope) is not None:
+                    await around.async_join_transaction()
                 await self.app(scope, receive, send)  # installed twice: one lease
             elif kind == "http":
                 await self._http(scope, receive, send)
@@ -137,7 +139,7 @@ class PoolMiddleware:
         method = scope["method"]
         request = AsyncRequestScope(
             self.pool,
-            transaction=self.transaction if self.transaction_on_get or method not in SAFE_METHODS else None,
+            transaction=self._transaction_of(scope),
             watch=self.watch,
             label=f"{method} {scope['path']}",
             deadline=scope.get(DEADLINE, None if self.deadline is None else monotonic() + self.deadline),
@@ -176,6 +178,9 @@ class PoolMiddleware:
                 await self._refuse(request, error, method, send)
         else:
             await request.async_close()
+
+    def _transaction_of(self, scope: Scope) -> TransactionMode:
+        return self.transaction if self.transaction_on_get or scope["method"] not in SAFE_METHODS else None
 
     async def _before_head(self, request: AsyncRequestScope, message: Message) -> Message:
         """The commit point, before the head is sent: a COMMIT that fails here still becomes a 500."""

@@ -13,37 +13,33 @@ Never: borrows before a connection is requested, returns one twice, raises an Ex
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from time import monotonic
-from typing import Literal
 
 from pymysql import err
 from pymysql.constants import CR
 
 from . import transaction as _transaction
-from ._driver.exchange import can_go_on, is_between_commands
+from ._driver.exchange import can_go_on
 from ._driver.statements import WROTE
+from ._pool.commit_rule import SAFE_METHODS as SAFE_METHODS
+from ._pool.commit_rule import CommitVeto as CommitVeto
+from ._pool.commit_rule import Headers as Headers
+from ._pool.commit_rule import TransactionMode as TransactionMode
 from ._pool.committed import Committed
 from ._pool.cost import Place
 from ._pool.cost import Use as Use
 from ._pool.cost import Watch as Watch
 from ._pool.cost import server_timing as _server_timing
 from ._pool.lease import Connection, Lender
-from ._pool.loss import lost_with
+from ._pool.loss import ask_if_idle, loss
 from ._util import callsite
 from ._util.context import Holding
 from ._util.lock import new_lock
 from ._util.log import OneLine, logger
 from .errors import ConnectionInterruptedError, GetConnectionFromPoolError, PoolError, ReturnConnectionToPoolError
-
-TransactionMode = Literal["request"] | None
-Headers = Sequence[tuple[str, str]]
-CommitVeto = Callable[[int, Headers, BaseException | None], bool]
-
-# The safe methods of RFC 9110, which `transaction_on_get=False` excludes from commits.
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 _current: ContextVar[RequestScope | None] = ContextVar("pymysqlpool_request_scope", default=None)
 
@@ -119,7 +115,7 @@ class RequestScope:
             place = self._places.setdefault(pool, Place())
         with place.lock:
             if self._revalidate_after is not None:
-                self._revalidate(pool, place, self._revalidate_after)
+                ask_if_idle(place, self._revalidate_after)
             self._part_with_a_lost_one(pool, place)
             if place.connection is None or place.connection.is_returned:
                 self._borrow(pool, place)
@@ -173,29 +169,11 @@ class RequestScope:
         connection = place.connection
         if connection is None or connection.is_returned or not connection.is_lost:
             return
-        lost, in_block, refusal = lost_with(connection), connection.in_block, connection.refusal
-        if not in_block:
+        error, refusal = loss(connection, pool, self.label or "this scope"), connection.refusal
+        if not connection.in_block:
             self._give_back(pool, place, None)
-        if lost:
-            then = "leave the block" if in_block else "the next use begins a new session"
-            raise err.OperationalError(
-                CR.CR_SERVER_GONE_ERROR,
-                f"the connection of pool({pool.name}) to {pool.endpoint} was lost in {self.label or 'this scope'}, and "
-                f"with it {lost}; nothing uncommitted was kept. Run the work again from its beginning: {then}",
-            ) from refusal
-
-    def _revalidate(self, pool: Lender, place: Place, after: float) -> None:
-        """Ping a lease that was not requested for `revalidate` seconds; end it if its session is gone."""
-        now = monotonic()
-        idle, place.asked = now - place.asked, now
-        connection = place.connection
-        if connection is None or connection.is_returned or connection.is_lost:
-            return
-        if idle >= after and is_between_commands(connection):
-            try:
-                connection.ping(reconnect=False)
-            except err.MySQLError:
-                return  # it is lost
+        if error is not None:
+            raise error from refusal
 
     def give_back(self, pool: Lender) -> None:
         """Return the lease of `pool` now; the next use borrows again."""
@@ -206,6 +184,23 @@ class RequestScope:
                 if place.use is not None and place.use in self.uses:
                     self.uses.remove(place.use)
                 self._give_back(pool, place, None)
+
+    def join_transaction(self) -> None:
+        """Begin `transaction="request"` for an inner layer that wants it. Idempotent; after the commit point, nothing.
+
+        Raises:
+            TransactionError: there are uncommitted changes, which BEGIN would commit.
+        """
+        for connection in self._to_join():
+            _transaction.begin(connection)
+
+    def _to_join(self) -> list[Connection]:
+        with self._lock:
+            if self._finished or self.transaction == "request":
+                return []
+            self.transaction = "request"
+            leases = [place.connection for place in self._places.values()]
+        return [lease for lease in leases if lease is not None and not lease.is_returned]
 
     def finish(self, *, commit: bool) -> None:
         """The commit point of `transaction="request"`, before the head of the response is sent; else does nothing.

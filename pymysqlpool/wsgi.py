@@ -101,16 +101,18 @@ class PoolMiddleware:
         self.refusals: RefusalLog = RefusalLog()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        around = current_scope()
-        if around is not None and not around.closed and around is environ.get(SCOPE):
-            return self.application(environ, start_response)  # installed twice: one lease
+        around: RequestScope | None = environ.get(SCOPE)
         method = environ.get("REQUEST_METHOD")
         socket = is_websocket(environ)  # a websocket has neither a transaction nor a deadline of its own
+        left_out = socket or (method in SAFE_METHODS and not self.transaction_on_get)
+        transaction = None if left_out else self.transaction
+        if around is current_scope() and around is not None and not around.closed:
+            if transaction is not None:
+                around.join_transaction()
+            return self.application(environ, start_response)  # installed twice: one lease
         scope = environ[SCOPE] = RequestScope(
             self.pool,
-            transaction=None
-            if socket or (method in SAFE_METHODS and not self.transaction_on_get)
-            else self.transaction,
+            transaction=transaction,
             watch=self.watch,
             label=f"{method} {environ.get('PATH_INFO')}",
             deadline=None

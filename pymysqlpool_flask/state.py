@@ -18,7 +18,14 @@ from pymysqlpool import Connection, ConnectionPool
 from pymysqlpool.advice import warn_of_missing_timeouts
 from pymysqlpool.cluster import Cluster
 from pymysqlpool.health import Health, HealthCheck
-from pymysqlpool.request_scope import SAFE_METHODS, NoRequestScopeError, RequestScope, Watch, current_scope
+from pymysqlpool.request_scope import (
+    SAFE_METHODS,
+    NoRequestScopeError,
+    RequestScope,
+    TransactionMode,
+    Watch,
+    current_scope,
+)
 from pymysqlpool.wsgi import DEADLINE, SCOPE, SocketConnection, is_websocket
 
 from . import config
@@ -119,6 +126,8 @@ class AppState:
             around = current_scope()
             announced: object = key.environ.get(SCOPE)
             if around is not None and not around.closed and announced is around:
+                if around.transaction is None and self._transaction_of(its, key) is not None:
+                    around.join_transaction()
                 return around  # the WSGI middleware is there too: one lease, and it gives it back
         scope = its.scopes.get(key)
         if scope is None and key is None and its.scopes:
@@ -129,20 +138,22 @@ class AppState:
     def _new_scope(self, its: Holder, key: Request | None) -> RequestScope:
         if key is None:
             return RequestScope(watch=self._watch, label="an application context", revalidate=_REVALIDATE)
-        view = current_app.view_functions.get(key.endpoint or "")
-        socket = is_websocket(key.environ)
-        left_out = (
-            socket
-            or not self.ahead.of(key.environ, its)
-            or getattr(view, NO_TRANSACTION, False)
-            or (key.method in SAFE_METHODS and not self.options.transaction_on_get)
-        )
         return RequestScope(
-            transaction=None if left_out else self.options.transaction,
+            transaction=self._transaction_of(its, key),
             watch=self._watch,
             label=f"{key.method} {key.path} ({key.endpoint})",
-            deadline=None if socket else key.environ.get(DEADLINE),
+            deadline=None if is_websocket(key.environ) else key.environ.get(DEADLINE),
         )
+
+    def _transaction_of(self, its: Holder, request: Request) -> TransactionMode:
+        view = current_app.view_functions.get(request.endpoint or "")
+        left_out = (
+            is_websocket(request.environ)
+            or not self.ahead.of(request.environ, its)
+            or getattr(view, NO_TRANSACTION, False)
+            or (request.method in SAFE_METHODS and not self.options.transaction_on_get)
+        )
+        return None if left_out else self.options.transaction
 
     def note_start(self, sender: Flask, **_: Any) -> None:
         """Called with `deadline` when a request begins."""

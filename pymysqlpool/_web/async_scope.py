@@ -183,6 +183,12 @@ class AsyncRequestScope(RequestScope):
         if not self._units:
             await wait_for_all(self._give_all_back_nowait(None, also_busy=False))
 
+    async def async_join_transaction(self) -> None:
+        """See `RequestScope.join_transaction`."""
+        for lease in self._to_join():
+            lent = next(lent for lent in self._all_lent() if lent.lease is lease)
+            await lent.carry_out(_transaction.begin_steps)
+
     async def async_finish(self, *, commit: bool) -> None:
         """See `RequestScope.finish`. It is a task of its own, which completes the commit if this one is cancelled."""
         if self.transaction is None or not self._places:

@@ -11,6 +11,7 @@ import pytest
 from flask import Flask, Response, copy_current_request_context, g, stream_with_context
 from flask.sessions import SecureCookieSession, SessionInterface
 
+from pymysqlpool.wsgi import PoolMiddleware
 from pymysqlpool_flask import PyMySQLPool
 
 from .conftest import MakeSite, Site, ask
@@ -179,3 +180,20 @@ def test_an_error_of_one_request_undoes_no_other_one_in_the_same_application_con
     with site.app.app_context():
         statuses = [site.client.get(path).status_code for path in ("/1", "/fail", "/2")]
     assert (statuses, table()) == ([200, 500, 200], [1, 2])
+
+
+@pytest.mark.parametrize("of_the_middleware", [None, "request"])
+def test_inside_the_wsgi_middleware_the_transaction_is_the_requests_too(
+    make_site: MakeSite, table: Committed, of_the_middleware: Any
+) -> None:
+    site = make_site(transaction="request")
+
+    @site.app.get("/<int:number>/<int:status>")
+    def index(number: int, status: int) -> tuple[str, int]:
+        add(number)
+        return str(status), status
+
+    served = PoolMiddleware(site.app.wsgi_app, site.pool, transaction=of_the_middleware)
+    site.app.wsgi_app = served  # type: ignore[method-assign]
+    assert [site.client.get(path).get_data(as_text=True) for path in ("/1/200", "/2/409")] == ["200", "409"]
+    assert table() == [1]

@@ -294,6 +294,35 @@ def test_installed_twice_there_is_one_lease(pool: ConnectionPool) -> None:
     assert pool.stats().borrowed == 1
 
 
+@pytest.mark.parametrize("between", [False, True], ids=["at once", "after a layer between that borrows"])
+@pytest.mark.parametrize(("outer", "inner"), [("request", None), (None, "request"), ("request", "request")])
+@pytest.mark.parametrize(("status", "kept"), [("200 OK", [1]), ("409 Conflict", [])])
+def test_installed_twice_the_transaction_of_either_is_the_requests(
+    pool: ConnectionPool,
+    table: Callable[[], list[int]],
+    between: bool,
+    outer: Any,
+    inner: Any,
+    status: str,
+    kept: list[int],
+) -> None:
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        current_connection(pool).execute("INSERT INTO item VALUES (1)")
+        start_response(status, TEXT)
+        return [b"done"]
+
+    mounted = wrapped(application, pool, transaction=inner)
+
+    def layer(environ: Any, start_response: Any) -> Iterable[bytes]:
+        if between:
+            one(pool)
+        return mounted(environ, start_response)
+
+    assert Served(wrapped(layer, pool, transaction=outer)).body == b"done"
+    assert table() == kept
+    assert pool.stats().in_use == 0
+
+
 def test_around_a_dispatcher_and_around_what_it_mounts_there_is_one_lease(pool: ConnectionPool) -> None:
     """11"""
     from werkzeug.middleware.dispatcher import DispatcherMiddleware

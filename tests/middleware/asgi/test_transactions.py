@@ -11,7 +11,7 @@ from pymysql import err
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 
-from pymysqlpool.asgi import current_async_connection
+from pymysqlpool.asgi import PoolMiddleware, current_async_connection
 from tests.aio.support import all_home, until
 from tests.proxy import Proxy
 
@@ -191,3 +191,26 @@ def test_a_block_of_the_connection_neither_commits_nor_gives_back_the_requests_t
     run(main)
     assert table() == ([1, 2] if status == 200 else [])
     assert pool.stats().borrowed == 1
+
+
+@pytest.mark.parametrize("between", [False, True], ids=["at once", "after a layer between that borrows"])
+@pytest.mark.parametrize(("outer", "inner"), [("request", None), (None, "request"), ("request", "request")])
+def test_installed_twice_the_transaction_of_either_is_the_requests(
+    make: Make, table: Callable[[], list[int]], between: bool, outer: Any, inner: Any
+) -> None:
+    pool = make()
+
+    async def main() -> None:
+        mounted = routes(pool, post, transaction=inner)
+
+        async def layer(scope: Any, receive: Any, send: Any) -> None:
+            if between:
+                await value(await current_async_connection())
+            await mounted(scope, receive, send)
+
+        app = PoolMiddleware(layer, pool, transaction=outer)
+        assert (await Exchange(app, "/post", headers=[(b"status", b"404")]).run()).status == 404
+        assert (await Exchange(app, "/post").run()).status == 200
+
+    run(main)
+    assert table() == [1]
