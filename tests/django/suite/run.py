@@ -54,7 +54,7 @@ def main() -> int:
     conditions = (
         {"always"} | ({"root"} if _is_root() else set()) | ({"early"} if given.pool == "transaction" else set())
     )
-    return _report(log, code, time.monotonic() - started, conditions)
+    return _compare(log, code, time.monotonic() - started, conditions)
 
 
 def _arguments() -> argparse.Namespace:
@@ -125,7 +125,7 @@ def _run(given: argparse.Namespace, source: Path, labels: list[str], server: Dev
         return process.wait()
 
 
-def _report(log: Path, code: int, seconds: float, conditions: set[str]) -> int:
+def _compare(log: Path, code: int, seconds: float, conditions: set[str]) -> int:
     """Say what happened, and compare it with what may happen."""
     text = log.read_text(errors="replace")
     ran = re.findall(r"^Ran (\d+) tests? in", text, re.MULTILINE)
@@ -133,14 +133,14 @@ def _report(log: Path, code: int, seconds: float, conditions: set[str]) -> int:
     allowed = {test for when, test in map(str.split, _lines(HERE / "allowed.txt")) if when in conditions}
     skipped = len(re.findall(r" \.\.\. skipped ", text))
     unexpected = sorted(failed - allowed)
-    _tell(
+    _print(
         f"ran {ran[-1] if ran else 'nothing'}, failed {len(failed)} ({len(failed & allowed)} allowed), "
         f"skipped {skipped}, {seconds:.0f} s"
     )
     for test in unexpected:
-        _tell(f"  unexpected: {test}")
+        _print(f"  unexpected: {test}")
     if not ran or (code and not failed):
-        _tell(text[-3000:])
+        _print(text[-3000:])
         return 1
     return bool(unexpected)
 
@@ -158,7 +158,7 @@ def _report(what: str) -> None:
     sys.stderr.write(f"==> {what}\n")
 
 
-def _tell(what: str) -> None:
+def _print(what: str) -> None:
     sys.stdout.write(f"{what}\n")
 
 
