@@ -25,7 +25,7 @@ from contextlib import AbstractContextManager
 from random import random
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, Unpack, get_args
 
 from pymysql import err
 
@@ -48,6 +48,9 @@ from .request_scope import RequestScope, request_scope
 from .secrets import conceal
 from .settings import Settings, patience, seconds
 from .stats import PoolStats
+
+if TYPE_CHECKING:
+    from .options import ClusterOptions
 
 __all__ = ["Cluster", "ClusterPool"]
 
@@ -93,9 +96,10 @@ class Cluster:
         failback_after: float = 30.0,
         check_interval: float | None = None,
         max_lag: float | None = None,
-        **options: Any,
+        **options: Unpack[ClusterOptions],
     ) -> None:
-        options, hosts = conceal(options), concealed(hosts)
+        given, hosts = conceal(options), concealed(hosts)
+        del options  # in the clear, for tools that report the variables of frames
         _check("balance", balance, get_args(Balance))
         _check("topology", topology, get_args(Kind))
         seconds("failback_after", failback_after, 0.0)
@@ -119,7 +123,7 @@ class Cluster:
             self.name,
             places,
             new_topology,
-            PoolMaker(options),
+            PoolMaker(given),
             Asks(topology, max_lag is not None),
             discovers=topology != "static" and (topology != "auto" or len(places) > 1),
             check_interval=check_interval,

@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 from .secrets import Secret
 from .settings import DeadlockMode, Hook, ResetMode, RoleWanted
 
-__all__ = ["AllOptions", "ConnectOptions", "PoolOptions"]
+__all__ = ["AllOptions", "ClusterOptions", "ConnectOptions", "PoolOptions"]
 
 
 class ConnectOptions(TypedDict, total=False):
@@ -89,12 +89,17 @@ class PoolOptions(ConnectOptions, total=False):
     on_discard: Hook | None
 
 
-class AllOptions(PoolOptions, total=False):
-    """All that `ConnectionPool` takes."""
+class ClusterOptions(PoolOptions, total=False):
+    """The options of `Cluster` for its pools."""
 
     size: int | None
     maxsize: int
-    name: str | None
     pre_create_num: int
     con_lifetime: float | None
     reuse_policy: Any
+
+
+class AllOptions(ClusterOptions, total=False):
+    """All that `ConnectionPool` takes."""
+
+    name: str | None

@@ -44,11 +44,21 @@ WRONG = {
     "a method of a connection": "ConnectionPool().get_connection().comit()",
     "the singleton's": "ConnectionPoolSingleton(hots='db')",
     "the awaited pool's": "AsyncConnectionPool(hots='db')",
+    "a cluster's": "Cluster(['db'], siz=3)",
+    "a cluster's type": "Cluster(['db'], max_idle='long')",
+    "a method of a pool": "ConnectionPool().get_conection()",
+    "an argument of a borrow": "ConnectionPool().get_connection(timeot=3)",
+    "the type of such": "ConnectionPool().get_connection(timeout='3')",
+    "an attribute of the stats": "ConnectionPool().stats().inuse",
+    "the type of a hook": "ConnectionPool(on_connect='SET @a = 1')",
+    "a value of a few": "ConnectionPool(reset='sometimes')",
+    "a password's": "ConnectionPool(password=1234)",
 }
 IMPORTS = (
     "from pymysql.cursors import SSCursor\n"
     "from pymysqlpool import ConnectionPool, ConnectionPoolSingleton\n"
     "from pymysqlpool.aio import AsyncConnectionPool\n"
+    "from pymysqlpool.cluster import Cluster\n"
 )
 
 
