@@ -26,7 +26,7 @@ from pymysql.constants import CR, ER
 
 from ._util.late import pattern
 from ._util.record import Record
-from .errors import PoolError, PoolOverloaded, PoolTimeout, PoolUnavailable, WrongRole
+from .errors import AmbiguousPrimary, PoolError, PoolOverloaded, PoolTimeout, PoolUnavailable, WrongRole
 
 
 class Siblings(Enum):
@@ -208,11 +208,12 @@ def said_again(error: BaseException) -> BaseException:
 
 def is_temporary(error: BaseException | None) -> bool:
     """Return whether a web response should be 503 with Retry-After: the pool is exhausted, or the server is lost, full,
-    starting, or does not accept writes. Looks through the wrappers of SQLAlchemy and of `raise ... from`. What fails
-    because a statement over max_allowed_packet has ended the session is not temporary: it would end the next one."""
+    starting, or does not accept writes, or it is not known which of several does. Looks through the wrappers of
+    SQLAlchemy and of `raise ... from`. What fails because a statement over max_allowed_packet has ended the session is
+    not temporary: it would end the next one."""
     answer = None
     for cause in _causes(error):
-        if isinstance(cause, PoolTimeout | PoolUnavailable | PoolOverloaded | WrongRole):
+        if isinstance(cause, PoolTimeout | PoolUnavailable | PoolOverloaded | WrongRole | AmbiguousPrimary):
             return answer is not False
         if isinstance(cause, err.MySQLError) and not isinstance(cause, PoolError):
             row, number = of_statement(cause), number_of(cause)

@@ -13,6 +13,7 @@ from flask import Blueprint, Flask, g
 from pymysql import err
 
 from pymysqlpool import PoolTimeout, PoolUnavailable
+from pymysqlpool.errors import AmbiguousPrimary
 from pymysqlpool_flask import PyMySQLPool
 
 from .conftest import MakeSite, Site, ask
@@ -20,6 +21,7 @@ from .conftest import MakeSite, Site, ask
 CANNOT_NOW = [
     PoolTimeout("busy"),
     PoolUnavailable("down"),
+    AmbiguousPrimary("two say so"),
     err.OperationalError(2013, "Lost connection to MySQL server during query"),
     err.OperationalError(1047, "WSREP has not yet prepared node for application use"),
     err.OperationalError(1180, "Error (provider status: Not connected to Primary Component)"),
