@@ -6,7 +6,9 @@
 borrow (`tests/routing/traffic.py`, which the tests use as well). Each event befalls servers of its own.
 
     failed   requests that failed, and their errors
-    gap      the longest time without a successful request
+    late     those of them that began when the first failure had been reported; the others were in flight
+    gap      the longest time without a successful request; in brackets, how much of it was after the hosts took writes
+             again, by a thread that writes to the next primary without any pool
     logins   since the event, of all hosts
     lost     acknowledged rows that the primary does not have afterwards
     twice    rows that it has more than once
@@ -21,10 +23,11 @@ Not measured by the cases of `scripts/bench`, because a failover takes seconds a
 from __future__ import annotations
 
 import argparse
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from random import shuffle
@@ -37,7 +40,7 @@ from pymysqlpool import ConnectionPool
 from pymysqlpool.cluster import Cluster
 from pymysqlpool.devserver import DevServer
 from tests.routing.servers import APP, Galera, Group, Replication, account, ask, provider
-from tests.routing.traffic import PATIENCE, POOL, Traffic, begun, site_traffic, traffic
+from tests.routing.traffic import PATIENCE, POOL, Traffic, begun, longest_gap, site_traffic, traffic
 
 from .peers import NotInstalled, load
 
@@ -45,44 +48,55 @@ AFTER = 300  # requests that must succeed after the event
 GIVES_UP = 20.0  # seconds after which a subject whose requests do not succeed again is left
 PROMOTION = 2.0  # seconds that an operator's tool takes to promote a replica
 INTERVAL = 0.5  # seconds between two checks of a host, where it is frozen
+NOTICEABLE = 0.05  # seconds; a server that takes writes answers a probe sooner
 READS = 1000  # that follow a commit
 
 # -- what befalls the hosts --------------------------------------------------------------------------------
 
 
-def node_killed(nodes: Galera) -> None:
+def node_killed(nodes: Galera, seen: Traffic) -> None:
     nodes.servers[0].kill()
 
 
-def node_stopped(nodes: Galera) -> None:
+def node_stopped(nodes: Galera, seen: Traffic) -> None:
     nodes.end(0)
 
 
-def node_without_quorum(nodes: Galera) -> None:
+def node_without_quorum(nodes: Galera, seen: Traffic) -> None:
     nodes.isolate(0)
 
 
-def switchover(servers: Replication) -> None:
+def switchover(servers: Replication, seen: Traffic) -> None:
     servers.switch(0, 1)
 
 
-def primary_killed(servers: Replication) -> None:
+def drained_switchover(servers: Replication, seen: Traffic) -> None:
+    primary = servers.servers[0]
+    name = f"{primary.host}:{primary.port}"
+    seen.lender.cluster.drain(name)
+    while any(stats.in_use for host, _, stats in seen.lender.cluster.endpoints() if host == name):
+        time.sleep(0.001)
+    servers.switch(0, 1)
+    seen.lender.cluster.undrain(name)
+
+
+def primary_killed(servers: Replication, seen: Traffic) -> None:
     servers.servers[0].kill()
     time.sleep(PROMOTION)
     servers.promote(1)
 
 
-def primary_frozen(servers: Replication) -> None:
+def primary_frozen(servers: Replication, seen: Traffic) -> None:
     servers.freeze(0)
     time.sleep(PROMOTION)
     servers.promote(1)
 
 
-def node_frozen(nodes: Galera) -> None:
+def node_frozen(nodes: Galera, seen: Traffic) -> None:
     nodes.freeze(0)
 
 
-def replica_killed(servers: Replication) -> None:
+def replica_killed(servers: Replication, seen: Traffic) -> None:
     servers.servers[2].kill()
 
 
@@ -96,13 +110,15 @@ class Event:
         reader: the server that has all rows afterwards.
         options: of our pool.
         is_timed: the longest time that a failed request took is of interest.
+        is_ours: it is nothing for the other subjects.
     """
 
     kind: type[Any]
-    befalls: Callable[[Any], None]
+    befalls: Callable[[Any, Traffic], None]
     reader: int = 1
     options: dict[str, Any] = field(default_factory=dict)
     is_timed: bool = False
+    is_ours: bool = False
 
 
 CHECKED = {"check_interval": INTERVAL, "read_timeout": None}
@@ -112,11 +128,12 @@ EVENTS = {
     "Galera node loses quorum": Event(Galera, node_without_quorum),
     "Galera node frozen": Event(Galera, node_frozen, options=CHECKED, is_timed=True),
     "planned switchover": Event(Replication, switchover),
+    "planned switchover, after drain()": Event(Replication, drained_switchover, is_ours=True),
     "primary killed, replica promoted after 2 s": Event(Replication, primary_killed),
     "primary frozen, replica promoted after 2 s": Event(Replication, primary_frozen, options=CHECKED, is_timed=True),
     "replica killed, seen by writers": Event(Replication, replica_killed, reader=0),
     "replica killed, seen by readers of replicas": Event(
-        Replication, replica_killed, reader=0, options={"reads_replicas": True}
+        Replication, replica_killed, reader=0, options={"reads_replicas": True}, is_ours=True
     ),
 }
 
@@ -245,13 +262,48 @@ SUBJECTS: dict[str, Subject] = {"ours": ours, "ours in Flask": flask, "SQLAlchem
 # -- the table ---------------------------------------------------------------------------------------------
 
 
+class Probe(threading.Thread):
+    """Writes to one server as fast as it answers, without any pool: since when it takes writes."""
+
+    def __init__(self, server: DevServer) -> None:
+        super().__init__()
+        self.times: list[float] = []  # monotonic
+        self._ends = threading.Event()
+        self._connection = pymysql.connect(host=server.host, port=server.port, autocommit=True, **APP)
+
+    def run(self) -> None:
+        with self._connection, self._connection.cursor() as cursor:
+            while not self._ends.wait(0.005):
+                with suppress(pymysql.err.OperationalError):
+                    cursor.execute("REPLACE INTO written VALUES (0, %s)", (len(self.times),))  # else it is no change
+                    self.times.append(time.monotonic())
+
+    def answered_since(self, until: float) -> float:
+        """Since when each write had been answered at once, up to `until` (monotonic)."""
+        since = until
+        for at in reversed([at for at in self.times if at <= until]):
+            if since - at > NOTICEABLE:
+                break
+            since = at
+        return since
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self.join()
+
+
 @dataclass
 class Seen:
     """What the visitors saw in one run."""
 
-    failed: int
-    kinds: Counter[str]
+    failed: Counter[str]
+    late: int
     gap: float
+    after: float
     logins: int
     lost: int
     twice: int
@@ -263,8 +315,8 @@ class Seen:
 def befall(event: Event, subject: Subject) -> Seen:
     with ExitStack() as stack:
         group: Group = event.kind(stack, None)
-        with subject(group.hosts(), count(), **event.options) as seen:
-            event.befalls(group)
+        with subject(group.hosts(), count(), **event.options) as seen, Probe(group.servers[event.reader]) as probe:
+            event.befalls(group, seen)
             try:
                 seen.go_on(AFTER, GIVES_UP)
                 is_back = True
@@ -272,33 +324,34 @@ def befall(event: Event, subject: Subject) -> Seen:
                 is_back = False
             if event.is_timed:
                 group.thaw(0)
+        gap, ended = longest_gap(seen.times)
         return Seen(
-            sum(seen.failed.values()),
-            seen.failed,
-            seen.gap,
-            seen.logins_since,
-            len(group.lost(event.reader, seen.written)),
-            len(group.twice(event.reader)),
-            seen.stale,
-            seen.longest_failed if event.is_timed else None,
-            is_back,
+            failed=seen.failed,
+            late=seen.failed_late,
+            gap=gap,
+            after=min(gap, ended - probe.answered_since(ended)),
+            logins=seen.logins_since,
+            lost=len(group.lost(event.reader, seen.written)),
+            twice=len(group.twice(event.reader)),
+            stale=seen.stale,
+            longest=seen.longest_failed if event.is_timed else None,
+            is_back=is_back,
         )
 
 
 def row(name: str, subject: str, runs: list[Seen]) -> str:
-    kinds: Counter[str] = Counter()
-    for seen in runs:
-        kinds += seen.kinds
+    kinds: Counter[str] = sum((seen.failed for seen in runs), Counter())
     told = ", ".join(f"{number} x {kind}" for kind, number in sorted(kinds.items()))
     times = [seen.longest for seen in runs if seen.longest is not None]
     cells = [
         name,
         subject,
-        " ".join(str(seen.failed) for seen in runs)
+        " ".join(str(sum(seen.failed.values())) for seen in runs)
         + (f" ({told})" if told else "")
         + (f", after {max(times):.1f} s at most" if any(times) else "")
         + ("" if all(seen.is_back for seen in runs) else f", not back after {GIVES_UP:.0f} s"),
-        " ".join(f"{seen.gap:.1f}" for seen in runs),
+        str(sum(seen.late for seen in runs)),
+        " ".join(f"{seen.gap:.1f} ({seen.after:.2f})" for seen in runs),
         " ".join(str(seen.logins) for seen in runs),
         *(str(sum(getattr(seen, what) for seen in runs)) for what in ("lost", "twice", "stale")),
     ]
@@ -364,22 +417,21 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1, help="of each event, with each subject")
     parser.add_argument("--without-peers", action="store_true", help="this pool only")
     given = parser.parse_args()
-    print("| event | subject | failed | gap, s | logins | lost | twice | stale |\n|---|---|---|---|---|---|---|---|")
+    titles = ["event", "subject", "failed", "late", "gap, s", "logins", "lost", "twice", "stale"]
+    print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
     for name, event in EVENTS.items():
         if any(word not in name for word in given.events):
             continue
         if event.kind is Galera and provider() is None:
-            print(f"| {name} | not run: no Galera library | | | | | | |")
+            print(f"| {name} | not run: no Galera library | | | | | | | |")
             continue
         for title, subject in SUBJECTS.items():
-            if (given.without_peers and subject is engine_traffic) or (
-                "reads_replicas" in event.options and subject is not ours
-            ):
+            if (given.without_peers and subject is engine_traffic) or (event.is_ours and subject is not ours):
                 continue
             try:
                 runs = [befall(event, subject) for _ in range(given.runs)]
             except NotInstalled as error:
-                print(f"| {name} | {title} | {error} | | | | | |")
+                print(f"| {name} | {title} | {error} | | | | | | |")
                 continue
             print(row(name, title, runs), flush=True)
     if given.events:

@@ -30,6 +30,7 @@ def nodes(request: pytest.FixtureRequest) -> Iterator[Galera]:
 
 def check(seen: Traffic, nodes: Galera, reader: int, *, failed: int) -> None:
     assert sum(seen.failed.values()) <= failed, seen.told()
+    assert seen.failed_late == 0, seen.told()
     assert not nodes.lost(reader, seen.written), "an acknowledged write is lost"
     assert not nodes.twice(reader), "a statement was sent twice"
     assert seen.logins_since <= 2 * POOL, seen.told()

@@ -39,6 +39,7 @@ def traffic(port: int) -> Iterator[Traffic]:
 
 def check(seen: Traffic, servers: Replication, primary: int) -> None:
     assert sum(seen.failed.values()) <= POOL, seen.told()
+    assert seen.failed_late == 0, seen.told()
     assert seen.logins_since <= 2 * POOL, seen.told()
     assert not servers.lost(primary, seen.written), "an acknowledged write is lost"
     assert not servers.twice(primary), "a statement was sent twice"

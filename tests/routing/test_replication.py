@@ -9,8 +9,10 @@ from itertools import count
 
 import pytest
 
+from pymysqlpool.cluster import Cluster
 from tests.routing.servers import APP, Replication
 from tests.routing.traffic import POOL, Traffic, site_traffic, traffic
+from tests.support import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 numbers = count()
@@ -24,6 +26,7 @@ def servers(request: pytest.FixtureRequest) -> Iterator[Replication]:
 
 def check(seen: Traffic, servers: Replication, primary: int, *, failed: int) -> None:
     assert sum(seen.failed.values()) <= failed, seen.told()
+    assert seen.failed_late == 0, seen.told()
     assert not servers.lost(primary, seen.written), "an acknowledged write is lost"
     assert not servers.twice(primary), "a statement was sent twice"
     assert seen.logins_since <= 2 * POOL, seen.told()
@@ -39,6 +42,19 @@ def test_a_planned_switchover_costs_what_was_in_flight_at_most(servers: Replicat
     check(seen, servers, 1, failed=POOL)
     check(site, servers, 1, failed=POOL)
     assert site.is_told_to_retry, site.told()
+    servers.switch(1, 0)
+
+
+def test_a_planned_switchover_after_a_drain_costs_nothing(servers: Replication) -> None:
+    with traffic(servers.hosts(), numbers, **APP) as seen:
+        cluster: Cluster = seen.lender.cluster
+        name, _, _ = cluster.endpoints()[0]
+        cluster.drain(name)
+        wait_until(lambda: cluster.endpoints()[0][2].in_use == 0, "what was lent has come back")
+        servers.switch(0, 1)
+        cluster.undrain(name)
+        seen.go_on(200)
+    check(seen, servers, 1, failed=0)
     servers.switch(1, 0)
 
 

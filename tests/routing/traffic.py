@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -39,6 +40,11 @@ class Answer(Exception):
     """
 
 
+def longest_gap(times: Sequence[float]) -> tuple[float, float]:
+    """The longest time between two of these instants, and when it ended."""
+    return max(((later - earlier, later) for earlier, later in pairwise(times)), default=(0.0, 0.0))
+
+
 class Traffic:
     """What the visitors saw.
 
@@ -51,6 +57,7 @@ class Traffic:
     Attributes:
         written: the rows whose COMMIT was acknowledged.
         failed: each failed request's error number, and how often.
+        failed_late: how many failed that began when the first failure had been reported: none was in flight then.
         stale: how many rows their writer did not find.
         times: when requests succeeded, monotonic.
         longest_failed: seconds that the slowest of the failed requests took.
@@ -69,10 +76,12 @@ class Traffic:
         self.lender = lender
         self.written: set[int] = set()
         self.failed: Counter[str] = Counter()
+        self.failed_late = 0
         self.stale = 0
         self.times: list[float] = []
         self.longest_failed = 0.0
         self.forgets_commits = False
+        self._first_failed_at = float("inf")  # monotonic
         self._reader = reader
         self._logins = logins
         self._logins_before = 0
@@ -88,7 +97,9 @@ class Traffic:
             except (pymysql.err.MySQLError, OSError, Answer) as error:
                 number = error.args[0] if error.args else ""
                 self.failed[f"{type(error).__name__} {number}"] += 1
-                self.longest_failed = max(self.longest_failed, monotonic() - began)
+                self.failed_late += began > self._first_failed_at
+                self._first_failed_at = min(self._first_failed_at, now := monotonic())
+                self.longest_failed = max(self.longest_failed, now - began)
             else:
                 self.times.append(monotonic())
 
@@ -117,7 +128,7 @@ class Traffic:
     @property
     def gap(self) -> float:
         """The longest time without a success, in seconds."""
-        return max((later - earlier for earlier, later in zip(self.times, self.times[1:], strict=False)), default=0.0)
+        return longest_gap(self.times)[0]
 
     @property
     def logins(self) -> int:
@@ -131,7 +142,8 @@ class Traffic:
 
     def told(self) -> str:
         return (
-            f"{sum(self.failed.values())} failed {dict(self.failed)}, {len(self.times)} succeeded, "
+            f"{sum(self.failed.values())} failed {dict(self.failed)}, {self.failed_late} of them late, "
+            f"{len(self.times)} succeeded, "
             f"gap {self.gap:.2f} s, {self.logins} logins, {self.logins_since} in the event, {self.stale} stale"
         )
 
