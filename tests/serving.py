@@ -97,9 +97,16 @@ WSGIServer.request_queue_size = 512
 importlib.import_module(sys.argv[2].partition(":")[0])
 call_command("runserver", f"127.0.0.1:{sys.argv[1]}", use_reloader=False, skip_checks=True, verbosity=0)
 """
-DEVELOPMENT_SERVERS = {"runserver": ["-c", RUNSERVER, "{port}"]}
-ALL_SERVERS = {**SERVERS, **ASGI_SERVERS, **DEVELOPMENT_SERVERS}
-NEEDED = {"runserver": ["django"]}
+# uWSGI forks after the application was loaded, without Python's hooks, and runs no threads of Python's unless asked.
+UWSGI = """
+import pyuwsgi, sys
+command = ["--http-socket", f"127.0.0.1:{sys.argv[1]}", "--home", sys.prefix, "--master", "--die-on-term", "--need-app"]
+pyuwsgi.run([*command, *sys.argv[2:-1], "--module", sys.argv[-1]])
+"""
+# These take over no socket.
+BINDING_SERVERS = {"runserver": ["-c", RUNSERVER, "{port}"], "uwsgi": ["-c", UWSGI, "{port}"]}
+ALL_SERVERS = {**SERVERS, **ASGI_SERVERS, **BINDING_SERVERS}
+NEEDED = {"runserver": ["django"], "uwsgi": ["pyuwsgi"]}
 
 
 @contextmanager
@@ -131,7 +138,7 @@ def serving(
         given = {"{fd}": str(listener.fileno()), "{threads}": str(threads), "{port}": str(port)}
         command = [given.get(word, word.replace("{fd}", given["{fd}"])) for word in ALL_SERVERS[server]]
         web_port, handed_over = listener.getsockname()[1], [listener.fileno()]
-        if server in DEVELOPMENT_SERVERS:
+        if server in BINDING_SERVERS:
             listener.close()
             handed_over = []
         process = subprocess.Popen(

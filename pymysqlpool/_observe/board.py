@@ -1,7 +1,8 @@
 """The numbers of all processes of an application, in a folder that they share.
 
 Each process writes one file once a second, in a daemon thread that `Board.publish` starts (in a forked child again),
-and once more at its end. A reader adds up all files. The counters of a process or pool that has ended are kept in the
+and once more at its end. Under uWSGI that thread may not run, or was not started, since no fork hook ran: then returns
+of connections write. A reader adds up all files. The counters of a process or pool that has ended are kept in the
 sum, its gauges (in use, idle, waiting) are not. `ended.py` merges the files of ended processes into one.
 
 A file is replaced in one step, so that a reader never sees half of it. Numbers are at most `INTERVAL` old. A process
@@ -26,15 +27,17 @@ from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from time import time
+from time import monotonic, time
 from typing import Any
 
+from .._pool import observed
 from .._pool.core import open_pools
 from ..metrics import pools, snapshot
 from .counts import counts_of, merged
 from .ended import REST, add_up, read_sum
 
 INTERVAL = 1.0  # seconds
+_LATE = 1.5 * INTERVAL  # since the last line: the thread does not run
 FOLDER = "PYMYSQLPOOL_BOARD"  # environment variable: the folder
 _PROMETHEUS = "PROMETHEUS_MULTIPROC_DIR"
 _FORMAT = 2
@@ -89,6 +92,7 @@ class Board:
     def _start_counting(self) -> None:
         """A forked child counts from zero, and its parent's thread may have held the lock."""
         self._lock = threading.Lock()  # one write at a time: an older state must not replace a newer one
+        self._written_at = 0.0  # monotonic
         self._seen: dict[int, tuple[Any, dict[str, Any]]] = {}  # by id: a weak reference, and the last numbers
         self._dropped: list[dict[str, Any]] = []  # counts of pools that were garbage-collected, by label
 
@@ -96,18 +100,30 @@ class Board:
         """Start to write this process's numbers. Further calls do nothing; a forked child starts anew."""
         if self._pid == os.getpid():
             return
-        if not self._pid and hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self.publish)
         self._pid = os.getpid()
         self._curve = {}
         self._start_counting()
         self._drained_at = time()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _published.add(self)
+        observed.follow_maintenance(_keep_up)
         threading.Thread(target=self._run, args=(self._pid,), name="pymysqlpool board", daemon=True).start()
 
     def stop(self) -> None:
         """Stop writing in this process."""
         self._pid = -1
+        _published.discard(self)
+
+    def keep_up(self) -> None:
+        """Do the thread's work if it does not run here. Called at a return, so it waits for no other writer."""
+        if self._pid != os.getpid():
+            self.publish()
+        if monotonic() - self._written_at > _LATE and self._lock.acquire(blocking=False):
+            try:
+                self._drain_if_asked()
+                self._write_locked(adds_to_curve=True)
+            finally:
+                self._lock.release()
 
     def _run(self, pid: int) -> None:
         pause, lines = threading.Event(), 0
@@ -134,6 +150,7 @@ class Board:
             self._write_locked(adds_to_curve)
 
     def _write_locked(self, adds_to_curve: bool) -> None:
+        self._written_at = monotonic()
         found, closed = self._look_locked()
         for pool in found:
             curve = self._curve.setdefault(pool["label"], [])
@@ -214,6 +231,25 @@ class Board:
                 if label in (None, pool.label):
                     pool.drain()
             self._drained_at = at
+
+
+_published: set[Board] = set()  # of this process and of those that it was forked from
+
+
+def _keep_up() -> None:
+    for its in [*_published]:
+        with suppress(OSError):
+            its.keep_up()
+
+
+def _publish_in_child() -> None:
+    for its in [*_published]:
+        with suppress(OSError):
+            its.publish()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_publish_in_child)
 
 
 def all_processes(folder: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ from .._util.process import Mark, mark_process
 from ..failures import Server, kind_of
 from ..reuse import Reason
 from ..settings import Settings
-from . import counters
+from . import counters, observed
 from .backoff import ConnectBackoff
 from .counters import Counters
 from .idle_lease import HAS_GIL, learn_attributes, make_idle_lease
@@ -152,7 +152,7 @@ class PoolCore:
         )
         winner = self._books.setdefault(pid, fresh)
         self._lock, self._ledger, self._backoff, self._counters, self._connector, self._life, here = winner
-        self._tend_at = monotonic() + INTERVAL
+        self._tend_at = monotonic() + (INTERVAL if observed.after_maintenance is None else 0.0)
         self._pid, self._here = pid, here
         if inherited is not None and winner is fresh:
             self._books.clear()

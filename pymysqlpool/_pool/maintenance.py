@@ -20,7 +20,7 @@ from .._driver.bounded import ping
 from .._util import callsite
 from .._util.log import logger
 from ..reuse import Reason, unfit
-from . import counters
+from . import counters, observed
 from .asking import LONG_ENOUGH, time_for_check
 from .core import INTERVAL, NEVER, PoolCore, PoolState
 from .log_fields import fields
@@ -83,6 +83,8 @@ def run_once(core: PoolCore) -> None:
 
     reclaim_leaked(core)
     core._close_idle(why)
+    if observed.after_maintenance is not None:
+        observed.after_maintenance()
 
 
 def _keep_alive(core: PoolCore, before: float) -> None:

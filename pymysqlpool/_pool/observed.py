@@ -1,7 +1,8 @@
-"""The hook for traces of borrows: an observer is called at the end of each borrow that had to wait or connect.
+"""The hooks of what looks at pools from outside: an observer of borrows, and a call after each maintenance.
 
-It is read at the end of such a borrow only; a borrow that is served at once never comes here. Owns: the observer of
-borrows. Never: changes a borrow.
+The observer is called at the end of a borrow that had to wait or connect; a borrow that is served at once never comes
+here. Maintenance is done at a return, at most once a second, so a publisher of numbers that hears of it needs neither a
+thread nor a fork hook. Owns: the two hooks. Never: changes a borrow.
 """
 
 from __future__ import annotations
@@ -20,3 +21,12 @@ def observe(told: Observer | None) -> None:
     """Call `told` for such borrows from now on; None: call nothing."""
     global observer
     observer = told
+
+
+after_maintenance: Callable[[], None] | None = None  # raises nothing, waits for nothing
+
+
+def follow_maintenance(told: Callable[[], None]) -> None:
+    """Call `told` after each maintenance from now on."""
+    global after_maintenance
+    after_maintenance = told

@@ -46,7 +46,7 @@ def after_an_error(lease: Any) -> None:
 
 
 HANDED_BACK: list[Callable[[Any], None]] = [unused, clean, in_a_transaction, dirty, after_an_error]
-REASONS = [Reason.EXPIRED, Reason.GENERATION, Reason.SURPLUS, Reason.WORN, Reason.LOST]
+REASONS = [Reason.EXPIRED, Reason.GENERATION, Reason.SURPLUS, Reason.WORN, Reason.LOST, Reason.INVALIDATED]
 EXPIRE: dict[Reason, Callable[[Any], None]] = {
     reason: lambda slot, reason=reason: slot.expire(reason) for reason in REASONS
 }  # type: ignore[misc]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pymysqlpool._observe.board import Board
 from tests.serving import Web, serving
 from tests.support import wait_until
 
@@ -39,6 +40,7 @@ def sums(web: Web) -> Counter[str]:
     [
         ("gunicorn sync", "flask", ["/one/"]),
         ("gunicorn gthread", "django", ["/one/"]),
+        ("uwsgi", "flask", ["/one/"]),
         ("uvicorn", "django_asgi", ["/one/"]),
         ("uvicorn", "fastapi", ["/one/", "/sync/"]),
     ],
@@ -97,6 +99,41 @@ def test_each_request_is_a_tree_of_spans_and_the_sums_are_those_of_all_workers_a
         expected = Counter((url, f"SELECT {url.rpartition('/')[2]}") for url in asked)
         wait_until(lambda: trees() == expected, "each statement below its request")
         assert [span for span in spans_in(spans) if span["parent"] is None and span["name"] not in _paths(asked)] == []
+
+
+@pytest.mark.parametrize("options", [[], ["--enable-threads"]], ids=" ".join)
+def test_under_uwsgi_a_worker_publishes_though_none_of_its_threads_and_no_fork_hook_runs(
+    options: list[str], tmp_path: Path, connect_args: dict[str, Any]
+) -> None:
+    """No worker is asked for a page, by which it would learn that it has to publish."""
+    (tmp_path / "spans").mkdir()
+    environment = {
+        "FRAMEWORK": "flask",
+        "CONNECT_ARGS": json.dumps(connect_args),
+        "SPANS": str(tmp_path / "spans"),
+        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "shared"),
+    }
+    board = Board(tmp_path / "shared" / "pymysqlpool")
+
+    def published() -> Counter[str]:
+        return Counter({str(one["pid"]): sum(pool["borrowed"] for pool in one["pools"]) for one in board.read()})
+
+    application = "tests.observe.worker_application:app"
+    with serving("uwsgi", application, environment, threads=1, options=["--processes", "2", *options]) as web:
+        served: Counter[str] = Counter()
+
+        def ask() -> None:
+            served[web.ask("GET", "/one/1")[1].split()[0]] += 1
+
+        def both_have_published() -> bool:
+            before = dict(served)
+            ask()
+            return len(before) == 2 and all(published()[pid] > 1 for pid in before)
+
+        wait_until(both_have_published, "the numbers of both workers")
+        if options:
+            wait_until(lambda: +published() == served, "all that they served")
+    wait_until(lambda: +published() == served, "what they wrote at their end")
 
 
 def _paths(asked: list[str]) -> set[str]:
