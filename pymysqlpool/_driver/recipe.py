@@ -25,6 +25,7 @@ from typing import Any
 from pymysql import err
 from pymysql.constants import COMMAND
 
+from .. import failures
 from ..errors import WrongRole
 from ..settings import Settings
 from . import character_set, commits
@@ -202,6 +203,9 @@ class Recipe:
         commands = [*self._role_question, *traces, *self._basics()]
         batches = [commands] if self.pipelines else [[command] for command in commands]
         results = [result for batch in batches for result in connection.outcomes(batch)]
+        for result in results:
+            if isinstance(result, Exception) and failures.of_connect(result, had=0.0) is not failures.SET_UP_FAILED:
+                raise result  # about the session, and not about what the server understands: its password has expired
         if traces:
             self._keeps_traces = not isinstance(results.pop(len(self._role_question)), Exception)
         if isinstance(results[-1], Exception):

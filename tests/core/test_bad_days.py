@@ -411,6 +411,24 @@ def test_a_refused_login_is_the_same_error_for_every_caller_at_once(
     lets_in_again(pool, 4)
 
 
+def test_a_session_whose_password_has_expired_is_not_lent(
+    make_pool: MakePool, account: Callable[[str], None], server: DevServer
+) -> None:
+    """MariaDB lets such an account in, and refuses all of its statements; MySQL refuses the login (1862)."""
+    pool = make_pool(user="bad_days", password="old", size=2, maxsize=2)
+    account("password expire")
+    errors = ask_for_a_second(pool)
+    assert {error.args[0] for error in errors} <= {1820, 1862}
+    assert not any(isinstance(error, PoolError) for error in errors)
+    assert pool.stats().connect_errors <= 12, "logins in a second, of eight threads"
+    account("identified by 'old'")
+    lets_in_again(pool, 2)
+    with pool.get_connection() as connection:
+        connection.execute("set role none")
+    pool.drain()
+    works(pool)
+
+
 def test_a_certificate_that_is_not_trusted_is_told_as_that_until_the_file_is_renewed(
     make_pool: MakePool, narrow: DevServer, certificate: tuple[Path, Path], tmp_path: Path
 ) -> None:
