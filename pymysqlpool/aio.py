@@ -34,7 +34,7 @@ from ._async.connection import AsyncConnection
 from ._async.cursor import AsyncCursor
 from ._async.cutting import cut
 from ._async.pool_names import PoolNames
-from ._async.tokens import current_borrower
+from ._async.tokens import Borrower
 from ._async.waiter import AsyncWaiter
 from ._async.worker import (
     ThreadCall,
@@ -47,7 +47,7 @@ from ._async.worker import (
 from ._driver.steps import watch_of
 from ._driver.stop import stop_statement
 from ._pool.beside import session_beside
-from ._pool.checkout import LOOK_AROUND, checkout, withdraw
+from ._pool.checkout import checkout, withdraw
 from ._pool.checkout_request import CheckoutRequest, Work
 from ._pool.diagnostics import capacity
 from ._pool.for_loops import (
@@ -63,7 +63,8 @@ from ._pool.for_loops import (
     run_maintenance,
 )
 from ._pool.idle_lease import make_lease
-from ._pool.lease import Connection, slot_of
+from ._pool.lease import Connection
+from ._pool.while_waiting import LOOK_AROUND
 from ._util import callsite
 from ._util.log import logger
 from .errors import ReturnConnectionToPoolError
@@ -153,9 +154,10 @@ class AsyncConnectionPool(PoolNames):
         """
         return Borrowing(self, retry_num, retry_interval, pre_ping, timeout)
 
-    def _lend_at_once(self, pre_ping: bool | float) -> tuple[AsyncConnection | None, Connection | None]:
+    def _lend_at_once(
+        self, pre_ping: bool | float, borrower: Borrower
+    ) -> tuple[AsyncConnection | None, Connection | None]:
         """Lend an idle connection if that needs no wait; or return a lease that `_borrow` has to check first."""
-        borrower = current_borrower(running_loop())
         lease, is_lent = lend_idle(self.pool, weakref.ref(borrower))
         if lease is None or not is_lent or pre_ping:
             return None, lease
@@ -167,27 +169,28 @@ class AsyncConnectionPool(PoolNames):
         retry_interval: float,
         pre_ping: bool | float,
         timeout: float | None,
-        lease: Connection | None = None,
+        lease: Connection | None,
+        borrower: Borrower,
     ) -> AsyncConnection:
         """The slow path of `get_connection`: check the given `lease`, if there is one, or wait or connect."""
         pool, has_queued = self.pool, 0.0
+        is_usual = lease is None and not pre_ping and (timeout is None or type(timeout) in (int, float))
         if lease is None:
             lease = make_lease(pool)
-        loop = running_loop()
-        waiter = AsyncWaiter(lease, loop)
-        borrower = current_borrower(loop)
+        waiter = AsyncWaiter(lease, running_loop())
         waiter.borrower = weakref.ref(borrower)
-        is_usual = not pre_ping and (timeout is None or type(timeout) in (int, float))
-        if slot_of(lease) is None and is_usual and queue_up(pool, waiter):
+        if is_usual and queue_up(pool, waiter):
             # A shorter path than `checkout`: a connection is nearly always returned within this time.
             waiter.since = since = monotonic()
             patience = pool.settings.timeout if timeout is None else timeout
-            try:
-                woken = await waiter.wait(LOOK_AROUND if patience is None else min(LOOK_AROUND, patience))
-            except BaseException:
-                self._withdraw(lease, waiter)
-                raise
-            if woken and lend_given(pool, lease, waiter, since):
+            sleeper = waiter.sleep(LOOK_AROUND if patience is None or patience > LOOK_AROUND else patience)
+            if sleeper is not None:
+                try:
+                    await sleeper
+                except BaseException:
+                    self._withdraw(lease, waiter)
+                    raise
+            if waiter.has_woken() and lend_given(pool, lease, waiter, since):
                 return self._connection_class(self, lease, borrower)
             has_queued = monotonic() - since
         place = callsite.place()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from . import reuse, settings
 from ._pool import checkin, diagnostics, log_fields, maintenance
 from ._pool.beforehand import pre_create
-from ._pool.checkout import LOOK_AROUND, checkout, withdraw
+from ._pool.checkout import checkout, withdraw
 from ._pool.checkout_request import CheckoutRequest
 from ._pool.core import PoolCore, PoolState
 from ._pool.idle_lease import FirstStep
@@ -30,6 +30,7 @@ from ._pool.lease import Connection
 from ._pool.pickled import Travelling
 from ._pool.slot import IDLE, MaintenanceLease, Slot
 from ._pool.waiter import ThreadWaiter, Waiter
+from ._pool.while_waiting import LOOK_AROUND
 from ._util import callsite
 from ._util.namesakes import warn_of_namesakes
 from .errors import ReturnConnectionToPoolError

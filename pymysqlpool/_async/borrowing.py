@@ -10,6 +10,8 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from .connection import AsyncConnection
+from .tokens import current_borrower
+from .worker import running_loop
 
 _HOW_TO_BORROW = (
     "Write `async with pool.get_connection() as connection:`, or `connection = await pool.get_connection()`"
@@ -27,12 +29,11 @@ class Borrowing:
 
     def __await__(self) -> Generator[Any, None, AsyncConnection]:
         pool, arguments = self._pool, self._arguments
+        borrower = current_borrower(running_loop())
         connection: AsyncConnection | None
-        connection, in_hand = pool._lend_at_once(arguments[2])
+        connection, in_hand = pool._lend_at_once(arguments[2], borrower)
         if connection is None:
-            retry_num, retry_interval, pre_ping, timeout = arguments
-            slow = pool._borrow(retry_num, retry_interval, pre_ping, timeout, in_hand)
-            connection = yield from slow.__await__()
+            connection = yield from pool._borrow(*arguments, in_hand, borrower).__await__()
         return connection
 
     def __getattr__(self, name: str) -> Any:

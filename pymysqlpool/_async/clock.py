@@ -40,7 +40,9 @@ class Clock:
     def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
         ends, now = self._ends, loop.time()
         while ends and (ends[0][0] <= now or ends[0][1].done()):
-            wake(ends.popleft()[1])
+            sleeper = ends.popleft()[1]
+            if not sleeper.done():
+                sleeper.set_result(None)
         self._is_running = bool(ends)
         if ends:
             loop.call_at(ends[0][0], self._ring, loop)

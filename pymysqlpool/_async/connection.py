@@ -14,6 +14,7 @@ Never: repeats a statement (Invariant 18), decides whether a connection is kept.
 from __future__ import annotations
 
 import asyncio
+import sys
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -40,6 +41,8 @@ from .session import Session
 from .tokens import Borrower, current_borrower, on_behalf_of
 from .turn import Turn
 from .worker import ThreadCall, ThreadsafeEvent
+
+_getframe = sys._getframe
 
 
 class Home(Protocol):
@@ -280,7 +283,7 @@ class AsyncConnection(Exchanges, FieldsNames):
 
     def _give_back(self, exception: BaseException | None) -> None:
         try:  # noqa: SIM105 - `suppress` costs more than the rest
-            self._pool.pool.give_back(self.lease, exception)
+            self.lease.give_back(exception, _getframe())
         except ReturnConnectionToPoolError:
             pass  # another thread has returned it first
 

@@ -26,17 +26,28 @@ class AsyncWaiter(Waiter):
         self._sleeper: asyncio.Future[None] | None = None  # touched in the loop's thread only
         self.left = False  # its task was cancelled; the thread that still works for it withdraws it
 
-    async def wait(self, timeout: float) -> bool:
-        """Wait until woken, at most `timeout` seconds; return True if woken."""
-        if not self._is_woken:
-            sleeper = self._sleeper = self._loop.create_future()
-            clock_of(self._loop).wake_after(self._loop, timeout if timeout > 0.0 else 0.0, sleeper)
-            try:
-                await sleeper
-            finally:
-                self._sleeper = None
+    def sleep(self, timeout: float) -> asyncio.Future[None] | None:
+        """What to await: it is done when the caller is woken, at the latest after `timeout` seconds. None: it has been
+        woken already. `has_woken` comes afterwards."""
+        if self._is_woken:
+            return None
+        loop = self._loop
+        sleeper = self._sleeper = loop.create_future()
+        clock_of(loop).wake_after(loop, timeout if timeout > 0.0 else 0.0, sleeper)
+        return sleeper
+
+    def has_woken(self) -> bool:
+        """Whether it was woken, after a sleep."""
+        self._sleeper = None
         woken, self._is_woken = self._is_woken, False
         return woken
+
+    async def wait(self, timeout: float) -> bool:
+        """Wait until woken, at most `timeout` seconds; return True if woken."""
+        sleeper = self.sleep(timeout)
+        if sleeper is not None:
+            await sleeper
+        return self.has_woken()
 
     def wake(self) -> None:
         self._is_woken = True

@@ -28,10 +28,10 @@ from .._driver.bounded import call_hook
 from .._util import callsite
 from .._util.lock import InsideOwnStepError
 from .._util.log import logger
-from ..errors import GetConnectionFromPoolError, PoolClosed, PoolDeadlock, PoolOverloaded, PoolTimeout, PoolUnavailable
+from ..errors import GetConnectionFromPoolError, PoolClosed, PoolOverloaded, PoolTimeout, PoolUnavailable
 from ..failures import SILENT, WRONG_ROLE, Server
 from ..reuse import Reason
-from . import counters, deadlock, diagnostics, maintenance, observed
+from . import counters, diagnostics, maintenance, observed
 from .asking import LONG_ENOUGH, ask, time_for_check
 from .attempt import Attempt
 from .checkout_request import CheckoutRequest, Work
@@ -41,11 +41,8 @@ from .lease import Connection, slot_of
 from .log_fields import fields
 from .slot import CONNECTING, IN_USE, Slot
 from .spent_lease import SpentLease
-from .waiter import GIVEN, WAITING, Waiter
-
-# How often a waiter looks for leaked leases: dropped ones, and those of dead threads.
-LOOK_AROUND = 0.25  # seconds
-_DEADLOCK_AFTER = 0.5  # seconds after which a waiting call looks for a deadlock
+from .waiter import GIVEN, Waiter
+from .while_waiting import looks_around, meets_deadlock, sleep_of_one
 
 Failure = type[GetConnectionFromPoolError]
 
@@ -87,7 +84,7 @@ def checkout(
                         core._serve()
                 if (yield _patience(core, waiter, request, now)):
                     served = waiter.state is GIVEN
-                else:
+                elif looks_around(core, waiter):
                     if maintenance.has_leaked(core):
                         look = partial(maintenance.reclaim_leaked, core, look_for_dead_borrowers=True)
                         yield Work(look, awaited=False)
@@ -198,7 +195,7 @@ def _patience(core: PoolCore, waiter: Waiter, request: CheckoutRequest, now: flo
     if now >= request.next_retry:
         request.next_retry = now + request.retry_interval
         logger.debug("Retry to get connection from pool(%s)", core.name, extra=fields(core, "wait"))
-    look = now + LOOK_AROUND
+    look = now + sleep_of_one(core)
     if request.give_up_at < look:
         look = request.give_up_at
     if request.grow_at < look and not waiter.may_grow:
@@ -209,31 +206,6 @@ def _patience(core: PoolCore, waiter: Waiter, request: CheckoutRequest, now: flo
     if backoff.failing and backoff.next_attempt < look:
         look = backoff.next_attempt
     return look - now
-
-
-def meets_deadlock(core: PoolCore, waiter: Waiter, request: CheckoutRequest) -> bool:
-    """Return whether this call, after waiting for a while, is in a circle of callers that wait for each other. Warns or
-    raises, as the option `deadlock` says."""
-    if monotonic() - request.started < _DEADLOCK_AFTER:
-        return False
-    circle = deadlock.find(core)
-    if circle is None or circle.last is not waiter:
-        return False
-    if core._settings.deadlock == "raise":
-        if not core._lock.step(_leave_queue_locked, core, waiter):
-            return False
-        raise diagnostics.failure(core, PoolDeadlock, waiter, monotonic() - request.started, None)
-    if monotonic() < request.give_up_at:  # else the timeout's error reports it
-        diagnostics.warn_of_deadlock(core, waiter)
-    return True
-
-
-def _leave_queue_locked(core: PoolCore, waiter: Waiter) -> bool:
-    if waiter.state is not WAITING:
-        return False  # served at this moment
-    core._counters.add(counters.TIMEOUTS)
-    core._ledger.withdraw(waiter)
-    return True
 
 
 # -- what may block ------------------------------------------------------------------------------------------

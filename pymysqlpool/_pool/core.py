@@ -124,6 +124,8 @@ class PoolCore:
         self._verbose = False  # whether the debug log is enabled; sampled when a socket is polled
         # monotonic; when a returning thread does the next maintenance; a lost update only does it twice
         self._tend_at = 0.0
+        self._look_at = 0.0  # monotonic; when a waiter looks around again, see `checkout`
+        self._suspect = 0  # id() of the waiter that the last look has found in a deadlock; 0: there was none
         self._books: dict[int, tuple[Any, ...]] = {}  # by process id
         self._pid = 0
         self._enter_process()

@@ -24,8 +24,6 @@ TIMEOUTS = "timeouts"
 REJECTED = "rejected"
 CONNECT_ERRORS = "connect_errors"
 LEAKED = "leaked"
-WAITS = "waits"
-WAIT_TIME = "wait_time"  # seconds
 _REMEMBERED = 20  # events
 
 
@@ -47,7 +45,7 @@ class Counters:
 
     def __init__(self) -> None:
         self._lock = new_lock()
-        names = (CREATED, RESET, TIMEOUTS, REJECTED, CONNECT_ERRORS, LEAKED, WAITS, WAIT_TIME)
+        names = (CREATED, RESET, TIMEOUTS, REJECTED, CONNECT_ERRORS, LEAKED)
         self._numbers: dict[str, float] = dict.fromkeys(names, 0)  # guarded by _lock
         self._discarded: dict[str, int] = {}  # by reason; guarded by _lock
         self.wait = Durations()  # guarded by _lock
@@ -62,8 +60,6 @@ class Counters:
     def waited(self, seconds: float) -> None:
         place = bisect_left(BOUNDS, seconds)
         with self._lock:
-            self._numbers[WAITS] += 1
-            self._numbers[WAIT_TIME] += seconds
             self.wait.counts[place] += 1
             self.wait.sum += seconds
 
@@ -89,8 +85,12 @@ class Counters:
         return int(self._numbers[name])
 
     @property
+    def waits(self) -> int:
+        return sum(self.wait.counts)
+
+    @property
     def wait_time(self) -> float:
-        return float(self._numbers[WAIT_TIME])
+        return self.wait.sum
 
     def discarded(self) -> Mapping[str, int]:
         return MappingProxyType(self._discarded.copy())

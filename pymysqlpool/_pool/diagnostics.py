@@ -62,7 +62,7 @@ def numbers(core: PoolCore) -> PoolStats:
         rejected=counted[counters.REJECTED],
         connect_errors=counted[counters.CONNECT_ERRORS],
         leaked=counted[counters.LEAKED],
-        waits=counted[counters.WAITS],
+        waits=counted.waits,
         wait_time=counted.wait_time,
         wait=counted.wait.snapshot(),
         use=counted.use.snapshot(),

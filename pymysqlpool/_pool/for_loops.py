@@ -25,6 +25,10 @@ from .lease import Connection, slot_of
 from .slot import IN_USE
 from .waiter import GIVEN, Waiter
 
+# Seconds that the server's last reply vouches for a connection that goes from one task to the next: such a hand-over
+# takes a turn of the loop.
+_HANDING_OVER = 0.001
+
 
 def lend_idle(core: PoolCore, borrower: Any, frame: FrameType | None = None) -> tuple[Connection | None, bool]:
     """A lease of an idle connection on behalf of `borrower` (as in `Slot.user`), and whether it is lent: else it is in
@@ -90,13 +94,13 @@ def _queue_up_locked(core: PoolCore, waiter: Waiter) -> bool:
 def lend_given(core: PoolCore, lease: Connection, waiter: Waiter, since: float) -> bool:
     """The connection that was handed over to the caller, which has queued `since` (monotonic), is lent; False where
     there is none, or it does not look fit: then `checkout` goes on."""
-    slot = slot_of(lease)
-    if slot is None or waiter.state is not GIVEN or slot.state is not IN_USE:
+    slot = lease._slot
+    if slot is None or slot.holder != id(lease) or waiter.state is not GIVEN or slot.state is not IN_USE:
         return False
     now, wire = monotonic(), slot.wire
     if wire is None or now >= slot.expires_at or wire.exchange.locked():
         return False
-    if now - slot.role_known > core._asks_role_after or (now >= slot.fresh_until and wire.readable(0)):
+    if now - slot.role_known > core._asks_role_after or (now >= slot.fresh_until + _HANDING_OVER and wire.readable(0)):
         return False
     core._counters.waited(now - since)
     slot.since = now

@@ -75,8 +75,7 @@ class AsyncClusterPool(AsyncConnectionPool):
         lender = self if after is None else _After(self, after)
         return Borrowing(lender, retry_num, retry_interval, pre_ping, timeout)
 
-    def _lend_at_once(self, pre_ping: bool | float) -> tuple[None, None]:
-        running_loop()
+    def _lend_at_once(self, pre_ping: bool | float, borrower: Any) -> tuple[None, None]:
         return None, None
 
     async def _borrow(
@@ -86,6 +85,7 @@ class AsyncClusterPool(AsyncConnectionPool):
         pre_ping: bool | float,
         timeout: float | None,
         lease: Any = None,
+        borrower: Any = None,
         after: str | None = None,
     ) -> AsyncConnection:
         ticket = AsyncTicket()

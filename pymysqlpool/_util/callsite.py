@@ -34,8 +34,10 @@ _PASSED_OVER = frozenset(
         "werkzeug",
     }
 )
-# The answer for each module seen so far: under Django a dozen frames are passed over at every borrow.
-_passed_over: dict[str, bool] = {}
+# The answer for each function seen so far, by id(): under Django a dozen frames are passed over at every borrow.
+_passed_over: dict[int, bool] = {}
+_seen: list[CodeType] = []  # kept alive, so that no other gets its id()
+_MOST_SEEN = 10_000
 
 
 class Token:
@@ -70,14 +72,21 @@ def caller() -> FrameType | None:
     """The innermost frame that is not this package's."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        name = frame.f_globals.get("__name__", "")
-        passed_over = _passed_over.get(name)
+        passed_over = _passed_over.get(id(frame.f_code))
         if passed_over is None:
-            passed_over = _passed_over[name] = name.partition(".")[0] in _PASSED_OVER
+            passed_over = _passes_over(frame)
         if not passed_over:
             break
         frame = frame.f_back
     return frame
+
+
+def _passes_over(frame: FrameType) -> bool:
+    passed_over = frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED_OVER
+    if len(_seen) < _MOST_SEEN:
+        _seen.append(frame.f_code)
+        _passed_over[id(frame.f_code)] = passed_over
+    return passed_over
 
 
 def place() -> Place:

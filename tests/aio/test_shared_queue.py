@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from pymysqlpool import ConnectionPool
+from pymysqlpool._pool import deadlock
+from pymysqlpool._pool.while_waiting import LOOK_AROUND
 from pymysqlpool.aio import AsyncConnectionPool
 
 from .support import until
@@ -76,3 +80,35 @@ def test_loops_in_several_threads_share_a_pool(make_pool: Callable[..., Connecti
     assert pool.stats().in_use == 0
     assert pool.stats().created <= 2
     asyncio.run(pool.close())
+
+
+def test_of_thousands_of_waiters_few_look_for_a_deadlock(
+    make_pool: Callable[..., ConnectionPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look takes time for each waiter: if each looked, the loop would do nothing else."""
+    sync_pool = make_pool(size=1, maxsize=1, timeout=60)
+    looks: list[object] = []
+    look = deadlock._look
+
+    def counting(core: Any) -> Any:
+        looks.append(core)
+        return look(core)
+
+    monkeypatch.setattr(deadlock, "_look", counting)
+
+    async def main() -> None:
+        async with AsyncConnectionPool(pool=sync_pool) as pool:
+
+            async def one() -> None:
+                async with pool.get_connection():
+                    pass
+
+            held = await pool.get_connection()
+            waiting = [asyncio.create_task(one()) for _ in range(2000)]
+            began = time.monotonic()
+            await until(lambda: len(looks) >= 4)
+            await held.close()
+            await asyncio.gather(*waiting)
+            assert len(looks) <= 4 + 4 * (time.monotonic() - began) / (LOOK_AROUND / 2)
+
+    asyncio.run(main())
