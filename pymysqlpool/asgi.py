@@ -139,7 +139,7 @@ class PoolMiddleware:
         method = scope["method"]
         request = AsyncRequestScope(
             self.pool,
-            transaction=self._transaction_of(scope),
+            transaction=None if self.transaction is None else self._transaction_of(scope),
             watch=self.watch,
             label=f"{method} {scope['path']}",
             deadline=scope.get(DEADLINE, None if self.deadline is None else monotonic() + self.deadline),
