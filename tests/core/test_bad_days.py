@@ -437,7 +437,8 @@ def test_a_certificate_that_is_not_trusted_is_told_as_that_until_the_file_is_ren
     right, _ = certificate
     authority = tmp_path / "ca.pem"
     shutil.copy(right, authority)
-    options = {**arguments(narrow, "plain"), "ssl_ca": str(authority), "ssl_verify_identity": True}
+    tls = {"ssl_ca": str(authority), "ssl_verify_cert": True, "ssl_verify_identity": True}
+    options = {**arguments(narrow, "plain"), **tls}
     pool = make_pool(**{**options, "ssl_disabled": False}, size=2, maxsize=2)
     works(pool)
     shutil.copy(stranger, authority)
