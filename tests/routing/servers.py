@@ -230,6 +230,10 @@ class Galera(Group):
 
         wait_until(lambda: sizes() == [str(number)] * number, f"{number} nodes", 60)
 
+    def _visits(self, index: int) -> Counter[int]:
+        wait_until(self.nodes[index].is_synced, "the node answers", 30)
+        return super()._visits(index)
+
     def isolate(self, index: int, isolated: bool = True) -> None:
         """Take away the node's connections to the others, so that it has no quorum; or give them back."""
         ask(self.servers[index], f"SET GLOBAL wsrep_provider_options = 'gmcast.isolate={isolated:d}'")
