@@ -152,12 +152,13 @@ class ConnectionPool(FirstStep, Travelling, PoolCore):
     # -- the pool's own life -------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Renew all connections without refusing a call: idle ones now, lent ones at their return."""
+        """Renew all connections without refusing a call: idle ones now, lent ones at their return or their loss."""
         if not self._here[0]:
             self._enter_process()
         if self._lock.put_off(self.drain):
             return
         self._expire_generation(self._ledger.generation)
+        maintenance.reclaim_leaked(self, look_for_dead_borrowers=True)
         self._close_expired()
 
     def scope(self) -> AbstractContextManager[RequestScope]:

@@ -5,10 +5,14 @@ handler is wrapped once, when the backend is loaded: the wrapper of the calling 
 the alias's pools are closed, idle connections now and those in use at their return. An alias that is in DATABASES, or
 is added again, gets a new pool at its next query.
 
+At the end of a request Django closes the connections of the aliases that are in DATABASES. So `all()` is wrapped too,
+which it asks for them: the wrapper that this thread has of a deleted alias is closed then.
+
 The removal of an alias from `connections.databases` alone is noticed when the process makes its next pool (see
 `pools`).
 
-Never: touches a wrapper of another backend, or one in a transaction; looks into another thread.
+Never: touches a wrapper of another backend, or one in a transaction; looks into another thread; keeps the name of an
+alias longer than its connections live.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ class _Wrapper(Protocol):
 
 
 _delete = ConnectionHandler.__delitem__
+_all = ConnectionHandler.all
 
 
 def close_pools_of_forgotten_aliases(kind: type[Any]) -> None:
@@ -44,8 +49,28 @@ def close_pools_of_forgotten_aliases(kind: type[Any]) -> None:
             wrapper = self[alias]  # a new one in a thread that has not used it, so that `del` works in any thread
         _delete(self, alias)
         if isinstance(wrapper, kind):
-            pools.close(alias)
+            pools.forget(alias)
             if not wrapper.in_atomic_block:
                 wrapper.close()
 
+    @wraps(_all)
+    def all_(self: Any, initialized_only: bool = False) -> list[Any]:
+        if initialized_only:
+            for alias in pools.forgotten():
+                if alias not in self.settings:
+                    _end(self, alias, kind)
+        return list(_all(self, initialized_only))
+
     ConnectionHandler.__delitem__ = delete  # type: ignore[method-assign]
+    ConnectionHandler.all = all_  # type: ignore[method-assign]
+
+
+def _end(handler: Any, alias: str, kind: type[Any]) -> None:
+    """Close this thread's wrapper of a deleted alias."""
+    try:
+        wrapper = handler[alias]
+    except ConnectionDoesNotExist:
+        return  # this thread has none
+    if isinstance(wrapper, kind) and not wrapper.in_atomic_block:
+        _delete(handler, alias)
+        wrapper.close()

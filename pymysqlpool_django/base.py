@@ -30,6 +30,7 @@ from contextlib import suppress
 from typing import Any, Literal, cast
 
 import pymysql
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError
 from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
 from django.db.backends.utils import typecast_time
@@ -49,7 +50,7 @@ from .cursors import CursorWrapper, HoldingCursor, LentCursor
 from .features import DatabaseFeatures
 from .holds import Ends, Lease, reasons
 from .schema import DatabaseSchemaEditor
-from .validation import DatabaseValidation
+from .validation import ANY_SERVER, DatabaseValidation, pool_errors
 
 # PyMySQL reads TIME as a timedelta, Django wants a time.
 _CONVERSIONS = {**conversions, FIELD_TYPE.TIME: typecast_time}
@@ -185,7 +186,12 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
     @cached_property
     def mysql_server_data(self) -> dict[str, Any]:
         lease = self._lease
-        database = lease.database if lease is not None else self._find_database(self.get_connection_params())
+        try:
+            database = lease.database if lease is not None else self._find_database(self.get_connection_params())
+        except ImproperlyConfigured:
+            if not pool_errors(self):
+                raise
+            return dict(ANY_SERVER)  # `check --database` looks at the models too, and then reports the settings
         if database is None:
             return super().mysql_server_data
         if database.server_data is None:

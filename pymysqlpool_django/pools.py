@@ -151,6 +151,7 @@ class _Registry:
         self._lock = threading.RLock()  # a finalizer inside must not wait for its own thread
         # By alias. The tuples are replaced, never changed; _lock guards writing.
         self._databases: dict[str, tuple[PooledDatabase, ...]] = {}
+        self._forgotten: dict[str, tuple[PooledDatabase, ...]] = {}  # deleted, with connections lent; the same
 
     def find(self, alias: str, key: PoolKey) -> PooledDatabase | None:
         for database in self._databases.get(alias, ()):
@@ -183,13 +184,26 @@ class _Registry:
             database.pool.drain()
         return new
 
-    def remove(self, alias: str) -> None:
+    def remove(self, alias: str, forget: bool = False) -> None:
         with self._lock:
             removed = self._databases.pop(alias, ())
             for database in removed:
                 database.is_current = False
+            if forget and removed:
+                self._forgotten[alias] = (*self._forgotten.get(alias, ()), *removed)
         for database in removed:
             database.pool.drain()
+
+    def forgotten(self) -> list[str]:
+        if not self._forgotten:
+            return []
+        for database in [one for several in list(self._forgotten.values()) for one in several]:
+            database.pool.drain()  # takes back what threads that have ended had borrowed
+        with self._lock:
+            for alias, databases in list(self._forgotten.items()):
+                if not any(database.pool.stats().total for database in databases):
+                    del self._forgotten[alias]
+            return list(self._forgotten)
 
     def all(self) -> dict[str, list[ConnectionPool]]:
         return {alias: [database.pool for database in databases] for alias, databases in list(self._databases.items())}
@@ -232,6 +246,16 @@ def make(alias: str, key: PoolKey, health_checks: bool) -> PooledDatabase:
 def close(alias: str) -> None:
     """Close the idle connections of an alias now, others when they are given back. The next query makes a pool."""
     _registry().remove(alias)
+
+
+def forget(alias: str) -> None:
+    """As `close`, for an alias that is deleted."""
+    _registry().remove(alias, forget=True)
+
+
+def forgotten() -> list[str]:
+    """Return the aliases that `forget` was called for and whose connections have not all been given back."""
+    return _registry().forgotten()
 
 
 def stats() -> dict[str, list[PoolStats]]:

@@ -16,6 +16,16 @@ from django.core.exceptions import ImproperlyConfigured
 from . import options
 from ._mysqldb import validation
 
+# What the checks of models are told of the server of an alias whose settings are unusable. Nothing can connect to it.
+ANY_SERVER = {
+    "version": "8.4.0",
+    "sql_mode": "STRICT_TRANS_TABLES",
+    "default_storage_engine": "InnoDB",
+    "sql_auto_is_null": False,
+    "lower_case_table_names": False,
+    "has_zoneinfo_database": True,
+}
+
 
 class DatabaseValidation(validation.DatabaseValidation):
     connection: Any

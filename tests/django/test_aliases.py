@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connections, transaction
+from django.db import close_old_connections, connections, transaction
 from django.db.utils import ConnectionHandler
 
 from pymysqlpool.devserver import DevServer
@@ -74,6 +75,54 @@ def test_sessions_that_other_threads_use_end_when_they_are_given_back(sessions: 
     end.set()
     thread.join()
     wait_until(lambda: sessions() == 0, "and theirs")
+
+
+@pytest.mark.parametrize("end", [close_old_connections, connections.close_all], ids=lambda end: end.__name__)
+def test_the_session_of_a_request_under_way_ends_with_the_request(
+    sessions: Any, alias: str, end: Callable[[], None]
+) -> None:
+    """Also if the alias has left the settings by then, as in the documentation's example."""
+    borrowed, deleted = threading.Event(), threading.Event()
+    left: list[str] = []
+
+    def request() -> None:
+        use(alias)
+        borrowed.set()
+        assert deleted.wait(20)
+        use(alias)  # undisturbed
+        end()
+        left.extend(pools.forgotten())
+        end()
+        left.extend(pools.forgotten())
+
+    thread = threading.Thread(target=request)
+    thread.start()
+    assert borrowed.wait(20)
+    del connections[alias]
+    del connections.databases[alias]
+    deleted.set()
+    thread.join()
+    wait_until(lambda: sessions() == 0, "it is gone")
+    assert alias not in left
+
+
+def test_the_session_of_a_thread_that_has_ended_ends_at_the_next_end_of_a_request(sessions: Any, alias: str) -> None:
+    borrowed, deleted = threading.Event(), threading.Event()
+
+    def background() -> None:
+        use(alias)
+        borrowed.set()
+        assert deleted.wait(20)
+
+    thread = threading.Thread(target=background)
+    thread.start()
+    assert borrowed.wait(20)
+    del connections[alias]
+    del connections.databases[alias]
+    deleted.set()
+    thread.join()
+    wait_until(lambda: close_old_connections() or sessions() == 0, "it is gone")  # type: ignore[func-returns-value]
+    assert pools.forgotten() == []
 
 
 def test_an_alias_that_stays_in_the_settings_gets_a_new_pool(sessions: Any, alias: str) -> None:
