@@ -15,6 +15,8 @@ Flask: `pymysqlpool_flask.observe.blueprint`. Django: `pymysqlpool_django.views.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from time import monotonic, sleep
 from typing import Any
 
 from ._observe.board import Board, all_processes, board
@@ -25,6 +27,7 @@ from ._observe.status_text import describe
 __all__ = ["HEADERS", "Answer", "Drain", "asgi_app", "ask_for_drain", "page", "publish", "text", "wsgi_app"]
 
 Folder = str | os.PathLike[str] | None
+_LOOK = 0.1  # seconds between two looks at the progress of a drain
 
 
 def publish(folder: Folder = None) -> bool:
@@ -46,25 +49,24 @@ def page(folder: Folder = None) -> Answer:
 
 
 def text(folder: Folder = None) -> str:
-    """Return the numbers of the running processes as lines for a terminal.
+    """Return the numbers of the other running processes as lines for a terminal.
 
     Raises:
         LookupError: no folder is named, or it cannot be read.
     """
     its = _readable(folder)
-    running = [process for process in its.read() if process["alive"]]
-    return describe(running) or f"no running process publishes a pool in {its.folder}"
+    return describe(_others(its)) or f"no running process publishes a pool in {its.folder}"
 
 
 def ask_for_drain(folder: Folder = None, label: str | None = None) -> Drain:
-    """Ask all processes to renew the connections of the pool `label`, or of all pools, without refusing any borrow.
+    """Ask the other processes to renew the connections of the pool `label`, or of all pools; no borrow is refused.
 
     Raises:
         LookupError: no folder is named, it cannot be read, or no running process has a pool `label`.
         OSError: the folder cannot be written to.
     """
     its = _readable(folder)
-    labels = {pool["label"] for process in its.read() if process["alive"] for pool in process["pools"]}
+    labels = {pool["label"] for process in _others(its) for pool in process["pools"]}
     if label is not None and label not in labels:
         there = f"there are: {', '.join(sorted(labels))}" if labels else "there is none"
         raise LookupError(f"no running process has a pool {label!r} in {its.folder}; {there}")
@@ -82,6 +84,11 @@ def _readable(folder: Folder) -> Board:
     return its
 
 
+def _others(its: Board) -> list[dict[str, Any]]:
+    """A command that loads the application may publish as well, and has nothing to show."""
+    return [process for process in its.read() if process["alive"] and process["pid"] != os.getpid()]
+
+
 class Drain:
     """A requested drain."""
 
@@ -91,8 +98,24 @@ class Drain:
 
     def progress(self) -> tuple[int, int]:
         """Return the number of processes that have seen the request, and the number of all processes."""
-        running = [process for process in self._board.read() if process["alive"]]
+        running = _others(self._board)
         return sum(process["drained_at"] >= self._asked_at for process in running), len(running)
+
+    def watch(self, timeout: float) -> Iterator[tuple[int, int]]:
+        """Yield `progress()` each time that it has changed, until all processes have seen the request.
+
+        Args:
+            timeout: seconds after which it ends in any case.
+        """
+        until = monotonic() + timeout
+        last = (-1, -1)
+        while True:
+            if (now := self.progress()) != last:
+                yield now
+                last = now
+            if now[0] == now[1] or monotonic() >= until:
+                return
+            sleep(_LOOK)
 
 
 def wsgi_app(folder: Folder = None) -> Any:

@@ -52,14 +52,19 @@ def status(folder: str | None) -> None:
 @pool.command()
 @click.option("--folder", help="Which the workers share; default: PYMYSQLPOOL_BOARD.")
 @click.option("--pool", "label", help="Only this one, as `status` names it.")
-def drain(folder: str | None, label: str | None) -> None:
-    """Tell the running workers to renew their connections within a second; no request is refused."""
+@click.option("--timeout", type=click.FloatRange(0), default=10.0, show_default=True, help="Seconds.")
+def drain(folder: str | None, label: str | None, timeout: float) -> None:
+    """Have the running workers renew their connections; no request is refused. The exit status is 1 if one does not."""
+    done = number = 0
     try:
-        running.ask_for_drain(folder, label)
+        for done, number in running.ask_for_drain(folder, label).watch(timeout):
+            click.echo(f"{done} of {number} workers renew their connections")
     except LookupError as error:
         raise click.UsageError(str(error.args[0])) from error
     except OSError as error:
         raise click.ClickException(str(error)) from error
+    if done < number or not number:
+        raise click.exceptions.Exit(1)
 
 
 @pool.command()

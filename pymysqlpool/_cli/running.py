@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from time import monotonic, sleep
 
 from .. import status as _status
-
-_LOOK = 0.1  # seconds between two checks of the progress
 
 
 def status(given: argparse.Namespace) -> int:
@@ -20,17 +17,11 @@ def status(given: argparse.Namespace) -> int:
 
 
 def drain(given: argparse.Namespace) -> int:
-    asked = _status.ask_for_drain(given.folder, given.pool)
-    until = monotonic() + given.timeout
-    shown = (-1, -1)
-    while True:
-        done, number = now = asked.progress()
-        if now != shown:
-            print(f"{done} of {number} process{'es' * (number != 1)} renew their connections", flush=True)
-            shown = now
-        if done == number:
-            return 0 if number else 1
-        if monotonic() >= until:
-            print(f"error: {number - done} did not answer within {given.timeout:g} s", file=sys.stderr)
-            return 1
-        sleep(_LOOK)
+    done = number = 0
+    for done, number in _status.ask_for_drain(given.folder, given.pool).watch(given.timeout):
+        print(f"{done} of {number} process{'es' * (number != 1)} renew their connections", flush=True)
+    if done < number:
+        print(f"error: {number - done} did not answer within {given.timeout:g} s", file=sys.stderr)
+    elif not number:
+        print("error: no running process publishes its pools there", file=sys.stderr)
+    return 0 if number and done == number else 1
