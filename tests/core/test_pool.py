@@ -340,8 +340,6 @@ def test_the_second_close_and_any_use_after_it_say_so(make_pool: MakePool) -> No
             stale.rollback,
             stale.begin,
             stale.ping,
-            stale.thread_id,
-            stale.get_server_info,
             stale.show_warnings,
             lambda: stale.query("select 2"),
             lambda: stale.select_db("mysql"),
