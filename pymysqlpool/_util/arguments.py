@@ -40,6 +40,7 @@ def _parameters(function: Any) -> frozenset[str]:
 
 NAMES = _parameters(Connection.__init__)
 
+_NOT_SPOKEN = 1 << 5 | 1 << 24  # CLIENT_COMPRESS, CLIENT_DEPRECATE_EOF
 _MAY_BE_CALLED = ("host", "port", "user", "password", "passwd")  # asked at every connect
 _LONGEST_TIMEOUT = 31536000  # seconds: PyMySQL's bound
 _LONGEST_SOCKET_PATH = 107  # bytes; unix(7), sun_path
@@ -116,7 +117,9 @@ def _host(name: str, value: Any, given: Mapping[str, Any]) -> None:
 
 
 def _resolvable(name: str, value: str) -> None:
-    """Refuse what `socket.getaddrinfo` cannot even encode."""
+    """Refuse what is no name, and what `socket.getaddrinfo` cannot even encode."""
+    if any(map(str.isspace, value)):
+        _refuse(name, value, "is no name of a host: it has a blank in it")
     try:
         value.encode("idna")
     except UnicodeError as error:
@@ -158,8 +161,10 @@ def _collation(name: str, value: Any, given: Mapping[str, Any]) -> None:
 
 def _client_flag(name: str, value: Any, given: Mapping[str, Any]) -> None:
     _whole(name, value, given)
-    if value >= 1 << 32:
-        _refuse(name, value, "has more than 32 bits")
+    if value >= 1 << 31:
+        _refuse(name, value, "has more than the 31 bits that PyMySQL sends")
+    if value & _NOT_SPOKEN:
+        _refuse(name, value, "asks for compression, or for replies without EOF packets, which PyMySQL does not know")
 
 
 def _unix_socket(name: str, value: Any, given: Mapping[str, Any]) -> None:
@@ -212,6 +217,11 @@ def _charset(name: str, value: Any, given: Mapping[str, Any]) -> None:
         charset = charset_by_name(value) if value else None
     except KeyError:
         charset = None
+    if charset is not None:
+        try:
+            codecs.lookup(charset.encoding)
+        except LookupError:
+            _refuse(name, value, "is a character set that Python cannot encode")
     if value and charset is None:
         hint = "; MySQL's name is 'utf8mb4'" if value.lower().startswith(("utf-8", "utf_8")) else ""
         _refuse(name, value, f"is no character set that PyMySQL knows{hint}")
