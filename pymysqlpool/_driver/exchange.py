@@ -23,7 +23,7 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, NoReturn
@@ -36,7 +36,7 @@ from .._util.process import Mark, mark_process
 from ..errors import ConnectionInterruptedError, ConnectionTakenBackError, ForkedConnectionError
 from ..secrets import conceal
 from .block import Block
-from .commands import COM_QUERY, LARGEST_STATEMENT, pack_header
+from .commands import COM_QUERY, LARGEST_STATEMENT, Command, pack_header
 from .commits import commit_after
 from .deadline import UNKNOWN_TIMEOUT, within
 from .last_word import TOO_LARGE, too_large
@@ -81,8 +81,7 @@ class WireConnection(LoginConnection, ReadingConnection):
     _commit_token: str | None = None  # of this lease's last commit
     _server_role: Role | None = None  # as asked when the session was made; None: not asked
     _recipe: Any = None  # of its pool
-    # the argument of SET ROLE that restores the login's roles; None: the server has no roles
-    _role: bytes | None = None
+    _login: Sequence[Command] = ()  # what gives again what the login gave, see `given_by_login`
     _slot: Usage | None = None  # of the lease; None outside a pool
     block: Block | None = None  # the transaction block that is open
     refusal: err.MySQLError | None = None  # of a statement that was too large, see `last_word`

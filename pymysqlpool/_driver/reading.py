@@ -45,6 +45,10 @@ class _Fresh:
         return copy
 
 
+# The names of those attributes.
+COPIED = ("decoders", "encoders", "_connect_attrs", "_auth_plugin_map")
+
+
 def _fresh(pristine: str) -> Any:
     return _Fresh(pristine)
 
@@ -61,6 +65,8 @@ class ReadingConnection(PyMySQLConnection):
     _pristine_decoders: Mapping[int, Any]  # a pool's, for as long as there are no `decoders` of this handle alone
     decoders: dict[int, Callable[[str], Any]] = _fresh("_pristine_decoders")
     encoders: dict[type[Any], Callable[[Any], str]] = _fresh("_pristine_encoders")
+    _connect_attrs: dict[str, str] = _fresh("_pristine__connect_attrs")
+    _auth_plugin_map: dict[Any, Any] = _fresh("_pristine__auth_plugin_map")
 
     # -- of the exchange -----------------------------------------------------------------------------------
 

@@ -28,13 +28,13 @@ from pymysql.constants import COMMAND
 from .. import failures
 from ..errors import WrongRole
 from ..settings import Settings
-from . import character_set, commits
+from . import character_set, commits, init_connect
 from .commands import Command
 from .exchange import WireConnection, is_between_commands
-from .login_roles import role_in
-from .renewal import FORGET_TRACES, ROLLBACK, Renewal
+from .given_by_login import FIRST_QUESTION, QUESTION, given_again_by
+from .renewal import FORGETS, ROLLBACK, Renewal
 from .role import QUESTIONS, read
-from .sameness import QUESTION, Sameness, values_in
+from .sameness import Sameness, look
 from .server_version import server_version
 from .session_state import IN_TRANSACTION, OPAQUE
 from .statements import NOTHING, TRANSACTION
@@ -42,7 +42,8 @@ from .wire import Wire
 
 _TRACKING = "session_track_state_change = 1"
 _WHICH_SERVER: list[Command] = [(COMMAND.COM_QUERY, question.encode()) for question in QUESTIONS]
-_WHICH_ROLE: Command = (COMMAND.COM_QUERY, b"SELECT CURRENT_ROLE()")
+# After a SET that was answered with warnings: on MySQL the next statement takes them away, on MariaDB none does.
+_FORGET_WARNINGS: Command = (COMMAND.COM_QUERY, b"DO 0")
 _WHICH_INSERT_ID: Command = (COMMAND.COM_QUERY, b"SELECT LAST_INSERT_ID()")
 
 
@@ -50,7 +51,7 @@ class Recipe:
     """How a pool's sessions are set up. Made with the first connection, whose greeting shows the server's abilities.
 
     Attributes:
-        can_reset: the server knows COM_RESET_CONNECTION.
+        can_reset: COM_RESET_CONNECTION and the steps after it make a session as new.
         tracks: it reports changes of the session state.
         pipelines: it takes several commands in one go.
         autocommit: whether it is on in a session that is lent; known when the first one is ready.
@@ -62,21 +63,24 @@ class Recipe:
         "_asked",
         "_can_combine",
         "_character_set_in_doubt",
+        "_forgets",
         "_handle",
         "_init_command",
         "_is_known",
         "_keeps_profiles",
-        "_keeps_traces",
+        "_knows_init_connect",
+        "_knows_reset",
+        "_login_question",
         "_names",
         "_on_connect",
         "_reads",
         "_resets_always",
-        "_role_question",
         "_sameness",
         "_sql_mode",
         "_tracking",
         "_wanted_autocommit",
         "_wanted_server",
+        "_warns",
         "autocommit",
         "can_reset",
         "database",
@@ -92,13 +96,14 @@ class Recipe:
             handle: makes the connection object that `on_connect` is called with.
         """
         version, is_mariadb = server_version(connection.server_version)
-        self.can_reset = version >= ((10, 2, 4) if is_mariadb else (5, 7, 3))
+        self.can_reset = self._knows_reset = version >= ((10, 2, 4) if is_mariadb else (5, 7, 3))
+        self._knows_init_connect = False
         self.tracks = version >= ((10, 2, 2) if is_mariadb else (5, 7, 4))
         self._tracking = [_TRACKING, commits.TRACKING[is_mariadb]] if settings.track_commits else [_TRACKING]
         pipelines = settings.pipeline_reset
         self.pipelines = pipelines if pipelines is not None else (is_mariadb or version >= (8, 0))
-        has_roles = version >= ((10, 0, 5) if is_mariadb else (8, 0))
-        self._role_question: list[Command] = [_WHICH_ROLE] if has_roles else []
+        has_roles = version >= ((10, 1, 1) if is_mariadb else (8, 0))
+        self._login_question: list[Command] = [QUESTION[is_mariadb]] if has_roles else []
         self._can_combine = True
         self._is_known = False
         self._sameness = Sameness()
@@ -106,7 +111,8 @@ class Recipe:
         self._on_connect = settings.on_connect
         self._resets_always = settings.reset == "always"
         self._keeps_profiles = is_mariadb
-        self._keeps_traces = not is_mariadb
+        self._forgets: Sequence[Command] = [] if is_mariadb else FORGETS
+        self._warns = False
         self._wanted_server = settings.role
         self._asked = _WHICH_SERVER if settings.role != "any" or settings.track_commits else []
         self._wanted_autocommit: bool | None = connection.autocommit_mode
@@ -136,18 +142,24 @@ class Recipe:
             WrongRole: the server does not have the pool's `role`.
             pymysql.err.MySQLError: a step was refused.
         """
-        question = self._role_question
-        asked = self._asked
+        question, asked = self._login_question, self._asked
+        is_first = not self._knows_init_connect
+        if question and is_first:
+            question = [FIRST_QUESTION[self._keeps_profiles]]
         if self._is_known:
             results = self._execute(connection, [*question, *asked, *self._basics(), *self._rest()])
             server = results[len(question) : len(question) + len(asked)]
         else:
-            results = self._learn(connection)
+            results = self._learn(connection, question)
             server = self._execute(connection, [*asked, *self._rest()])[: len(asked)]
         if asked:
             self._judge_server(connection, server)
-        if self._role_question:
-            connection._role = role_in(results[0])
+        answer = results[0] if self._login_question else None
+        if is_first:
+            said = None if answer is None else answer.rows[0][2]
+            again = init_connect.is_set_again(said, self._init_command, self._wanted_autocommit is not None)
+            self.can_reset, self._knows_init_connect = self._knows_reset and again, True
+        connection._login = given_again_by(answer, connection.client_flag, sets_sql_mode=self._sql_mode is not None)
         connection._tracked = self.tracks
         if len(self._tracking) > 1:
             role = connection._server_role
@@ -193,29 +205,31 @@ class Recipe:
         if not role.fits(self._wanted_server):
             raise WrongRole(self._wanted_server, role.ready and not role.donor, role.said)
 
-    def _learn(self, connection: WireConnection) -> list[Any]:
+    def _learn(self, connection: WireConnection, question: Sequence[Command]) -> list[Any]:
         """Step 2 of a pool's first session, and its role: find out what the server, or a proxy in front of it,
         understands. Refused statements are not sent again.
 
         The error numbers differ (1193, 1064, 1105, 1227 ...), so the number is no part of the answer.
         """
-        traces = [FORGET_TRACES] if self._keeps_traces else []
-        commands = [*self._role_question, *traces, *self._basics()]
+        commands = [*question, *self._forgets, *self._basics()]
         batches = [commands] if self.pipelines else [[command] for command in commands]
         results = [result for batch in batches for result in connection.outcomes(batch)]
         for result in results:
             if isinstance(result, Exception) and failures.of_connect(result, had=0.0) is not failures.SET_UP_FAILED:
                 raise result  # about the session, and not about what the server understands: its password has expired
-        if traces:
-            self._keeps_traces = not isinstance(results.pop(len(self._role_question)), Exception)
+        answers = dict(zip(commands, results, strict=True))
+        self._forgets = [command for command in self._forgets if not isinstance(answers[command], Exception)]
         if isinstance(results[-1], Exception):
             self.tracks = False
             (again,) = connection.outcomes(self._basics())
             if isinstance(again, Exception):
                 self._can_combine = False
                 self._execute(connection, self._basics())
+        elif results[-1].warning_count:
+            self._warns = True
+            self._execute(connection, [_FORGET_WARNINGS])
         if not getattr(results[0], "rows", None):
-            self._role_question = []
+            self._login_question = []
         return results
 
     def _know(self, wire: Wire, deadline: float) -> None:
@@ -238,8 +252,11 @@ class Recipe:
     def renewal(self, attributes: Mapping[str, Any]) -> Renewal:
         """The commands that renew a session whose last handle had these `attributes`, without those of `_rest`."""
         is_opaque = self._resets_always or attributes["_marks"] & OPAQUE == OPAQUE
-        traces, profiles = is_opaque and self._keeps_traces, is_opaque and self._keeps_profiles
-        return Renewal(attributes, self.database, self._basics(), forgets_traces=traces, asks_for_profiles=profiles)
+        forgets = [*self._forgets] if is_opaque else []
+        if self._resets_always:
+            forgets += self._login_question  # FOUND_ROWS() is of it then, as in a new session
+        asks_for_profiles = is_opaque and self._keeps_profiles
+        return Renewal(attributes, self.database, self._basics(), forgets, asks_for_profiles=asks_for_profiles)
 
     @property
     def renews_by_commands(self) -> bool:
@@ -277,6 +294,7 @@ class Recipe:
     def forget_settings(self) -> None:
         """The server's defaults may be others now: no SET is free before they were looked at again."""
         self._sameness = Sameness()
+        self._knows_init_connect = False
 
     def holds_after(self, statement: bytes) -> bool:
         """Whether `statement` sets a session to what this recipe has set it to; nothing needs to be undone then."""
@@ -286,18 +304,12 @@ class Recipe:
         """Find out, on a session that is as new, what SET would change nothing. False when finding out changed it."""
         asking = self._sameness
         connection = wire.borrow_privately()
-        names: Command = (COMMAND.COM_QUERY, f"SET {self._names}".encode())
         with connection.within(deadline):
-            before, said, after = connection.outcomes(
-                [(COMMAND.COM_QUERY, QUESTION), names, (COMMAND.COM_QUERY, QUESTION)]
-            )
+            is_same, found = look(connection, self._names)
         wire.take_back(connection)
-        values = values_in(getattr(before, "rows", None))
-        is_same = not isinstance(said, Exception) and values == values_in(getattr(after, "rows", None))
-        words = self._names.lower().split()
         if self._sameness is asking:  # else they were forgotten meanwhile
-            self._sameness = Sameness((words[1], words[3] if len(words) > 2 else None) if is_same else None, values)
-        return is_same and bool(values)
+            self._sameness = found
+        return is_same
 
     # -- the steps -----------------------------------------------------------------------------------------
 
@@ -312,7 +324,8 @@ class Recipe:
             settings += self._tracking
         if self._can_combine:
             settings = [", ".join(settings)]  # each would cost a statement of its own
-        return [(COMMAND.COM_QUERY, f"SET {setting}".encode()) for setting in settings]
+        commands = [(COMMAND.COM_QUERY, f"SET {setting}".encode()) for setting in settings]
+        return [*commands, _FORGET_WARNINGS] if self._warns else commands
 
     def _rest(self) -> list[Command]:
         if self._init_command is None:

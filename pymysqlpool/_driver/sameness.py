@@ -3,8 +3,8 @@
 SQLAlchemy sends SET NAMES on each connection, other libraries set the time zone or the isolation level; where that is
 the pool's own setting, nothing needs to be undone.
 
-Owns: the few forms of SET that are understood to their last byte, and the values that they are compared with. Never:
-evaluates an expression: only literals are compared.
+Owns: the few forms of SET that are understood to their last byte, the values that they are compared with, and how those
+are asked for. Never: evaluates an expression: only literals are compared.
 
 Sources: MySQL 9 Reference Manual, 15.7.6.1 "SET Syntax for Variable Assignment", 15.7.6.3 "SET NAMES"; MariaDB
 Knowledge Base, "SET", "SET NAMES", "SET TRANSACTION".
@@ -13,9 +13,12 @@ Knowledge Base, "SET", "SET NAMES", "SET TRANSACTION".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
+
+from pymysql.constants import COMMAND
 
 from .._util.late import pattern
+from .commands import Command
 
 # Those that have nothing to do with another variable, and whose value SHOW VARIABLES shows as SET takes it.
 _VARIABLES: Final = (
@@ -101,3 +104,21 @@ def values_in(rows: object) -> dict[str, str]:
     if not isinstance(rows, tuple):
         return {}
     return {str(row[0]).lower(): row[1] for row in rows if len(row) == 2 and isinstance(row[1], str)}
+
+
+def look(connection: Any, names: str) -> tuple[bool, Sameness]:
+    """Ask a session that is as new what it is set to: one round trip.
+
+    Args:
+        names: the argument of the SET NAMES that its recipe begins with.
+
+    Returns:
+        Whether the session is still as new, and the settings of all that are.
+    """
+    question: Command = (COMMAND.COM_QUERY, QUESTION)
+    before, said, after = connection.outcomes([question, (COMMAND.COM_QUERY, f"SET {names}".encode()), question])
+    values = values_in(getattr(before, "rows", None))
+    is_same = not isinstance(said, Exception) and values == values_in(getattr(after, "rows", None))
+    words = names.lower().split()
+    found = Sameness((words[1], words[3] if len(words) > 2 else None) if is_same else None, values)
+    return is_same and bool(values), found

@@ -21,6 +21,8 @@ from .statements import AUTOCOMMIT, DATABASE, INSERT_ID, NOTHING, STATE, TRANSAC
 AUTOCOMMIT_STATUS: Final = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
 IN_TRANSACTION: Final = SERVER_STATUS.SERVER_STATUS_IN_TRANS
 SESSION_STATE_CHANGED: Final = 0x4000
+# The flags that are about the session, not about the last statement. The last is of MariaDB: ANSI_QUOTES.
+SESSION_FLAGS: Final = AUTOCOMMIT_STATUS | IN_TRANSACTION | SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES | 0x8000
 # A reply whose status has none of these, no warning and no insert id leaves a session without marks as it was.
 TELLING: Final = IN_TRANSACTION | SESSION_STATE_CHANGED
 # An effect, never a mark: a SET to what the session is set to anyway, see `sameness`.

@@ -28,8 +28,9 @@ from .commands import COM_QUERY, pack
 from .exchange import WireConnection
 from .protocol.packets import ERR, MORE_RESULTS, status_of_bare_ok
 from .protocol.reply import at_hand, reply
+from .reading import COPIED
 from .receive import SocketSource
-from .session_state import AUTOCOMMIT_STATUS, IN_TRANSACTION, marks_after
+from .session_state import AUTOCOMMIT_STATUS, IN_TRANSACTION, SESSION_FLAGS, marks_after
 from .statements import NOTHING, STATE
 
 # What a handle answers after its end too, as a closed connection of PyMySQL does; `_values` are those of a session.
@@ -95,7 +96,7 @@ class Wire:
 
     def _keep(self, attributes: dict[str, Any]) -> None:
         """These attributes are what a new handle shows."""
-        for name in ("decoders", "encoders"):
+        for name in COPIED:
             own = attributes.pop(name, None)
             if own is not None:
                 shared = self._converters.setdefault(name, own)
@@ -106,9 +107,10 @@ class Wire:
         attributes["_effect"] = NOTHING
         attributes["_live"] = True  # the handle has not been given back
         attributes.setdefault("_tracked", False)
-        attributes.setdefault("_role", None)
+        attributes.setdefault("_login", ())
         self.sock.settimeout(self.timeout)
         attributes["_current_timeout"] = self.timeout
+        attributes["server_status"] &= SESSION_FLAGS
         self._attributes = attributes
         # The attributes of a new handle onto this session. Not a method, which would cost a call at every borrow.
         self.attributes: Callable[[], dict[str, Any]] = attributes.copy
@@ -251,7 +253,7 @@ class Wire:
 
     def detach(self, attributes: dict[str, Any]) -> None:
         """A handle gives its attributes back: keep what the session's life goes on with."""
-        self._attributes["server_status"] = attributes["server_status"]
+        self._attributes["server_status"] = attributes["server_status"] & SESSION_FLAGS
         if attributes["_current_timeout"] != self.timeout:
             self.sock.settimeout(self.timeout)
 

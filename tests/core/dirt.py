@@ -10,6 +10,8 @@ import pymysql
 from pymysql.constants import FIELD_TYPE
 from pymysql.cursors import SSCursor
 
+from pymysqlpool._driver.reading import COPIED
+
 Dirty = Callable[[Any], Any]
 
 SCHEMA = (
@@ -159,6 +161,8 @@ WAYS: dict[str, Dirty] = {
     "decoders": lambda connection: connection.decoders.update({FIELD_TYPE.LONGLONG: str}),
     "encoders": lambda connection: connection.encoders.update({int: lambda value, mapping: "0"}),
     "decoders replaced": _patch("decoders", {}),
+    "attributes for the server": lambda connection: connection._connect_attrs.update(mine="yes"),
+    "plugins of the login": lambda connection: connection._auth_plugin_map.update(mine=object),
     "kept cursor": lambda connection: connection.execute("select 1"),
 }
 
@@ -190,7 +194,7 @@ def error_of(cursor: Any, statement: str) -> int:
 def picture(connection: Any, admin: Any) -> dict[str, Any]:
     """All that this session shows, and all that others can see of it."""
     shown: dict[str, Any] = {
-        "attributes": sorted(set(connection.__dict__) - {"decoders", "encoders", "_error_args"}),
+        "attributes": sorted(set(connection.__dict__) - {*COPIED, "_error_args"}),
         "cursorclass": connection.cursorclass,
         "encoding": connection.encoding,
         "charset": connection.charset,
@@ -199,6 +203,8 @@ def picture(connection: Any, admin: Any) -> dict[str, Any]:
         "get_autocommit": connection.get_autocommit(),
         "decoders": dict(connection.decoders),
         "encoders": dict(connection.encoders),
+        "of the login": (dict(connection._connect_attrs), dict(connection._auth_plugin_map)),
+        "server_status": connection.server_status,
         "warnings": connection.show_warnings(),
     }
     number = connection.thread_id()

@@ -11,6 +11,7 @@ import pymysql
 import pytest
 from pymysql.constants import CLIENT
 
+from pymysqlpool.devserver import DevServer
 from tests.conftest import MakePool
 from tests.core.dirt import Dirty, sql
 
@@ -204,3 +205,95 @@ def test_a_session_that_got_a_command_which_pymysql_has_no_method_for_is_closed(
         COMMANDS[name](connection)
         connection.close()
     assert sum(pool.stats().discarded.values()) == 2
+
+
+# -- what a login gives ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "look"),
+    [
+        ({"client_flag": CLIENT.INTERACTIVE}, "select @@wait_timeout"),
+        ({"client_flag": CLIENT.INTERACTIVE, "init_command": "set wait_timeout = 55"}, "select @@wait_timeout"),
+        ({"client_flag": CLIENT.IGNORE_SPACE}, "select @@sql_mode"),
+        ({"client_flag": CLIENT.IGNORE_SPACE, "sql_mode": "ANSI"}, "select @@sql_mode"),
+        ({"user": "kept_limited", "password": "pw"}, "select @@max_statement_time"),
+        ({"user": "kept_limited", "password": "pw", "use_unicode": False}, "select @@max_statement_time"),
+    ],
+    ids=str,
+)
+def test_what_a_login_gives_is_there_for_every_borrower(
+    make_pool: MakePool, admin: Any, connect_args: dict[str, Any], is_mariadb: bool, options: dict[str, Any], look: str
+) -> None:
+    if "max_statement_time" in look and not is_mariadb:
+        pytest.skip("MySQL has no such limit of an account")
+    limit = " with max_statement_time 7.5" if is_mariadb else ""
+    sql(
+        "drop user if exists kept_limited@'%'",
+        f"create user kept_limited@'%' identified by 'pw'{limit}",
+        "grant all on test.* to kept_limited@'%'",
+        "set global interactive_timeout = 4711",
+    )(admin)
+    try:
+        stock = pymysql.connect(**{**connect_args, **options})
+        with stock.cursor() as cursor:
+            cursor.execute(look)
+            new = cursor.fetchall()
+        stock.close()
+        pool = make_pool(size=1, maxsize=1, **options)
+        for _ in range(3):
+            with pool.get_connection() as connection:
+                assert ask(connection, look) == new
+                sql("set @x = 1, wait_timeout = 99, sql_mode = ''")(connection)
+                if is_mariadb:
+                    sql("set max_statement_time = 0")(connection)
+        assert pool.stats().created == 1
+    finally:
+        sql("set global interactive_timeout = default", "drop user kept_limited@'%'")(admin)
+
+
+@pytest.fixture(scope="module")
+def telling(server: Any) -> Iterator[Any]:
+    """A server with performance_schema, which shows more of a session."""
+    with DevServer(binary=server.binary, options=["--performance-schema=ON"]) as telling:
+        yield telling
+
+
+OWN_THREAD = "(select thread_id from performance_schema.threads where processlist_id = connection_id())"
+
+
+@pytest.mark.parametrize("reset", ["auto", "always"])
+@pytest.mark.parametrize("dirty", ["set resource group kept_group", "call kept_grouping()"])
+def test_a_resource_group_ends_with_the_lease(
+    make_pool: MakePool, telling: Any, is_mariadb: bool, dirty: str, reset: Any
+) -> None:
+    if is_mariadb:
+        pytest.skip("MariaDB has no resource groups")
+    pool = make_pool(**telling.connect_args, size=1, maxsize=1, reset=reset)
+    with pool.get_connection() as connection, suppress(pymysql.err.MySQLError):
+        sql("create procedure kept_grouping() set resource group kept_group")(connection)
+        sql("create resource group kept_group type = user")(connection)
+    look = "select resource_group from performance_schema.threads where processlist_id = connection_id()"
+    for _ in range(2):
+        with pool.get_connection() as connection:
+            assert ask(connection, look) == (("USR_default",),)
+            sql(dirty)(connection)
+            assert ask(connection, look) == (("kept_group",),)
+    assert pool.stats().created == 1
+
+
+@pytest.mark.parametrize("reset", ["auto", "always"])
+def test_the_history_of_a_session_in_performance_schema_stays(make_pool: MakePool, telling: Any, reset: Any) -> None:
+    pool = make_pool(**telling.connect_args, size=1, maxsize=1, reset=reset)
+    with pool.get_connection() as connection:
+        sql("update performance_schema.setup_consumers set enabled = 'YES' where name like 'events_statements%'")(
+            connection
+        )
+    with pool.get_connection() as connection:
+        sql("select 'private'")(connection)
+    with pool.get_connection() as connection:
+        texts = ask(
+            connection,
+            f"select sql_text from performance_schema.events_statements_history where thread_id = {OWN_THREAD}",
+        )
+        assert ("select 'private'",) in texts

@@ -8,7 +8,7 @@ from typing import Any
 
 import pymysql
 import pytest
-from pymysql.constants import SERVER_STATUS
+from pymysql.constants import CLIENT
 
 from pymysqlpool import ConnectionPool
 from pymysqlpool._driver import character_set
@@ -18,7 +18,6 @@ from tests.proxy import Proxy
 from tests.support import Questions
 
 Hook = Callable[[Any], None]
-_STATUS = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT | SERVER_STATUS.SERVER_STATUS_IN_TRANS
 
 
 def executing(*statements: str) -> Hook:
@@ -47,6 +46,9 @@ SET_UPS: dict[str, dict[str, Any]] = {
     "charset": {"charset": "latin1"},
     "collation": {"collation": "utf8mb4_unicode_ci"},
     "sql_mode": {"sql_mode": "ANSI,STRICT_ALL_TABLES"},
+    "sql_mode that MySQL warns of": {"sql_mode": "NO_ZERO_DATE"},
+    "character set that MySQL warns of": {"charset": "utf8mb3"},
+    "flags of the login": {"client_flag": CLIENT.INTERACTIVE | CLIENT.IGNORE_SPACE | CLIENT.FOUND_ROWS},
     "no database": {"database": None},
     "init_command: time zone": {"init_command": "SET time_zone = '+05:00'"},
     "init_command: isolation": {"init_command": "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"},
@@ -112,7 +114,8 @@ def prepared(server: Any) -> Iterator[Any]:
 def shown_by(connection: Any) -> dict[str, Any]:
     """Everything that the set-up decides."""
     shown: dict[str, Any] = {
-        "server_status": connection.server_status & _STATUS,
+        "server_status": connection.server_status,
+        "warnings": connection.show_warnings(),
         "get_autocommit()": connection.get_autocommit(),
         **{
             name: getattr(connection, name)

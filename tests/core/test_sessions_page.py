@@ -94,6 +94,10 @@ CLAIMS = {
     "what information_schema.OPTIMIZER_TRACE": [
         "test_kept_by_a_reset::test_what_the_optimizer_trace_shows_of_statements_reaches_no_other_borrower"
     ],
+    "the resource group": ["test_kept_by_a_reset::test_a_resource_group_ends_with_the_lease"],
+    "what COM_SET_OPTION,": ["test_kept_by_a_reset::test_a_session_that_got_a_command_which_pymysql_has_no_method_for"],
+    "It also takes away": ["test_kept_by_a_reset::test_what_a_login_gives_is_there_for_every_borrower", RECIPE],
+    "The pool sets them": ["test_kept_by_a_reset::test_what_a_login_gives_is_there_for_every_borrower", RECIPE],
     "a prepared XA branch": ["test_kept_by_a_reset::test_a_prepared_branch_outlives"],
     # the modes
     '`"auto"` (default)': [FUZZ, NEXT],
@@ -101,11 +105,14 @@ CLAIMS = {
     '`"never"`': ["test_session::test_reset_never_still_rolls_back"],
     '**What `"auto"` cannot see**': [HERE + "test_auto_does_not_see_stored_code_behind_a_harmless_name"],
     "A CALL is always": [HERE + "test_a_call_is_followed_by_a_reset"],
+    '**What `"auto"` leaves': [HERE + "test_what_auto_leaves_where_a_return_needs_no_reset"],
     "**What no mode undoes**": [
+        "test_kept_by_a_reset::test_the_history_of_a_session_in_performance_schema_stays",
         HERE + "test_what_no_mode_undoes",
         "test_kept_by_a_reset::test_a_prepared_branch_outlives",
     ],
-    "A server's `init_connect`": [HERE + "test_init_connect_of_the_server_runs_at_a_login_only"],
+    "A server's `init_connect`": [HERE + "test_what_only_a_login_runs_is_there_for_every_borrower"],
+    "A connection that needs a reset is closed": [HERE + "test_what_only_a_login_runs_is_there_for_every_borrower"],
     "A SET that is free": ["test_recipe::test_a_set_to_what_the_session_is_set_to_is_free"],
     "Where an administrator": ["test_recipe::test_a_drain_makes_the_pool_learn_anew"],
     # and the rest
@@ -295,18 +302,42 @@ def test_a_call_is_followed_by_a_reset(make_pool: MakePool, stored: None, mode: 
 
 @pytest.mark.parametrize("mode", ["auto", "always", "never"])
 def test_what_no_mode_undoes(make_pool: MakePool, admin: Any, mode: Any) -> None:
-    admin.query("CREATE OR REPLACE VIEW page_found AS SELECT 1 AS v UNION ALL SELECT 2 UNION ALL SELECT 3")
     pool = make_pool(size=1, maxsize=1, reset=mode, autocommit=True)
     with pool.get_connection() as connection:
         before = connection.execute_query("SELECT @@global.max_connections")[0][0]
         connection.execute(f"SET GLOBAL max_connections = {before + 1}")
-        connection.execute("SELECT SQL_CALC_FOUND_ROWS * FROM page_found LIMIT 1")
     try:
         with pool.get_connection() as connection:
-            connection.execute("SELECT FOUND_ROWS(), @@global.max_connections")
-            assert connection.fetchall() == ((3, before + 1),)
+            assert connection.execute_query("SELECT @@global.max_connections") == ((before + 1,),)
     finally:
         admin.query(f"SET GLOBAL max_connections = {before}")
+
+
+@pytest.mark.parametrize("mode", ["auto", "always"])
+def test_what_auto_leaves_where_a_return_needs_no_reset(make_pool: MakePool, admin: Any, mode: Any) -> None:
+    admin.query("CREATE OR REPLACE VIEW page_found AS SELECT 1 AS v UNION ALL SELECT 2 UNION ALL SELECT 3")
+    pool = make_pool(size=1, maxsize=1, reset=mode, autocommit=True)
+    with pool.get_connection() as connection:
+        new = connection.execute_query("SELECT FOUND_ROWS(), ROW_COUNT()")
+    for dirty in (TOUCH, sql("SELECT nosuch")):
+        with pool.get_connection() as connection, suppress(pymysql.err.MySQLError):
+            connection.execute("SELECT SQL_CALC_FOUND_ROWS * FROM page_found LIMIT 1")
+            dirty(connection)
+    for statement, is_left in (("SELECT SQL_CALC_FOUND_ROWS * FROM page_found LIMIT 1", True), ("DO 0", False)):
+        with pool.get_connection() as connection:
+            connection.execute(statement)
+        with pool.get_connection() as connection:
+            seen = connection.execute_query("SELECT FOUND_ROWS(), ROW_COUNT()")
+            assert (seen != new) == (is_left and mode == "auto")
+            ((_, counted),) = connection.execute_query("SHOW SESSION STATUS LIKE 'Com_do'")
+            assert int(counted) == (statement == "DO 0" and mode == "auto")
+    trace = "SET optimizer_trace = 'enabled=on'"
+    pool = make_pool(size=1, maxsize=1, reset=mode, init_command=trace)
+    with pool.get_connection() as connection:
+        connection.execute("SELECT * FROM page_found WHERE v = 4711")
+    with pool.get_connection() as connection:
+        texts = str(connection.execute_query("SELECT query FROM information_schema.optimizer_trace"))
+        assert ("4711" in texts) == (mode == "auto")
 
 
 def test_what_a_set_up_writes_without_a_commit_is_lost(make_pool: MakePool, admin: Any) -> None:
@@ -320,18 +351,45 @@ def test_what_a_set_up_writes_without_a_commit_is_lost(make_pool: MakePool, admi
         assert cursor.fetchone() == (0,)
 
 
-def test_init_connect_of_the_server_runs_at_a_login_only(make_pool: MakePool, admin: Any) -> None:
-    said = "SET @page = 5"
+TENANT = "SET @tenant = 5, net_read_timeout = 77"
+# What the server's init_connect says, the pool's options, and how many logins three returns after a SET cost.
+INIT_CONNECTS: list[tuple[str, dict[str, Any], int]] = [
+    (TENANT, {}, 3),
+    (TENANT, {"reset": "always"}, 3),
+    (TENANT, {"init_command": TENANT}, 0),
+    ("set names latin1;  SET collation_connection = 'latin1_bin' ;", {}, 0),
+    ("SET autocommit=0", {"autocommit": False}, 0),
+    ("SET autocommit=0", {"autocommit": None}, 3),
+]
+
+
+@pytest.mark.parametrize(("said", "options", "logins"), INIT_CONNECTS)
+def test_what_only_a_login_runs_is_there_for_every_borrower(
+    make_pool: MakePool, admin: Any, said: str, options: dict[str, Any], logins: int
+) -> None:
     admin.query("DROP USER IF EXISTS page_low@'%'")
     admin.query("CREATE USER page_low@'%' IDENTIFIED BY 'pw'")
     login = {"user": "page_low", "password": "pw", "database": None, "size": 1, "maxsize": 1}
+    look = (
+        "SELECT @tenant, @@net_read_timeout, @@character_set_client, @@collation_connection, @@autocommit, @@sql_mode"
+    )
     try:
-        admin.query(f"SET GLOBAL init_connect = '{said}'")
-        for options, values in (({}, (5, None, None)), ({"init_command": said}, (5, 5, 5))):
-            pool = make_pool(**login, **options)
-            for value in values:
-                with pool.get_connection() as connection:
-                    assert connection.execute_query("SELECT @page") == ((value,),)
+        with admin.cursor() as cursor:
+            cursor.execute("SET GLOBAL init_connect = %s", (said,))
+        with make_pool(**login, **options).get_connection() as connection:
+            new = connection.execute_query(look)
+        pool = make_pool(**login, **options)
+        for _ in range(3):
+            with pool.get_connection() as connection:
+                assert connection.execute_query(look) == new
+                TOUCH(connection)
+        assert sum(pool.stats().discarded.values()) == logins
+        admin.query("SET GLOBAL init_connect = ''")
+        pool.drain()
+        for _ in range(3):
+            with pool.get_connection() as connection:
+                TOUCH(connection)
+        assert sum(pool.stats().discarded.values()) <= logins + 1
     finally:
         admin.query("SET GLOBAL init_connect = ''")
         admin.query("DROP USER page_low@'%'")
