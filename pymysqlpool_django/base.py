@@ -69,6 +69,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
     _lease: Lease | None = None  # of `connection`; None when it was not borrowed
     _latest: pools.PooledDatabase | None = None  # what the settings led to when they were last looked at
     _item: weakref.ref[Future[Any]] | None = None  # the work item that calls `_work_ended()`
+    undone_by: pymysql.Error | None = None  # the error with which the server rolled back the open atomic block
     hold_count: int = 0  # blocks of code in progress that keep the connection from being released early
 
     # -- the pool ------------------------------------------------------------------------------------------
@@ -115,6 +116,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         return conceal(params)  # Django's frames hold it while it connects, and tools report their variables
 
     def connect(self) -> None:
+        self.undone_by = None
         self.hold_count += 1  # a receiver of connection_created may run queries, and must not give it away
         try:
             super().connect()
@@ -223,9 +225,15 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         if aftermath.of_failure(self, self._lease, error):
             self._close()
 
+    def set_rollback(self, rollback: bool) -> None:
+        if not rollback:
+            aftermath.refuse_to_go_on(self)
+        super().set_rollback(rollback)
+
     def _rollback(self) -> None:
         with suppress(pymysql.NotSupportedError):
             BaseDatabaseWrapper._rollback(self)  # type: ignore[attr-defined]  # not in the stubs
+        aftermath.block_ended(self)
 
     def is_usable(self) -> bool:
         if self.connection is None:

@@ -112,6 +112,26 @@ def test_after_a_deadlock_the_block_refuses_statements_and_commits_nothing(
     assert balances(admin, accounts) == ["90", "110"], "the whole of it may be run again"
 
 
+def test_a_block_that_takes_a_deadlock_cannot_be_made_to_go_on_and_ends_loudly(
+    wrapper: Any, server: DevServer, accounts: str, admin: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    rival = Rival(server, accounts)
+    with transaction.atomic(using=wrapper.alias):
+        run(wrapper, f"UPDATE {accounts} SET name = name - 10 WHERE id = 1")
+        rival.cross(admin)
+        with pytest.raises(OperationalError):
+            run(wrapper, f"UPDATE {accounts} SET name = name + 10 WHERE id = 2")
+        with pytest.raises(TransactionManagementError, match="run it again"):
+            transaction.set_rollback(False, using=wrapper.alias)
+    rival.end()
+    assert balances(admin, accounts) == ["100", "100"]
+    (line,) = [record.getMessage() for record in caplog.records if "ended without an exception" in record.message]
+    assert "1213" in line
+    with transaction.atomic(using=wrapper.alias):
+        transaction.set_rollback(True, using=wrapper.alias)
+        transaction.set_rollback(False, using=wrapper.alias)
+
+
 def test_an_error_that_undoes_its_statement_alone_lets_the_block_go_on(
     wrapper: Any, server: DevServer, accounts: str, admin: Any
 ) -> None:
