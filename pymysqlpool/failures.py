@@ -70,6 +70,7 @@ _NO, _ASK, _EXPIRE = Siblings.NOTHING, Siblings.ASK, Siblings.EXPIRE
 
 #                                     keep   siblings  server               retry  temporary
 OWN_AFFAIR = News(True, _NO, Server.NOTHING, False, False)  # the statement's fault; the connection is as good as before
+DEADLOCK = News(True, _NO, Server.NOTHING, False, True)  # a victim of another transaction: nothing of it was done
 TOO_LARGE = News(False, _NO, Server.NOTHING, False, False)  # the server hangs up on what is over max_allowed_packet
 OUT_OF_STEP = News(False, _NO, Server.NOTHING, False, True)  # the byte stream of this one connection is unusable
 KILLED = News(False, _NO, Server.NOTHING, True, True)  # an administrator, or a time-out of its own, ended this one
@@ -77,6 +78,7 @@ LOST = News(False, _ASK, Server.NOTHING, True, True)  # the connection broke; wh
 TIMED_OUT = News(False, _ASK, Server.NOTHING, True, True)  # no reply within read_timeout
 STOPPING = News(False, _ASK, Server.DOWN, True, True)  # the server said that it shuts down
 WRONG_ROLE = News(False, _EXPIRE, Server.REFUSES_WORK, True, True)  # read-only after a switchover, node not ready
+NO_QUORUM = News(False, _EXPIRE, Server.REFUSES_WORK, True, True)  # lost during a COMMIT, which may have been done
 UNREACHABLE = News(False, _NO, Server.DOWN, True, True)  # refused, no route, no such name, closed during the login
 IMPATIENT = News(False, _NO, Server.NOTHING, True, True)  # the caller's own time ended: says nothing about the server
 SILENT = News(False, _NO, Server.SLOW, True, True)  # a whole connect_timeout without an answer
@@ -106,6 +108,7 @@ _OF_STATEMENT: dict[int, News] = {
     **dict.fromkeys((1927, 4031), KILLED),
     **dict.fromkeys((1047, 1836, 3100, 3101), WRONG_ROLE),
     1153: TOO_LARGE,
+    1213: DEADLOCK,  # also all that is open on a Galera node while its group changes
     1226: QUOTA,
 }
 
@@ -194,7 +197,7 @@ def _by_message(number: int | None, error: BaseException) -> News | None:
     if number == _NOT_READY and "unknown command" in str(error).lower():
         return OWN_AFFAIR
     if number == _COMMIT_FAILED and "Primary Component" in str(error):
-        return WRONG_ROLE
+        return NO_QUORUM
     return None
 
 
@@ -208,9 +211,9 @@ def said_again(error: BaseException) -> BaseException:
 
 def is_temporary(error: BaseException | None) -> bool:
     """Return whether a web response should be 503 with Retry-After: the pool is exhausted, or the server is lost, full,
-    starting, or does not accept writes, or it is not known which of several does. Looks through the wrappers of
-    SQLAlchemy and of `raise ... from`. What fails because a statement over max_allowed_packet has ended the session is
-    not temporary: it would end the next one."""
+    starting, or does not accept writes, or it is not known which of several does; or the transaction was the victim of
+    a deadlock. Looks through the wrappers of SQLAlchemy and of `raise ... from`. What fails because a statement over
+    max_allowed_packet has ended the session is not temporary: it would end the next one."""
     answer = None
     for cause in _causes(error):
         if isinstance(cause, PoolTimeout | PoolUnavailable | PoolOverloaded | WrongRole | AmbiguousPrimary):

@@ -29,6 +29,7 @@ CANNOT_NOW = [
     err.OperationalError(1792, "Cannot execute statement in a READ ONLY transaction"),
     err.OperationalError(1836, "Running in read-only mode"),
     err.OperationalError(1053, "Server shutdown in progress"),
+    err.OperationalError(1213, "Deadlock found when trying to get lock; try restarting transaction"),
 ]
 OTHERS = [
     err.OperationalError(1290, "The MySQL server is running with the --secure-file-priv option"),
