@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -105,8 +107,15 @@ def test_a_password_cannot_be_asked_for_without_a_terminal(capsys: Any, monkeypa
     assert "set MYSQL_PWD" in capsys.readouterr().err
 
 
-def started(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-m", "pymysqlpool", *arguments], text=True, **options)
+@contextmanager
+def started(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "pymysqlpool", *arguments]
+    hears_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what runs in the background need not
+    with subprocess.Popen(command, text=True, preexec_fn=hears_ctrl_c, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_ctrl_c_ends_a_measurement_without_a_traceback(connect_args: dict[str, Any]) -> None:
