@@ -248,20 +248,21 @@ class Group(RuleBasedStateMachine):
         self.carry_out()
 
     def carry_out(self) -> None:
-        changes = self.members.changes()
         endpoints = self.topology.endpoints
-        for left in changes.left:
-            assert not endpoints[left].listed
-            endpoints[left].left = True
-            self.topology.drain(left, self.now)
-        for back in changes.back:
-            assert endpoints[back].left
-            endpoints[back].left = False
-            self.topology.undrain(back, self.now)
-        for own, address in changes.new.items():
-            assert all(endpoint.told_at > -FOREVER for endpoint in endpoints[: self.LISTED])
-            endpoints.append(Endpoint(address, listed=False, answer=Answer(ready=False, own=own)))
-        assert self.members.changes() == ({}, [], []), "what was carried out is not asked for again"
+        for _ in range(len(endpoints) + 2):
+            changes = self.members.changes()
+            for left in changes.left:  # what it had said of others does not count any more
+                assert not endpoints[left].listed
+                endpoints[left].left = True
+                self.topology.drain(left, self.now)
+            for back in changes.back:
+                assert endpoints[back].left
+                endpoints[back].left = False
+                self.topology.undrain(back, self.now)
+            for own, address in changes.new.items():
+                assert all(endpoint.told_at > -FOREVER for endpoint in endpoints[: self.LISTED])
+                endpoints.append(Endpoint(address, listed=False, answer=Answer(ready=False, own=own)))
+        assert self.members.changes() == ({}, [], []), "it comes to rest"
 
     @invariant()
     def no_server_is_used_twice(self) -> None:

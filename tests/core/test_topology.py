@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pymysqlpool._routing.endpoints import Ambiguous, Answer, Ask, Endpoint, State, Target, Use, Wait
+from pymysqlpool._routing.endpoints import Ambiguous, Answer, Ask, Endpoint, State, Target, Use, Wait, agree
 from pymysqlpool._routing.topology import LONGEST_DELAY, Topology
 
 NUMBER = 3
@@ -162,6 +163,95 @@ class Cluster(RuleBasedStateMachine):
 
 
 TestCluster = Cluster.TestCase
+
+
+class Group(RuleBasedStateMachine):
+    """A group in which each ready node takes writes. Its nodes are cut off from each other, and an operator may make a
+    part of it a group of its own, or start a node without the group."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1.0
+        self.part = [1] * NUMBER  # the part that each node belongs to; 0: it is alone, and takes writes
+        self.ready = [True] * NUMBER
+        self.donor = [False] * NUMBER
+        self.topology = Topology([Endpoint(f"db{i}") for i in range(NUMBER)], random=lambda: 0.5, failback_after=10.0)
+        for index in range(NUMBER):
+            self.tell(index)
+
+    def tell(self, index: int) -> None:
+        part = self.part[index]
+        if not part:
+            answer = Answer(ready=self.ready[index], writable=True)
+        else:
+            names = {f"db{other}": f"db{other}:3306" for other in range(NUMBER) if self.part[other] == part}
+            answer = Answer(
+                ready=self.ready[index],
+                writable=self.ready[index],
+                multi_primary=True,
+                donor=self.donor[index],
+                own=f"db{index}",
+                members=names,
+                group="g",
+            )
+        self.topology.answered(index, self.now, answer)
+
+    @rule(
+        index=st.integers(0, NUMBER - 1),
+        part=st.sampled_from([1, 1, 1, 2, 0]),
+        ready=st.booleans(),
+        donor=st.booleans(),
+    )
+    def a_node_changes(self, index: int, part: int, ready: bool, donor: bool) -> None:
+        self.part[index], self.ready[index], self.donor[index] = part, ready, donor
+
+    @rule(seconds=st.sampled_from([0.01, 0.3, 2.0, 60.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(index=st.integers(0, NUMBER - 1))
+    def a_node_answers(self, index: int) -> None:
+        self.tell(index)
+
+    @rule(index=st.integers(0, NUMBER - 1))
+    def a_statement_finds_it_lost(self, index: int) -> None:
+        self.topology.suspect(index, self.now, "2013")
+
+    @rule(wanted=st.sampled_from(TARGETS))
+    def a_borrow_is_decided(self, wanted: Target) -> None:
+        decision = self.topology.decide(wanted, self.now, nothing_lent)
+        while isinstance(decision, Ask):
+            self.tell(decision.endpoint)
+            decision = self.topology.decide(wanted, self.now, nothing_lent)
+        if wanted == "primary" and isinstance(decision, Use):
+            known = [endpoint.answer for endpoint in self.topology.endpoints if endpoint.state is State.UP]
+            writable = [answer for answer in known if answer.writable]
+            assert all(agree(one, other) for one, other in combinations(writable, 2)), "two groups are written to"
+            donor = self.topology.endpoints[decision.endpoints[0]].answer.donor
+            assert not donor or all(answer.donor for answer in writable), "a donor is written to beside others"
+
+    def teardown(self) -> None:
+        """When the world stands still the cluster finds the truth."""
+        for _ in range(20):
+            decision = self.topology.decide("primary", self.now, nothing_lent)
+            if isinstance(decision, Ask):
+                self.topology.asking(decision.endpoint)
+                self.tell(decision.endpoint)
+            for index in range(NUMBER):
+                self.tell(index)
+            self.now += 0.1
+        ready = [index for index in range(NUMBER) if self.ready[index]]
+        parts = [self.part[index] for index in ready]
+        if len(set(parts)) > 1 or parts.count(0) > 1:
+            assert isinstance(decision, Ask | Ambiguous)
+        elif ready:
+            assert isinstance(decision, Use)
+            assert decision.endpoints[0] in ready
+        else:
+            assert isinstance(decision, Ask | Wait)
+
+
+TestGroup = Group.TestCase
 
 
 def new(number: int = NUMBER, **options: Any) -> Topology:
