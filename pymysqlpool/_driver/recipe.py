@@ -25,18 +25,18 @@ from typing import Any
 from pymysql import err
 from pymysql.constants import COMMAND
 
-from .. import failures
 from ..errors import WrongRole
 from ..settings import Settings
 from . import character_set, commits, init_connect
 from .commands import Command
 from .exchange import WireConnection, is_between_commands
+from .first_answers import raise_news, says_read_only
 from .given_by_login import FIRST_QUESTION, QUESTION, given_again_by
 from .renewal import FORGETS, ROLLBACK, Renewal
 from .role import QUESTIONS, read
 from .sameness import Sameness, look
 from .server_version import server_version
-from .session_state import IN_TRANSACTION, OPAQUE
+from .session_state import IN_TRANSACTION, MAY_BE_READ_ONLY, OPAQUE
 from .statements import NOTHING, TRANSACTION
 from .wire import Wire
 
@@ -54,6 +54,7 @@ class Recipe:
         can_reset: COM_RESET_CONNECTION and the steps after it make a session as new.
         tracks: it reports changes of the session state.
         pipelines: it takes several commands in one go.
+        says_read_only: init_command or on_connect makes transactions READ ONLY, so that error 1792 is no news.
         autocommit: whether it is on in a session that is lent; known when the first one is ready.
         database: the pool's database, None if it has none.
         small_undo: the statement that undoes a changed autocommit and LAST_INSERT_ID(), None where only a reset does.
@@ -85,6 +86,7 @@ class Recipe:
         "can_reset",
         "database",
         "pipelines",
+        "says_read_only",
         "small_undo",
         "tracks",
     )
@@ -105,14 +107,13 @@ class Recipe:
         has_roles = version >= ((10, 1, 1) if is_mariadb else (8, 0))
         self._login_question: list[Command] = [QUESTION[is_mariadb]] if has_roles else []
         self._can_combine = True
-        self._is_known = False
+        self._is_known = self._warns = False
         self._sameness = Sameness()
         self._handle = handle
         self._on_connect = settings.on_connect
         self._resets_always = settings.reset == "always"
         self._keeps_profiles = is_mariadb
         self._forgets: Sequence[Command] = [] if is_mariadb else FORGETS
-        self._warns = False
         self._wanted_server = settings.role
         self._asked = _WHICH_SERVER if settings.role != "any" or settings.track_commits else []
         self._wanted_autocommit: bool | None = connection.autocommit_mode
@@ -124,6 +125,7 @@ class Recipe:
         self._init_command: bytes | None = (
             init_command.encode(connection.encoding) if isinstance(init_command, str) else init_command
         ) or None
+        self.says_read_only = says_read_only(self._init_command)
         self._reads = settings.reset == "auto"  # in which alone the reading of statements decides
         self._character_set_in_doubt = (
             self._init_command is not None and self._reads and not character_set.leaves_it(self._init_command)
@@ -176,6 +178,7 @@ class Recipe:
                 self._on_connect(connection)
                 if connection._sock is not wire.sock or not is_between_commands(connection):
                     raise err.InterfaceError(0, "on_connect left the connection in the middle of an exchange")
+                self.says_read_only = self.says_read_only or bool(connection._marks & MAY_BE_READ_ONLY)
                 self._leave_no_transaction(connection)
                 if watch is not None:
                     watch.settle(connection)
@@ -214,9 +217,7 @@ class Recipe:
         commands = [*question, *self._forgets, *self._basics()]
         batches = [commands] if self.pipelines else [[command] for command in commands]
         results = [result for batch in batches for result in connection.outcomes(batch)]
-        for result in results:
-            if isinstance(result, Exception) and failures.of_connect(result, had=0.0) is not failures.SET_UP_FAILED:
-                raise result  # about the session, and not about what the server understands: its password has expired
+        raise_news(results)
         answers = dict(zip(commands, results, strict=True))
         self._forgets = [command for command in self._forgets if not isinstance(answers[command], Exception)]
         if isinstance(results[-1], Exception):

@@ -16,7 +16,7 @@ from typing import Final
 
 from pymysql.constants import COMMAND, SERVER_STATUS
 
-from .statements import AUTOCOMMIT, DATABASE, INSERT_ID, NOTHING, STATE, TRANSACTION, WROTE
+from .statements import AUTOCOMMIT, DATABASE, INSERT_ID, NOTHING, READ_ONLY, STATE, TRANSACTION, WROTE
 
 AUTOCOMMIT_STATUS: Final = SERVER_STATUS.SERVER_STATUS_AUTOCOMMIT
 IN_TRANSACTION: Final = SERVER_STATUS.SERVER_STATUS_IN_TRANS
@@ -29,6 +29,7 @@ TELLING: Final = IN_TRANSACTION | SESSION_STATE_CHANGED
 SAME: Final = 64
 # A mark beside STATE: a text that was not understood, so anything may have been done.
 OPAQUE: Final = STATE | 128
+MAY_BE_READ_ONLY: Final = READ_ONLY | OPAQUE & ~STATE  # what was said may make transactions READ ONLY
 # A mark beside OPAQUE: a command that PyMySQL has no method for, so no reset is known to undo it. COM_SET_OPTION,
 # COM_REGISTER_SLAVE and COM_CHANGE_USER stay in force.
 BEYOND: Final = 512

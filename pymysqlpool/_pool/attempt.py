@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from time import monotonic
 
+from .backoff import NO_ANSWER_FOR
 from .core import PoolCore
-from .slot import CONNECTING, Slot
+from .ledger import Ledger
+from .slot import CONNECTING, IN_USE, Slot
 
 
 class Attempt:
@@ -39,3 +41,9 @@ class Attempt:
             if slot.state is CONNECTING and slot is not self._slot
         ]
         return self._core._backoff.is_overtaken(self.began, others, now)
+
+
+def has_no_answer(ledger: Ledger, now: float) -> bool:
+    """Return whether an attempt has waited for so long that the server is to blame, and no connection is lent."""
+    began = [slot.since for slot in ledger.slots() if slot.state is CONNECTING and slot.since]
+    return bool(began) and now - min(began) >= NO_ANSWER_FOR and not ledger.count(IN_USE)

@@ -33,7 +33,7 @@ FIRST_RENEWAL, LONGEST_RENEWAL = 0.25, 1.0  # seconds from one replacement of al
 _NO_LISTENER = frozenset({2002, 2003})  # client error numbers: no socket to talk through
 _UNLIMITED_FROM = 64  # connects at a time
 # seconds without an answer, after which another attempt may be made beside it, or in its place
-_NO_ANSWER_FOR = 0.5
+NO_ANSWER_FOR = 0.5
 _MUCH_LONGER = 3  # times the duration of a later attempt that succeeded
 _DOWN_FROM = 3  # failures in a row that count as an outage although other connections are alive
 
@@ -78,7 +78,7 @@ class ConnectBackoff:
 
     def record_attempt(self, now: float) -> None:
         """Record the start of a connect."""
-        self._beside_from = now + _NO_ANSWER_FOR
+        self._beside_from = now + NO_ANSWER_FOR
 
     def is_down(self, alive: int) -> bool:
         """Return whether the server cannot serve a pool that has `alive` connections. A full server still serves those,
@@ -115,7 +115,7 @@ class ConnectBackoff:
         """Return whether an attempt that started at `began` and has no answer should be made anew. `others`: when the
         other attempts under way started."""
         waited = now - began
-        if waited < _NO_ANSWER_FOR:
+        if waited < NO_ANSWER_FOR:
             return False
         if self._succeeded_from > began and waited > _MUCH_LONGER * self._took:
             return True

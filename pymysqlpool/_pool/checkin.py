@@ -21,7 +21,7 @@ from .._driver import reset as _session
 from .._driver import wire as _wire
 from .._driver.commits import commit_token_of
 from .._driver.reset import Cleanup
-from .._driver.session_state import OPAQUE
+from .._driver.session_state import MAY_BE_READ_ONLY
 from .._driver.statements import READ_ONLY, STATE, TRANSACTION, WROTE
 from .._driver.wire import Wire
 from .._util import callsite
@@ -160,7 +160,7 @@ def _judge(
         reconnected=left.reconnected,
         expired=slot.why_expired(monotonic()),
         cleanup=cleanup,
-        said_read_only=bool(attributes["_marks"] & (READ_ONLY | OPAQUE & ~STATE)),
+        said_read_only=recipe.says_read_only or bool(attributes["_marks"] & MAY_BE_READ_ONLY),
         just_renewed=slot.generation == core._ledger.generation and not core._backoff.may_renew(monotonic()),
     )
     try:

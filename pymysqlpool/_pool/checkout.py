@@ -33,7 +33,7 @@ from ..failures import SILENT, WRONG_ROLE, Server
 from ..reuse import Reason
 from . import counters, diagnostics, maintenance, observed
 from .asking import LONG_ENOUGH, ask, time_for_check
-from .attempt import Attempt
+from .attempt import Attempt, has_no_answer
 from .checkout_request import CheckoutRequest, Work
 from .core import CONNECT_TIMEOUT, PoolCore
 from .idle_lease import HAS_GIL
@@ -171,7 +171,9 @@ def _next_move_locked(
         elif core._settings.fail_fast and backoff.is_down(ledger.total - ledger.count(CONNECTING)):
             return None, _unavailable_locked(core, request)
     if now >= request.give_up_at:
-        if ledger.total >= ledger.maxsize or (backoff.error is None and request.last_error is None):
+        is_told = backoff.error is not None or request.last_error is not None
+        lent = ledger.total >= ledger.maxsize and ledger.count(IN_USE)
+        if lent or not (is_told or has_no_answer(ledger, now)):
             core._counters.add(counters.TIMEOUTS)
             return None, PoolTimeout
         return None, _unavailable_locked(core, request)

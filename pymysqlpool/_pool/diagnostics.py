@@ -36,6 +36,12 @@ _WHY = {
     Server.REFUSES_WORK: "takes the login but not the work",
     Server.REFUSES_US: "refuses the login",
 }
+_WAY_OUT = {
+    **dict.fromkeys(Server, "Check host, port and whether it runs, or wait longer (timeout=)"),
+    Server.FULL: "Let all pools together want less (maxsize=), or raise max_connections or the account's limits",
+    Server.REFUSES_WORK: "Check its role, and init_command and the hooks of the pool",
+    Server.REFUSES_US: "Check user, password and database",
+}
 
 
 def numbers(core: PoolCore) -> PoolStats:
@@ -146,16 +152,18 @@ def failure(
             f"max_waiting={core._settings.max_waiting} allows no more; shed load, or raise max_waiting or maxsize"
         )
     elif kind is PoolUnavailable:
+        says = failures.of_connect(cause, had=waited).server if cause is not None else Server.SLOW
         text = (
             f"can't get connection from {where} within {waited:.2f} s: the server at {core.endpoint} "
-            f"{_WHY[failures.of_connect(cause, had=waited).server if cause else Server.NOTHING]}, last error: {cause}"
+            f"{_WHY[says] if cause is not None else 'does not answer'} ({now.in_use} in use, {now.connecting} "
+            f"connecting of maxsize={now.maxsize}, {now.waiting} waiting), last error: {cause}. {_WAY_OUT[says]}"
         )
     elif kind is PoolDeadlock:
         text = (
             f"can't get connection from {where}: after {waited:.2f} s all {now.in_use} connections are held by callers "
             f"that wait for another one, and this call gives up so that the others can go on.{holders(core, waiter)}"
         )
-    elif now.total < now.maxsize:
+    elif now.total < now.maxsize or not now.in_use:
         text = (
             f"can't get connection from {where} within {waited:.2f} s: none was idle, and that was no time to make one "
             f"({now.in_use} in use, {now.connecting} connecting of maxsize={now.maxsize}, {now.waiting} waiting); wait "

@@ -166,6 +166,18 @@ def test_a_network_that_swallows_new_flows_too_is_waited_for_within_the_time_and
     full_again(pool, 4)
 
 
+def test_where_all_capacity_waits_for_an_answer_the_server_is_to_blame(make_pool: MakePool, proxy: Proxy) -> None:
+    """One caller of the pool's only connection is in an attempt, the others wait for a turn."""
+    proxy.stalled = True
+    pool = make_pool(port=proxy.port, size=1, maxsize=1)
+    for error in run_threads(4, lambda _: pool.get_connection(timeout=0.8)):
+        assert isinstance(error, PoolUnavailable), error
+        assert error.args[0] == 2003
+        assert "raise maxsize" not in str(error)
+    proxy.stalled = False
+    full_again(pool, 1)
+
+
 def test_attempts_on_forgotten_flows_hold_no_capacity_once_the_network_is_back(
     make_pool: MakePool, proxy: Proxy
 ) -> None:
@@ -613,6 +625,27 @@ def test_a_refusal_of_the_statement_is_no_failover(
                 connection.execute("start transaction read only")
             connection.execute(statement)
         assert caught.value.args[0] == number
+    assert (pool.stats().created, dict(pool.stats().discarded)) == (4, {})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"init_command": "SET SESSION TRANSACTION READ ONLY"},
+        {"on_connect": lambda connection: connection.query("set session transaction read only")},
+        {"on_checkout": lambda connection: connection.query("set session transaction read only")},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_sessions_that_the_application_makes_read_only_are_no_failover(
+    make_pool: MakePool, read_only: Callable[[bool], None], options: dict[str, Any]
+) -> None:
+    pool = make_pool(**options, size=4, maxsize=4, autocommit=True)
+    fill(pool, 4)
+    for _ in range(5):
+        with pytest.raises(pymysql.err.MySQLError) as caught:
+            write(pool)
+        assert caught.value.args[0] == 1792
     assert (pool.stats().created, dict(pool.stats().discarded)) == (4, {})
 
 
