@@ -86,7 +86,8 @@ class AsyncCursor:
             steps = _cursors.take(cursor, lease, query)
             if steps is not None:
                 for _ in steps:
-                    await asyncio.sleep(0)
+                    while session.has_had_its_share():
+                        await asyncio.sleep(0)
             return cursor.rowcount  # type: ignore[no-any-return]
         finally:
             turn.leave()

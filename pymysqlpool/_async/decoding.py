@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
-_SLICE = 0.002  # seconds
+_SLICE = 0.001  # seconds
 
 
 class Decoder(Protocol):

@@ -37,7 +37,8 @@ class PendingReply:
             yield self
         if self._error is not None:
             raise self._error
-        return self._value
+        value, self._value = self._value, None  # the session keeps this object, and must not keep the rows
+        return value
 
     def add_done_callback(self, callback: Callable[[Any], object], *, context: Context | None = None) -> None:
         if self._is_done:

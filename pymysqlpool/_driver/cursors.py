@@ -78,19 +78,20 @@ def conversion(cursor: Any, connection: Any) -> Generator[None, None, None] | No
     rows = result.rows
     if not isinstance(cursor, DictCursorMixin) or not rows or len(rows) <= PAUSE_AFTER:
         return None
-    return _convert(cursor, result, rows)
+    return _convert(cursor, result)
 
 
-def _convert(cursor: Any, result: Any, rows: Any) -> Generator[None, None, None]:
+def _convert(cursor: Any, result: Any) -> Generator[None, None, None]:
+    rows = list(result.rows)
     result.rows = rows[:1]
     cursor._do_get_result()
-    result.rows = rows
-    converted: list[Any] = []
+    result.rows = ()
     convert = cursor._conv_row
     for start in range(0, len(rows), PAUSE_AFTER):
-        converted += map(convert, rows[start : start + PAUSE_AFTER])
+        end = start + PAUSE_AFTER
+        rows[start:end] = map(convert, rows[start:end])  # in place: freeing all at once would take milliseconds
         yield
-    cursor._rows = converted
+    cursor._rows = rows
 
 
 def take(cursor: Any, connection: Any, query: Any) -> Generator[None, None, None] | None:
