@@ -58,7 +58,7 @@ class Renewal:
     ) -> None:
         """
         Args:
-            forgets: what comes before the recipe's settings, which so are the last word: for FOUND_ROWS() and warnings.
+            forgets: commands before the recipe's settings, so that FOUND_ROWS() and the warnings are of the settings.
         """
         self.in_transaction = bool(attributes["_marks"] & TRANSACTION)
         self._asks_for_database = database is None

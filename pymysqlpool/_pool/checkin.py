@@ -214,7 +214,7 @@ def _clean(core: PoolCore, lease: Connection, slot: Slot, attributes: dict[str, 
     cleaner: Cleaner | None = attributes.get("_cleaner")
     try:
         if cleaner is not None and cleaner.is_here() and cleanup is not Cleanup.NOTHING:
-            slot.user = cleaner.at_work  # no one takes the slot for that of a task that has ended
+            slot.user = cleaner.at_work  # so that it does not look like the slot of an ended task
             exchanges = _session.exchanges(slot.wire, attributes, cleanup, recipe)
             cleaner.begin(exchanges, partial(_cleaned, core, lease, slot))
             return False

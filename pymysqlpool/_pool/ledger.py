@@ -226,7 +226,7 @@ class Ledger:
         return [
             slot
             for slot, count in zip(self._living, references, strict=True)
-            if slot.holder == LEAKED or count <= unowned or (look_for_dead_borrowers and slot.is_of_the_dead())
+            if slot.holder == LEAKED or count <= unowned or (look_for_dead_borrowers and slot.has_dead_borrower())
         ]
 
     def borrowed(self) -> list[Slot]:

@@ -129,7 +129,7 @@ class Slot(Usage):
             self.holder = LEAKED
             self.leaked.append(self)
 
-    def is_of_the_dead(self) -> bool:
+    def has_dead_borrower(self) -> bool:
         """Return whether its borrower has ended, and the last user as well."""
         return self.state is IN_USE and self.user is not None and self.borrower() is None and self.user() is None
 

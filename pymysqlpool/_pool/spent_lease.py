@@ -20,7 +20,7 @@ class SpentLease(Connection):
     """A lease that is alive as long as it has the attributes of a session; after that every use raises.
 
     With a GIL a `Connection` becomes one when it is given back, because a `__getattr__` would slow down every attribute
-    of the living (in Python 3.11).
+    of live leases (in Python 3.11).
     """
 
     __slots__ = ()
