@@ -12,7 +12,6 @@ from urllib.parse import unquote
 
 SCHEMES = ("mysql", "mariadb", "mysql+pymysql", "mariadb+pymysql")
 _BLANK = re.compile(r"[\x00-\x20\x7f]")
-_SECRET = re.compile(r"(?<=:)(/*[^/@:]*):.*@", re.S)  # to the last @: a password that was not quoted may have any
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,5 +115,8 @@ def host_and_port(place: str) -> tuple[str, int | None]:
 
 
 def masked(url: str) -> str:
-    """The URL without its options, and with `***` for its password."""
-    return _SECRET.sub(r"\1:***@", url.partition("?")[0])
+    """A URL that `parse` has accepted, without its options, and with `***` for its password."""
+    scheme, _, rest = url.partition("://")
+    credentials, at, places = rest.partition("?")[0].rpartition("@")
+    user, has_password, _ = credentials.partition(":")
+    return f"{scheme}://{user}{':***' if has_password else ''}{at}{places}"

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pymysqlpool import SettingsError
@@ -67,6 +67,7 @@ TEXTS = st.lists(st.sampled_from(PIECES), max_size=6).map("".join)
 
 
 @given(TEXTS, TEXTS, TEXTS, TEXTS)
+@example("@", "", "", "")
 def test_a_password_in_any_url_arrives_as_the_password_or_is_shown_nowhere(
     user: str, before: str, behind: str, rest: str
 ) -> None:
