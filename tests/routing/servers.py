@@ -10,17 +10,18 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import weakref
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pymysql
 
-from pymysqlpool.devserver import DevServer, _free_port, _remove
+from pymysqlpool.devserver import HOST, DevServer, _free_port, _remove
 from tests.support import freeze, wait_until
 
 NODES = 3
@@ -88,6 +89,17 @@ class Group:
 
 
 # -- Galera ------------------------------------------------------------------------------------------------
+
+
+def _three_ports() -> int:
+    """The first of three that are free: to talk, and for the two ways of a state. Without the second of these a node
+    that joins cannot fetch what it missed, and there is no other way here."""
+    while True:
+        first = _free_port()
+        with ExitStack() as stack, suppress(OSError):
+            for port in range(first, first + 3):
+                stack.enter_context(socket.socket()).bind((HOST, port))
+            return first
 
 
 # What the server runs to move a state, as the donor and as the one that joins. The events that a node missed go their
@@ -197,7 +209,7 @@ class Galera(Group):
     """Three nodes."""
 
     def __init__(self, stack: ExitStack, binary: str | None) -> None:
-        ports = [_free_port() for _ in range(NODES)]
+        ports = [_three_ports() for _ in range(NODES)]
         scripts = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pymysqlpool-")))
         script = scripts / "wsrep_sst_position"
         script.write_text(TRANSFER, encoding="utf-8")
