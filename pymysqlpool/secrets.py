@@ -11,7 +11,7 @@ Owns: `Secret`, and which arguments are secret. Never: keeps a secret from code 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 __all__ = ["Arguments", "Secret", "conceal", "reveal"]
@@ -79,10 +79,18 @@ def looks_like_a_url(host: object) -> bool:
     return isinstance(host, str) and ("@" in host or "://" in host)
 
 
-def reveal(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def reveal(arguments: Mapping[str, Any], names: Iterable[str] | None = None) -> dict[str, Any]:
     """A copy of `arguments` as they were before `conceal`. Call it in the call that passes them on, and do not keep the
-    result."""
-    return {
-        name: value.reveal() if isinstance(value, Secret) else reveal(value) if type(value) is dict else value
-        for name, value in arguments.items()
-    }
+    result.
+
+    Args:
+        names: of those that may be concealed; None: all.
+    """
+    revealed = dict(arguments)
+    for name in arguments if names is None else names:
+        value = arguments[name]
+        if isinstance(value, Secret):
+            revealed[name] = value.reveal()
+        elif type(value) is dict:
+            revealed[name] = reveal(value)
+    return revealed

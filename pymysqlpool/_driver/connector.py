@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pymysql import err
+from pymysql import converters, err
 from pymysql.constants import ER
 
 from .._util.log import DEBUG, logger
-from ..secrets import conceal, reveal
+from ..secrets import Secret, conceal, reveal
 from ..settings import Settings
 from . import dial, instrumented
 from .dial import GiveUp
@@ -44,8 +44,12 @@ class Connector:
         self._settings = settings
         self._arguments = arguments
         self._asks_for_credentials = any(callable(arguments.get(argument)) for argument in _CALLABLE_ARGUMENTS)
+        # The names of those that are; None where functions give the credentials.
+        hidden = [name for name, value in arguments.items() if isinstance(value, Secret | dict)]
+        self._concealed = None if self._asks_for_credentials else hidden
         self._tls_contexts = SharedContexts()
         self._converters: dict[str, Any] = {}
+        self._conversions: Mapping[Any, Any] | None = None  # what those of `_converters` were made of
         self._handle = handle
         self.recipe: Recipe | None = None
 
@@ -90,7 +94,15 @@ class Connector:
         connection._tls_contexts = self._tls_contexts
         connection._reads_fast = self._settings.fast_reader
         connection._sends_clear_text = self._settings.allow_cleartext_password
-        connection.__init__(**reveal(arguments), defer_connect=True)  # type: ignore[misc]
+        conversions = arguments.get("conv")
+        if conversions is None:
+            conversions = converters.conversions
+        are_known = conversions == self._conversions
+        if are_known:
+            arguments["conv"] = {}  # PyMySQL would sort them into decoders and encoders, which are shared
+        connection.__init__(**reveal(arguments, self._concealed), defer_connect=True)  # type: ignore[misc]
+        if are_known:
+            _share(connection, self._converters)
         try:
             with connection.within(deadline):
                 dial.establish(connection, deadline, self._settings.tcp_user_timeout, give_up)
@@ -107,4 +119,14 @@ class Connector:
             wire.close(quiet=False)
             raise
         self.recipe = recipe
+        if self._conversions is None:
+            self._conversions = dict(conversions)
         return wire
+
+
+def _share(connection: WireConnection, shared: Mapping[str, Any]) -> None:
+    """Give `connection` the converters that its pool's connections share, in place of the empty ones that it has."""
+    attributes = connection.__dict__
+    for name in ("decoders", "encoders"):
+        del attributes[name]
+        attributes[f"_pristine_{name}"] = shared[name]

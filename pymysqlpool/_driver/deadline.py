@@ -82,8 +82,11 @@ def _read_bytes_until(connection: Any, deadline: float, num_bytes: int) -> bytes
     """PyMySQL's `_read_bytes`, at most one receive at a time, each within what is left of the deadline."""
     source = connection._rfile
     received = getattr(source, "buffer", None)  # of a `SocketSource`
-    if received is not None and len(received) - source.position >= num_bytes:
-        return bytes(source.read(num_bytes))
+    if received is not None:
+        start = source.position
+        if len(received) - start >= num_bytes:
+            source.position = start + num_bytes
+            return bytes(received[start : start + num_bytes])
     data = b""
     try:
         while len(data) < num_bytes:

@@ -21,7 +21,7 @@ from pymysql.constants import CR
 
 from .deadline import remaining
 from .exchange import WireConnection
-from .receive import SocketSource
+from .receive import SEGMENT, SocketSource
 from .tls import SharedContext
 
 _LOOK = 0.1  # seconds; how often `give_up` is asked
@@ -32,12 +32,18 @@ GiveUp = Callable[[], bool] | None
 @cache
 def _source_socket(base: type[socket.socket]) -> type[socket.socket]:
     """A `base` that is read through a `SocketSource` from its first byte; asked for late: gevent may have its own."""
-    names: dict[str, Any] = {"makefile": lambda sock, *mode, **options: SocketSource(sock)}
+    names: dict[str, Any] = {"makefile": _source_of, "greeting": b""}
     if base.__module__ == "socket":  # gevent's would ask its hub
         # As PyMySQL's connections, which close their sockets when they are collected, without a warning: a pool that is
         # dropped in a circle with its application is collected in no certain order with its sockets.
         names["__del__"] = base.close
     return type(base.__name__, (base,), names)
+
+
+def _source_of(sock: Any, *mode: Any, **options: Any) -> SocketSource:
+    source = SocketSource(sock)
+    source.buffer, sock.greeting = sock.greeting, b""
+    return source
 
 
 def open_socket(
@@ -118,12 +124,15 @@ def _writable(sock: socket.socket, seconds: float) -> Any:
     return select.select([], [sock], [], seconds)[1]
 
 
-def _await_greeting(sock: socket.socket, left: float, deadline: float, give_up: Callable[[], bool]) -> None:
-    """Wait for the first byte, which the server sends, and leave it unread. `left`: seconds until `deadline`."""
+def _await_greeting(sock: Any, left: float, deadline: float, give_up: Callable[[], bool]) -> None:
+    """Wait for the first bytes, which the server sends, and leave them to be read. `left`: seconds until `deadline`."""
     while True:
         sock.settimeout(min(_LOOK, left))
         try:
-            sock.recv(1, socket.MSG_PEEK)
+            if hasattr(sock, "greeting"):
+                sock.greeting = sock.recv(SEGMENT)
+            else:
+                sock.recv(1, socket.MSG_PEEK)
             return
         except TimeoutError:
             if give_up():

@@ -19,7 +19,7 @@ from .protocol.packets import LOST
 from .protocol.reply import Steps
 from .protocol.source import Source
 
-_SEGMENT = 16 * 1024  # bytes asked of the socket; twice as many each time they all come, while a reply is read
+SEGMENT = 16 * 1024  # bytes asked of the socket; twice as many each time they all come, while a reply is read
 _LARGEST_SEGMENT = 256 * 1024
 
 
@@ -31,7 +31,7 @@ class SocketSource(Source):
     def __init__(self, sock: socket.socket) -> None:
         super().__init__()
         self.sock: socket.socket | None = sock
-        self.segment = _SEGMENT
+        self.segment = SEGMENT
         self.watch: Any = None  # closed together with the socket: an event loop's view of it
 
     def run(self, steps: Steps, deadline: float | None = None, serve: Callable[[Any], Any] | None = None) -> Any:
@@ -63,8 +63,8 @@ class SocketSource(Source):
             raise err.OperationalError(CR.CR_SERVER_LOST, LOST)  # closed under its user's hands
         if deadline is not None:
             sock.settimeout(remaining(deadline))
-        self.segment = _SEGMENT
-        self.buffer = sock.recv(_SEGMENT)
+        self.segment = SEGMENT
+        self.buffer = sock.recv(SEGMENT)
         self.position = 0
         if not self.buffer:
             raise err.OperationalError(CR.CR_SERVER_LOST, LOST)

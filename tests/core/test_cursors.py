@@ -12,6 +12,7 @@ import pymysql
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pymysql.constants import FIELD_TYPE
 from pymysql.cursors import Cursor, DictCursor, SSCursor
 
 from pymysqlpool._driver import buffered
@@ -277,3 +278,27 @@ def test_a_pools_cursors_take_the_short_way_whichever_way_they_are_asked_for(mak
         assert isinstance(connection.cursor(DictCursor), buffered.BufferedDictCursor)
     with make_pool(size=1, cursorclass=DictCursor).get_connection() as connection:
         assert isinstance(connection.cursor(), buffered.BufferedDictCursor)
+
+
+def test_converters_that_change_are_those_of_connections_made_later(
+    make_pool: MakePool, connect_args: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with PyMySQL, which reads its table at each connect; the pool shares what is the same."""
+
+    def seen(connection: Any) -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1.50, %s", (complex(1, 2),))
+            return cursor.fetchone()
+
+    pool = make_pool(size=3, maxsize=3)
+    monkeypatch.setitem(pymysql.converters.conversions, complex, lambda value, mapping=None: f"'{value.imag:g}'")
+    first, second = pool.get_connection(), pool.get_connection()
+    assert first.decoders == second.decoders
+    assert first._pristine_decoders is second._pristine_decoders
+    monkeypatch.setitem(pymysql.converters.conversions, FIELD_TYPE.NEWDECIMAL, lambda text: f"<{text}>")
+    third = pool.get_connection()
+    with pymysql.connect(**connect_args) as oracle:
+        assert seen(third) == seen(oracle) == ("<1.50>", "2")
+    assert seen(first) == seen(second) == (Decimal("1.50"), "2")
+    for connection in (first, second, third):
+        connection.close()
