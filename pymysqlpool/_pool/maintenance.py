@@ -117,7 +117,10 @@ def start_thread(core: PoolCore) -> None:
         return
     thread = MaintenanceThread(core)
     if core._lock.step(_employ_locked, core, thread):
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no room for one more: returning threads do it
+            core._life.maintenance = None
 
 
 def _employ_locked(core: PoolCore, thread: MaintenanceThread) -> bool:
@@ -137,14 +140,19 @@ class MaintenanceThread(threading.Thread):
         self._is_over = False
 
     def run(self) -> None:
-        while not self._is_over and not self._end.wait(INTERVAL):
+        try:
+            while not self._is_over and not self._end.wait(INTERVAL):
+                core = self._core()
+                if core is None:
+                    return
+                run_once(core)
+                if core._settings.keepalive is not None:
+                    _keep_alive(core, monotonic() - core._settings.keepalive)
+                del core
+        finally:
             core = self._core()
-            if core is None:
-                return
-            run_once(core)
-            if core._settings.keepalive is not None:
-                _keep_alive(core, monotonic() - core._settings.keepalive)
-            del core
+            if core is not None and core._life.maintenance is self:  # a hook has ended it: the next borrow starts one
+                core._life.maintenance = None
 
     def stop(self) -> None:
         self._is_over = True

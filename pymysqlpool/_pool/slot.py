@@ -131,7 +131,13 @@ class Slot(Usage):
 
     def has_dead_borrower(self) -> bool:
         """Return whether its borrower has ended, and the last user as well."""
-        return self.state is IN_USE and self.user is not None and self.borrower() is None and self.user() is None
+        return self.state is IN_USE and self.user is not None and _has_ended(self.borrower) and _has_ended(self.user)
+
+
+def _has_ended(reference: Any) -> bool:
+    """Return whether what `reference` refers to is gone: a thread, a task, or a task's event loop."""
+    who = reference()
+    return who is None or (hasattr(who, "get_loop") and who.get_loop().is_closed())
 
 
 class MaintenanceLease:

@@ -11,7 +11,7 @@ from pymysqlpool import ConnectionPool
 from pymysqlpool._pool.slot import Slot
 from tests.conftest import MakePool
 from tests.proxy import Proxy
-from tests.support import wait_until
+from tests.support import Bolt, wait_until
 
 
 def borrow_all(pool: ConnectionPool, number: int) -> list[int]:
@@ -122,6 +122,40 @@ def test_with_a_background_thread_it_happens_without_a_borrow(make_pool: MakePoo
     assert len(borrow_all(pool, 3)) == 3
     assert [thread.daemon for thread in set(threading.enumerate()) - before] == [True]
     wait_until(lambda: pool.connection_num == 1, "it shrank by itself")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_background_thread_that_a_hook_has_ended_is_replaced(make_pool: MakePool) -> None:
+    struck: list[str] = []
+
+    def strike_once(reason: str) -> None:
+        struck.append(reason)
+        if len(struck) == 1:
+            raise Bolt
+
+    pool = make_pool(size=1, maxsize=3, max_idle=0.0, background=True, on_discard=strike_once)
+    borrow_all(pool, 3)
+    first = pool._life.maintenance
+    first.join(10)
+    borrow_all(pool, 3)
+    assert pool._life.maintenance is not first
+    wait_until(lambda: pool.connection_num == 1, "it shrank by itself")
+
+
+def test_where_no_thread_can_be_started_borrowers_look_after_the_pool(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under a limit of the system, or in WebAssembly."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pool = make_pool(size=1, maxsize=3, max_idle=0.0, background=True)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    borrow_all(pool, 3)
+    is_due(pool)
+    borrow_all(pool, 1)
+    assert pool.connection_num == 1
 
 
 def test_nothing_is_started_before_the_first_borrow(make_pool: MakePool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import gc
 import sys
@@ -16,6 +17,7 @@ import pymysql
 import pytest
 
 from pymysqlpool import ConnectionPool
+from pymysqlpool.aio import AsyncConnectionPool
 from tests.conftest import MakePool
 from tests.support import Bolt, strike, wait_until
 
@@ -266,3 +268,19 @@ def test_thirty_leases_thrown_away_cost_no_slot_and_no_session(make_pool: MakePo
             return {session for (session,) in cursor.fetchall()}
 
         wait_until(lambda: sessions() == kept, "the others have ended")
+
+
+def test_a_connection_of_an_event_loop_that_has_ended_is_taken_back_when_a_caller_waits(make_pool: MakePool) -> None:
+    """As one of a thread that has ended."""
+    pool = make_pool(size=1, maxsize=1)
+    kept: list[Any] = []
+
+    async def borrow() -> None:
+        connection = await AsyncConnectionPool(pool=pool).get_connection()
+        async with connection.cursor() as cursor:
+            await cursor.execute("select 1")
+        kept.append(connection)
+
+    asyncio.run(borrow())
+    check_all_slots(pool)
+    assert dict(pool.stats().discarded) == {"leaked": 1}
