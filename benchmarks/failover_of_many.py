@@ -19,10 +19,12 @@ TICK = 0.01  # seconds between two looks of a process with waiting callers
 DIES_AT, PROMOTED_AT, ENDS_AT = 1.0, 3.0, 6.0
 
 
-def main() -> None:
+def failover(processes: int) -> tuple[Counter[tuple[str, int]], float]:
+    """How often each host was asked in each second, and when the last process wrote again, in seconds after the
+    promotion."""
     random = Random(1)
     fleet = []
-    for _ in range(PROCESSES):
+    for _ in range(processes):
         hosts = [Endpoint(name) for name in ("primary", "promoted", "other")]
         fleet.append(Topology(hosts, random=random.random))
     asked: Counter[tuple[str, int]] = Counter()
@@ -43,10 +45,15 @@ def main() -> None:
                     topology.answered(host, now, Answer(writable=writable))
             if now >= PROMOTED_AT and not isinstance(decision, Use):
                 last = now
+    return asked, last + TICK - PROMOTED_AT
+
+
+def main() -> None:
+    asked, last = failover(PROCESSES)
     for second in range(int(ENDS_AT)):
         said = ", ".join(f"{name} {asked[name, second]:,}" for name in ("primary", "promoted", "other"))
         print(f"second {second}: asked {said}")
-    print(f"the last of {PROCESSES:,} processes writes again {last + TICK - PROMOTED_AT:.2f} s after the promotion")
+    print(f"the last of {PROCESSES:,} processes writes again {last:.2f} s after the promotion")
 
 
 if __name__ == "__main__":
