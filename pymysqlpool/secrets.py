@@ -17,6 +17,7 @@ from typing import Any
 __all__ = ["Arguments", "Secret", "conceal", "reveal"]
 
 _WORDS = ("pas", "pwd", "secret")  # in its name: an option that is misspelt, and will be refused, is no less secret
+_OF_CLASSES = ("conv", "auth_plugin_map")  # dicts of functions and classes, which stay the user's own
 
 
 class Secret:
@@ -56,7 +57,8 @@ class Arguments(dict[str, Any]):
 
 
 def conceal(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of arguments for PyMySQL, with each password in a `Secret`, and that of a key in `ssl` as well.
+    """A copy of arguments for PyMySQL, with each password in a `Secret`, and those in their dicts and lists of dicts as
+    well: of a key in `ssl`, or in a value that will be refused.
 
     Functions that return a password, None and booleans stay as they are. A URL given as `host` may hold a password.
     """
@@ -69,9 +71,14 @@ def conceal(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _conceal(name: str, value: Any) -> Any:
     if value is None or isinstance(value, bool | Secret) or callable(value):
         return value
-    name = str(name).lower()
-    is_url = name == "host" and looks_like_a_url(value)
-    return Secret(value) if is_url or any(word in name for word in _WORDS) else value
+    lower = str(name).lower()
+    if any(word in lower for word in _WORDS) or (lower == "host" and looks_like_a_url(value)):
+        return Secret(value)
+    if type(value) is dict and name not in _OF_CLASSES:
+        return conceal(value)
+    if type(value) is list:
+        return [conceal(item) if type(item) is dict else item for item in value]
+    return value
 
 
 def looks_like_a_url(host: object) -> bool:

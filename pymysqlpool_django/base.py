@@ -89,18 +89,17 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
             pools.close(self.alias)
 
     def _find_database(self, params: dict[str, Any]) -> pools.PooledDatabase | None:
-        settings = self.settings_dict
-        wanted = settings["OPTIONS"].get("pool")
+        wanted = options.wanted(self)
         if not wanted or self.alias == NO_DB_ALIAS:
             return None
         latest = self._latest
         if latest is not None and pools.is_current(latest) and latest.key.matches(params, self.isolation_level, wanted):
             return latest
-        key = pools.PoolKey(params, self.isolation_level, dict(wanted) if isinstance(wanted, dict) else wanted)
+        key = pools.PoolKey(params, self.isolation_level, wanted)
         database = pools.find(self.alias, key)
         if database is None:
-            options.refuse_persistent(self.alias, settings["CONN_MAX_AGE"])
-            database = pools.make(self.alias, key, bool(settings["CONN_HEALTH_CHECKS"]))
+            options.refuse_persistent(self.alias, self.settings_dict["CONN_MAX_AGE"])
+            database = pools.make(self.alias, key, bool(self.settings_dict["CONN_HEALTH_CHECKS"]))
         self._latest = database
         return database
 

@@ -36,7 +36,7 @@ def check_options(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 
 
 def _of_alias(alias: str, wrapper: DatabaseWrapper) -> list[CheckMessage]:
-    wanted = wrapper.settings_dict["OPTIONS"].get("pool")
+    wanted = options.wanted(wrapper)
     if wanted == {}:
         return [
             Warning(

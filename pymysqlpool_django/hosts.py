@@ -6,7 +6,7 @@ which server takes writes; the cluster does.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from . import options
 
@@ -31,16 +31,15 @@ def placed_settings(wrapper: Any) -> dict[str, Any]:
     Raises:
         pymysql.OperationalError: there is none.
     """
-    settings: dict[str, Any] = wrapper.settings_dict
     understood = _of(wrapper)
     if understood is None:
-        return settings
+        return cast("dict[str, Any]", wrapper.settings_dict)
     place = _ask(understood, wrapper.get_connection_params(), understood.target)
-    return {**settings, "HOST": place["host"], "PORT": place["port"]}
+    return {**wrapper.settings_dict, "HOST": place["host"], "PORT": place["port"]}
 
 
 def _of(wrapper: Any) -> options.PoolOptions | None:
-    wanted = wrapper.settings_dict["OPTIONS"].get("pool")
+    wanted = options.wanted(wrapper)
     if not isinstance(wanted, dict) or "hosts" not in wanted:
         return None
     return options.read(wrapper.alias, wanted, health_checks=False)

@@ -33,6 +33,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from pymysqlpool import SettingsError
 from pymysqlpool.cluster import Cluster
+from pymysqlpool.secrets import Secret, conceal
 from pymysqlpool.settings import OPTION_NAMES, Settings, split
 
 # Django's names for PostgreSQL's pool that differ from ours. `timeout`, `max_waiting` and `max_idle` are the same.
@@ -80,6 +81,14 @@ class PoolOptions:
         return cluster
 
 
+def wanted(wrapper: Any) -> Any:
+    """Return `OPTIONS["pool"]` of a DatabaseWrapper, with what may be a password concealed; false for no pool."""
+    given = wrapper.settings_dict["OPTIONS"].get("pool")
+    if isinstance(given, Mapping):
+        return conceal(given)
+    return given if not given or given is True else Secret(given)  # a URL, perhaps; it will be refused
+
+
 def read(alias: str, given: Any, health_checks: bool) -> PoolOptions:
     """Return the options of `given`, the value of `OPTIONS["pool"]`: True, or a dict.
 
@@ -89,7 +98,7 @@ def read(alias: str, given: Any, health_checks: bool) -> PoolOptions:
     if given is True:
         given = {}
     if not isinstance(given, Mapping):
-        _refuse(alias, f"must be True or a dict of options, not {given!r}")
+        _refuse(alias, "must be True or a dict of options")
     unknown = sorted(str(name) for name in given if name not in ALLOWED)
     if unknown:
         _refuse(alias, f"has unknown options: {', '.join(unknown)}. Allowed are {', '.join(sorted(ALLOWED))}")

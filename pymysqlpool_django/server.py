@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import connections
 
 from .base import DatabaseWrapper
-from .options import PoolOptions, read
+from .options import PoolOptions, read, wanted
 
 _QUESTION = """
     SELECT VERSION(), @@global.max_connections, @@global.wait_timeout,
@@ -47,9 +47,9 @@ def pooled(aliases: list[str] | None = None) -> dict[str, PoolOptions]:
     found = {}
     for alias in connections if aliases is None else aliases:
         wrapper: Any = connections[alias]
-        wanted = wrapper.settings_dict["OPTIONS"].get("pool")
-        if isinstance(wrapper, DatabaseWrapper) and wanted:
-            found[alias] = read(alias, wanted, bool(wrapper.settings_dict["CONN_HEALTH_CHECKS"]))
+        given = wanted(wrapper)
+        if isinstance(wrapper, DatabaseWrapper) and given:
+            found[alias] = read(alias, given, bool(wrapper.settings_dict["CONN_HEALTH_CHECKS"]))
     return found
 
 

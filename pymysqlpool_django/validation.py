@@ -39,17 +39,16 @@ class DatabaseValidation(validation.DatabaseValidation):
 
 def pool_errors(wrapper: Any) -> list[CheckMessage]:
     """Return why no pool can be made for the alias of `wrapper`: E001, E002. Asks no server."""
-    settings = wrapper.settings_dict
-    wanted = settings["OPTIONS"].get("pool")
+    wanted = options.wanted(wrapper)
     if not wanted:
         return []
     try:
-        understood = options.read(wrapper.alias, wanted, bool(settings["CONN_HEALTH_CHECKS"]))
+        understood = options.read(wrapper.alias, wanted, bool(wrapper.settings_dict["CONN_HEALTH_CHECKS"]))
         options.check(wrapper.alias, understood, wrapper.get_connection_params())
     except ImproperlyConfigured as error:
         return [Error(str(error), id="pymysqlpool.E001")]
     try:
-        options.refuse_persistent(wrapper.alias, settings["CONN_MAX_AGE"])
+        options.refuse_persistent(wrapper.alias, wrapper.settings_dict["CONN_MAX_AGE"])
     except ImproperlyConfigured as error:
         return [Error(str(error), hint="Remove CONN_MAX_AGE.", id="pymysqlpool.E002")]
     return []

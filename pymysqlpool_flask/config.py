@@ -18,7 +18,7 @@ from typing import Any
 
 from pymysqlpool import SettingsError, settings
 from pymysqlpool.request_scope import CommitVeto, TransactionMode
-from pymysqlpool.secrets import conceal
+from pymysqlpool.secrets import Secret, conceal
 
 KEY = "PYMYSQLPOOL"
 BINDS_KEY = "PYMYSQLPOOL_BINDS"
@@ -132,10 +132,16 @@ def read(config: Mapping[str, Any], default_g_name: str | None) -> tuple[AppOpti
 
 def _concealed(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return our keys of `config` with concealed passwords, so that no traceback shows one."""
-    own, binds = config.get(KEY), config.get(BINDS_KEY)
+    binds = config.get(BINDS_KEY)
     if isinstance(binds, Mapping):
-        binds = {name: conceal(bind) if isinstance(bind, Mapping) else bind for name, bind in binds.items()}
-    return {KEY: conceal(own) if isinstance(own, Mapping) else own, BINDS_KEY: binds}
+        binds = {name: _conceal(bind) for name, bind in binds.items()}
+    return {KEY: _conceal(config.get(KEY)), BINDS_KEY: binds if isinstance(binds, dict) else _conceal(binds)}
+
+
+def _conceal(options: Any) -> Any:
+    if isinstance(options, Mapping):
+        return conceal(options)
+    return None if options is None else Secret(options)  # a URL, perhaps; it will be refused
 
 
 def read_bind(name: str, options: Any) -> BindOptions:
@@ -145,7 +151,7 @@ def read_bind(name: str, options: Any) -> BindOptions:
         ConfigError: see `read`.
     """
     key = f"{BINDS_KEY}[{name}]"
-    return _bind(key, _lower(key, conceal(options) if isinstance(options, Mapping) else options), None)
+    return _bind(key, _lower(key, _conceal(options)), None)
 
 
 def _bind(key: str, given: dict[str, Any], default_g_name: str | None) -> BindOptions:
@@ -170,7 +176,8 @@ def _bind(key: str, given: dict[str, Any], default_g_name: str | None) -> BindOp
 
 def _mapping(key: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise ConfigError(f"app.config[{key!r}] must be a dict with names as keys, not {type(value).__name__}")
+        kind = type(value.reveal() if isinstance(value, Secret) else value).__name__
+        raise ConfigError(f"app.config[{key!r}] must be a dict with names as keys, not {kind}")
     return value
 
 

@@ -23,7 +23,7 @@ from .._util import callsite
 from .._util.log import logger
 from ..errors import ConnectionInterruptedError, ReturnConnectionToPoolError
 from ..reuse import Reason
-from ..secrets import conceal
+from ..secrets import conceal, reveal
 from ..settings import Settings
 from .conveniences import Conveniences
 from .ledger import Ledger
@@ -108,8 +108,8 @@ class Connection(Conveniences):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._pool = None
         self._slot = None
-        self._given = conceal(kwargs)
-        super().__init__(*args, **kwargs)
+        self._given = kwargs = conceal(kwargs)
+        super().__init__(*args, **reveal(kwargs))
 
     def _arguments(self) -> Mapping[str, Any]:
         return self._given if self._pool is None else self._pool._connect_args

@@ -6,6 +6,8 @@ import asyncio
 import copy
 import pickle
 import ssl
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,22 @@ def test_no_frame_of_the_adapters_shows_it_either(connect_args: dict[str, Any]) 
     assert open_secrets(lambda: use(PASSWORD=PASSWORD)) == set()
     assert open_secrets(lambda: use(sise=3)) == set()
     assert open_secrets(lambda: use(timeout=-3)) == set()
+    assert open_secrets(lambda: use(default={"password": PASSWORD})) == set()
+    url = f"mysql://ann:{PASSWORD}@db1/shop"
+    wrong = ("PYMYSQLPOOL", url), ("PYMYSQLPOOL", [url]), ("PYMYSQLPOOL_BINDS", url), ("PYMYSQLPOOL_BINDS", {"a": url})
+    for key, value in wrong:
+        app = flask.Flask("application")
+        app.config[key] = value
+        assert open_secrets(lambda app=app: PyMySQLPool(app)) == set()
+
+
+def test_no_frame_of_djangos_backend_shows_it_either(connect_args: dict[str, Any]) -> None:
+    """Django's own frames show it, as with PyMySQL alone."""
+    pytest.importorskip("django")
+    program = Path(__file__).parents[1] / "django" / "password_in_frames.py"
+    arguments = [sys.executable, str(program), str(connect_args["port"])]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("way", REFUSED)
