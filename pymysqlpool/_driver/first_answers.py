@@ -13,7 +13,7 @@ from typing import Any
 from .. import failures
 from .._util.late import pattern
 
-_SAYS_READ_ONLY = pattern(rb"read[\s_]*only", re.IGNORECASE)
+_SAYS_READ_ONLY = pattern(rb"read[\s_]*+only", re.IGNORECASE)
 
 
 def raise_news(results: Sequence[Any]) -> None:

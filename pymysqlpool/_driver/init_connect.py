@@ -11,15 +11,11 @@ from __future__ import annotations
 
 from .._util.late import pattern
 
-_SETS_NAMES = (
-    r"set (?:names|(?:session )?(?:character_set_(?:client|connection|results)|collation_connection) ?=) ?"
-    r"['\"]?\w++['\"]?(?: collate ['\"]?\w++['\"]?)?"
+_SETS_NAMES = pattern(
+    r"set (?:names|(?:session )?+(?:character_set_(?:client|connection|results)|collation_connection) ?+=) ?+"
+    r"['\"]?+\w++['\"]?+(?: collate ['\"]?+\w++['\"]?+)?+"
 )
-_SETS_AUTOCOMMIT = r"set (?:session )?autocommit ?= ?\w++"
-_OVERRIDDEN = {
-    autocommit: pattern(rf"(?:(?:{_SETS_NAMES}{rf'|{_SETS_AUTOCOMMIT}' if autocommit else ''}|) ?;? ?)*+")
-    for autocommit in (False, True)
-}
+_SETS_AUTOCOMMIT = pattern(r"set (?:session )?+autocommit ?+= ?+\w++")
 
 
 def is_set_again(said: str | bytes | None, init_command: bytes | None, sets_autocommit: bool) -> bool:
@@ -32,4 +28,10 @@ def is_set_again(said: str | bytes | None, init_command: bytes | None, sets_auto
     text = (said or "") if isinstance(said, str | None) else said.decode("latin-1")
     if init_command is not None and text.encode().strip() == init_command.strip():
         return True
-    return _OVERRIDDEN[sets_autocommit].fullmatch(" ".join(text.lower().split())) is not None
+    statements = [" ".join(statement.split()) for statement in text.lower().split(";")]
+    return all(
+        not statement
+        or _SETS_NAMES.fullmatch(statement) is not None
+        or (sets_autocommit and _SETS_AUTOCOMMIT.fullmatch(statement) is not None)
+        for statement in statements
+    )
