@@ -106,6 +106,7 @@ _OF_STATEMENT: dict[int, News] = {
     **dict.fromkeys((2014, 2027), OUT_OF_STEP),
     **dict.fromkeys((1053, 3032), STOPPING),
     **dict.fromkeys((1927, 4031), KILLED),
+    **dict.fromkeys((1152, 1158, 1159, 1160, 1161, 1184), KILLED),  # network errors that the server saw: it hangs up
     **dict.fromkeys((1047, 1836, 3100, 3101), WRONG_ROLE),
     1153: TOO_LARGE,
     1213: DEADLOCK,  # also all that is open on a Galera node while its group changes

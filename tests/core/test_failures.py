@@ -45,6 +45,7 @@ STATEMENTS = [
     (operational(1053, "Server shutdown in progress"), False, failures.STOPPING),
     (operational(1927, "Connection was killed"), False, failures.KILLED),
     (operational(4031, "disconnected by the server because of inactivity"), False, failures.KILLED),
+    *[(operational(number), False, failures.KILLED) for number in (1152, 1158, 1159, 1160, 1161, 1184)],
     (operational(2014, "Commands out of sync"), False, failures.OUT_OF_STEP),
     (err.InternalError("Packet sequence number wrong - got 2 expected 1"), False, failures.OUT_OF_STEP),
     (err.InterfaceError(0, ""), False, failures.OUT_OF_STEP),
