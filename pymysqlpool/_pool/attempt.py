@@ -10,8 +10,9 @@ from time import monotonic
 
 from .backoff import NO_ANSWER_FOR
 from .core import PoolCore
-from .ledger import Ledger
 from .slot import CONNECTING, IN_USE, Slot
+
+_LATELY = 1.0  # seconds; for so long an attempt that ended without an answer counts
 
 
 class Attempt:
@@ -43,7 +44,9 @@ class Attempt:
         return self._core._backoff.is_overtaken(self.began, others, now)
 
 
-def has_no_answer(ledger: Ledger, now: float) -> bool:
+def has_no_answer(core: PoolCore, now: float) -> bool:
     """Return whether an attempt has waited for so long that the server is to blame, and no connection is lent."""
+    ledger = core._ledger
     began = [slot.since for slot in ledger.slots() if slot.state is CONNECTING and slot.since]
-    return bool(began) and now - min(began) >= NO_ANSWER_FOR and not ledger.count(IN_USE)
+    is_silent = now - min(began, default=now) >= NO_ANSWER_FOR or now - core._backoff.silent_at < _LATELY
+    return is_silent and not ledger.count(IN_USE)

@@ -53,6 +53,7 @@ class ConnectBackoff:
         "failing",
         "next_attempt",
         "says",
+        "silent_at",
     )
 
     def __init__(self) -> None:
@@ -67,6 +68,7 @@ class ConnectBackoff:
         self._succeeded_from = float("-inf")  # monotonic; when the latest of the attempts that succeeded began
         self._took = 0.0  # seconds; how long that one took
         self.error: BaseException | None = None  # the last failure, while it lasts
+        self.silent_at = float("-inf")  # monotonic; when the time of a caller ended in a long attempt
         self._renewed_at = float("-inf")  # monotonic
         self._renewal_delay = 0.0  # seconds
 
@@ -111,6 +113,11 @@ class ConnectBackoff:
         self._limit = 1
         self.next_attempt = now + self._delay * (0.8 + 0.4 * os.urandom(1)[0] / 0xFF)
 
+    def record_silence(self, now: float, began: float) -> None:
+        """Record that the time of a caller ended in its attempt, which started at `began`. That delays no other one."""
+        if now - began >= NO_ANSWER_FOR:
+            self.silent_at = now
+
     def is_overtaken(self, began: float, others: Sequence[float], now: float) -> bool:
         """Return whether an attempt that started at `began` and has no answer should be made anew. `others`: when the
         other attempts under way started."""
@@ -130,6 +137,7 @@ class ConnectBackoff:
         self._row = 0
         self._delay = 0.0
         self.error = None
+        self.silent_at = float("-inf")
         if self._limit is not None:
             self._limit = self._limit + 1 if self._limit < _UNLIMITED_FROM else None
 

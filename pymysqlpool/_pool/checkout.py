@@ -173,7 +173,7 @@ def _next_move_locked(
     if now >= request.give_up_at:
         is_told = backoff.error is not None or request.last_error is not None
         lent = ledger.total >= ledger.maxsize and ledger.count(IN_USE)
-        if lent or not (is_told or has_no_answer(ledger, now)):
+        if lent or not (is_told or has_no_answer(core, now)):
             core._counters.add(counters.TIMEOUTS)
             return None, PoolTimeout
         return None, _unavailable_locked(core, request)

@@ -220,6 +220,8 @@ class PoolCore:
             self._counters.add(counters.CONNECT_ERRORS)
             if says is not Server.NOTHING:
                 self._backoff.record_failure(monotonic(), error, says, began)
+            else:
+                self._backoff.record_silence(monotonic(), began)
             if says is Server.REFUSES_US:
                 return list(self._ledger.waiters.values())  # it is their error too: they need not wait
         return self._grant_locked()
