@@ -66,6 +66,17 @@ def test_the_package_page_has_whole_addresses_and_the_version(wheel: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+def test_the_sdist_has_what_the_repository_has(sdist: Path) -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("no repository")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split(
+        "\n"
+    )
+    assert {name for name in listed if name and not (sdist / name).is_file()} == set()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_sdist_passes_its_own_tests(sdist: Path) -> None:
     some = [
         "tests/core/test_pool.py",
