@@ -189,7 +189,7 @@ class RequestScope:
         """Begin `transaction="request"` for an inner layer that wants it. Idempotent; after the commit point, nothing.
 
         Raises:
-            TransactionError: there are uncommitted changes, which BEGIN would commit.
+            pymysqlpool.errors.TransactionError: there are uncommitted changes, which BEGIN would commit.
         """
         for connection in self._to_join():
             _transaction.begin(connection)
