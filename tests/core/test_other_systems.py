@@ -83,7 +83,7 @@ with tempfile.TemporaryDirectory() as folder:
         pool.get_connection().close()
         assert status.publish(folder)
         deadline = time.monotonic() + 10
-        while "mine" not in status.text(folder):
+        while b"mine" not in status.page(folder)[1]:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 """,

@@ -171,7 +171,7 @@ def test_uwsgi_prefork(ground: Ground, admin: Any, threads: int) -> None:
         assert all(isinstance(one, list) for one in answers), (answers, ground.log.read_text())
         flat = [answer for some in answers for answer in some]
         assert alive(admin, flat[0]["before"]), "the master's sessions live on"
-    check_children(flat, least_processes=3)
+    check_children(flat, least_processes=2)  # the kernel need not wake all three
 
 
 @needs("celery")
