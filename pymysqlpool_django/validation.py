@@ -17,7 +17,7 @@ from . import options
 from ._mysqldb import validation
 
 # What the checks of models are told of the server of an alias whose settings are unusable. Nothing can connect to it.
-ANY_SERVER = {
+ANY_SERVER: dict[str, str | bool] = {
     "version": "8.4.0",
     "sql_mode": "STRICT_TRANS_TABLES",
     "default_storage_engine": "InnoDB",

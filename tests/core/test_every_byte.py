@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import io
 import itertools
 import socket
 from collections.abc import Callable
@@ -53,11 +52,8 @@ class FaultySocket:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
 
-    def makefile(self, mode: str) -> Any:
-        return io.BufferedReader(socket.SocketIO(self, "r"))  # type: ignore[arg-type]
-
-    def _decref_socketios(self) -> None:
-        """As SocketIO wants it."""
+    def makefile(self, *mode: str) -> Any:
+        return dial._source_of(self)
 
     def sendall(self, data: bytes) -> None:
         self._struck(lambda: self._real.sendall(data), lambda: self._real.sendall(data[: len(data) // 2]))
