@@ -20,9 +20,10 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from pymysqlpool import status
 from pymysqlpool.aio import AsyncConnectionPool
 from pymysqlpool.asgi import PoolMiddleware, current_async_connection
 from pymysqlpool.request_scope import current_connection
@@ -107,6 +108,7 @@ def create_app(pool: AsyncConnectionPool) -> Starlette:
             Route("/weather", weather),
             Route("/news", news),
             Route("/numbers", numbers),
+            Mount("/pools", status.asgi_app()),  # a real application asks for a login before it
             WebSocketRoute("/radio", radio),
         ],
         middleware=[

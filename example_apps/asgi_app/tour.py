@@ -77,6 +77,7 @@ class Tour:
         _claim(page.status == 200 and page.body.count("<li>") == 20, "the page with 20 entries")
         _claim(ships.status == 200 and len(json.loads(ships.body)) == 10, "the numbers of 10 ships")
         _claim(now["created"] == 1 and now["borrowed"] == 2, "one connection, lent twice")
+        _claim("<dt>in use</dt>" in self._send("GET", "/pools/").body, "the status page")
         return f"one pool for both, each borrowed at its first query (Server-Timing: {page.timing})"
 
     def crowd(self) -> str:
