@@ -23,7 +23,7 @@ from threading import Thread
 from types import ModuleType, TracebackType
 from typing import Any, TypeVar
 
-from pymysql import cursors
+from pymysql import cursors as _cursors
 from pymysql.converters import (  # type: ignore[attr-defined]
     escape_dict,
     escape_sequence,
@@ -45,6 +45,7 @@ from pymysql.err import (
 )
 
 from ._async.compat import CompatCursor
+from ._driver.json_cursor import DeserializationCursor
 from .aio import AsyncConnection, AsyncConnectionPool
 from .secrets import conceal
 
@@ -133,10 +134,14 @@ class Connection(AsyncConnection):
         if alone is not None:
             Thread(target=_end, args=(alone,), name=f"pymysqlpool {alone.name} close").start()
 
-    def cursor(self, *kinds: type[Any]) -> CompatCursor:  # type: ignore[override]  # several, as in aiomysql
-        """Return a cursor of the class `kinds`, or of a class that combines several `kinds`."""
+    def cursor(  # type: ignore[override]  # several, as in aiomysql
+        self, *kinds: type[Any], cursor: type[Any] | None = None
+    ) -> CompatCursor:
+        """Return a cursor of the class `kinds`, or of a class that combines several. asyncmy names one by `cursor`."""
+        if cursor is not None:
+            kinds = (*kinds, cursor)
         if len(kinds) > 1:
-            kinds = (type("Mixed", kinds, {}),)
+            kinds = (type("Mixed", tuple(sorted(kinds, key=_converts_last)), {}),)
         self._refuse_closed()
         return CompatCursor(self, self.lease.cursor(*kinds))
 
@@ -158,6 +163,11 @@ class Connection(AsyncConnection):
 
     async def __aexit__(self, *exc_info: Any) -> None:
         await self.ensure_closed()
+
+
+def _converts_last(kind: type[Any]) -> int:
+    """The place of a class among those that a cursor combines: PyMySQL's do not call the next one's conversion."""
+    return -1 if issubclass(kind, DeserializationCursor) else int(issubclass(kind, SSCursor))
 
 
 def _end(pool: AsyncConnectionPool) -> None:
@@ -317,5 +327,7 @@ def install_as_aiomysql() -> None:
     sys.modules["aiomysql.cursors"] = cursors
 
 
+cursors: ModuleType = ModuleType("aiomysql.cursors", _cursors.__doc__)
+cursors.__dict__.update(vars(_cursors), __name__=cursors.__name__, DeserializationCursor=DeserializationCursor)
 connection: ModuleType = sys.modules[__name__]  # aiomysql's submodules, which annotations refer to
 pool: ModuleType = connection

@@ -38,8 +38,11 @@ def content(filename: bytes, max_allowed_packet: int) -> Iterator[bytes]:
     """
     size = min(max_allowed_packet, _CHUNK)
     try:
-        with open(filename, "rb") as file:
+        file = open(filename, "rb")  # noqa: SIM115 - tests of users put in place of `open` what has no `__enter__`
+        try:
             while chunk := file.read(size):
                 yield chunk
+        finally:
+            file.close()
     except OSError as error:
         raise err.OperationalError(ER.FILE_NOT_FOUND, f"Can't open file '{filename!r}': {error}") from error

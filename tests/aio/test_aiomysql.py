@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pymysql.constants import FIELD_TYPE
 
 PROGRAM = """
 import asyncio, sys
@@ -269,3 +270,25 @@ def test_a_pool_that_is_closed_lends_no_more_and_waits_for_what_is_lent(
         await asyncio.wait_for(waiting, 5)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("others", [(), ("DictCursor",), ("SSCursor",), ("SSCursor", "DictCursor")], ids=str)
+def test_json_columns_are_decoded(arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch, others: Any) -> None:
+    """MariaDB has none on the wire, so the type of a text stands for theirs here."""
+    from pymysqlpool import aiomysql
+
+    monkeypatch.setattr(FIELD_TYPE, "JSON", FIELD_TYPE.VAR_STRING)
+    kinds = [getattr(aiomysql, name) for name in others]
+    statement = """SELECT 1 AS a, '{"k": [1]}' AS b, '"2"' AS c, 'no json' AS d"""
+
+    async def main() -> Any:
+        async with (
+            aiomysql.connect(**arguments) as connection,
+            connection.cursor(*kinds, aiomysql.cursors.DeserializationCursor) as cursor,
+        ):
+            await cursor.execute(statement)
+            return await cursor.fetchone()
+
+    row = asyncio.run(main())
+    wanted = {"a": 1, "b": {"k": [1]}, "c": "2", "d": "no json"}
+    assert row == (wanted if "DictCursor" in others else tuple(wanted.values()))
