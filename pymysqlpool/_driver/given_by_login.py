@@ -22,15 +22,15 @@ from pymysql.constants import CLIENT, COMMAND
 from .commands import Command
 
 _LIMIT = b"CONCAT('SET max_statement_time = ', NULLIF(@@session.max_statement_time, @@global.max_statement_time))"
-# By whether the server is a MariaDB. The second column is a statement, or NULL; the third, which only a pool's first
-# session is asked for, is for `init_connect`.
+# By whether the server is a MariaDB. The second column is a statement, or NULL. Only a pool's first session is asked
+# for the others: the third is for `init_connect`, the fourth says whether transactions are READ ONLY by default.
 QUESTION: dict[bool, Command] = {
     is_mariadb: (COMMAND.COM_QUERY, b"SELECT CURRENT_ROLE(), " + limit)
     for is_mariadb, limit in ((False, b"NULL"), (True, _LIMIT))
 }
 FIRST_QUESTION: dict[bool, Command] = {
-    is_mariadb: (command, statement + b", @@global.init_connect")
-    for is_mariadb, (command, statement) in QUESTION.items()
+    is_mariadb: (QUESTION[is_mariadb][0], QUESTION[is_mariadb][1] + b", @@global.init_connect, @@session." + read_only)
+    for is_mariadb, read_only in ((False, b"transaction_read_only"), (True, b"tx_read_only"))
 }
 _NO_ROLE: Command = (COMMAND.COM_QUERY, b"SET ROLE NONE")
 

@@ -54,7 +54,7 @@ class Recipe:
         can_reset: COM_RESET_CONNECTION and the steps after it make a session as new.
         tracks: it reports changes of the session state.
         pipelines: it takes several commands in one go.
-        says_read_only: init_command or on_connect makes transactions READ ONLY, so that error 1792 is no news.
+        says_read_only: the server's default, init_command or on_connect makes transactions READ ONLY: 1792 is no news.
         autocommit: whether it is on in a session that is lent; known when the first one is ready.
         database: the pool's database, None if it has none.
         small_undo: the statement that undoes a changed autocommit and LAST_INSERT_ID(), None where only a reset does.
@@ -125,7 +125,7 @@ class Recipe:
         self._init_command: bytes | None = (
             init_command.encode(connection.encoding) if isinstance(init_command, str) else init_command
         ) or None
-        self.says_read_only = says_read_only(self._init_command)
+        self.says_read_only = False
         self._reads = settings.reset == "auto"  # in which alone the reading of statements decides
         self._character_set_in_doubt = (
             self._init_command is not None and self._reads and not character_set.leaves_it(self._init_command)
@@ -144,8 +144,7 @@ class Recipe:
             WrongRole: the server does not have the pool's `role`.
             pymysql.err.MySQLError: a step was refused.
         """
-        question, asked = self._login_question, self._asked
-        is_first = not self._knows_init_connect
+        question, asked, is_first = self._login_question, self._asked, not self._knows_init_connect
         if question and is_first:
             question = [FIRST_QUESTION[self._keeps_profiles]]
         if self._is_known:
@@ -158,7 +157,8 @@ class Recipe:
             self._judge_server(connection, server)
         answer = results[0] if self._login_question else None
         if is_first:
-            said = None if answer is None else answer.rows[0][2]
+            said, read_only = (None, 0) if answer is None else answer.rows[0][2:]
+            self.says_read_only = says_read_only(self._init_command) or bool(read_only)
             again = init_connect.is_set_again(said, self._init_command, self._wanted_autocommit is not None)
             self.can_reset, self._knows_init_connect = self._knows_reset and again, True
         connection._login = given_again_by(answer, connection.client_flag, sets_sql_mode=self._sql_mode is not None)

@@ -649,6 +649,26 @@ def test_sessions_that_the_application_makes_read_only_are_no_failover(
     assert (pool.stats().created, dict(pool.stats().discarded)) == (4, {})
 
 
+def test_transactions_that_the_servers_default_makes_read_only_are_no_failover(
+    make_pool: MakePool, read_only: Callable[[bool], None], admin: Any
+) -> None:
+    """tx_read_only of MariaDB, transaction_read_only of MySQL: the session says so in its set-up."""
+    by_default = "set global transaction read "
+    try:
+        with admin.cursor() as cursor:
+            cursor.execute(by_default + "only")
+        pool = make_pool(size=4, maxsize=4, autocommit=True)
+        fill(pool, 4)
+        for _ in range(5):
+            with pytest.raises(pymysql.err.MySQLError) as caught:
+                write(pool)
+            assert caught.value.args[0] == 1792
+        assert (pool.stats().created, dict(pool.stats().discarded)) == (4, {})
+    finally:
+        with admin.cursor() as cursor:
+            cursor.execute(by_default + "write")
+
+
 # -- half an outage, and none at all -------------------------------------------------------------------------
 
 
