@@ -16,7 +16,7 @@ import socket
 import ssl
 import warnings
 from collections.abc import Callable, Mapping
-from types import FunctionType
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, NoReturn
 
 from pymysql.charset import charset_by_name
@@ -228,8 +228,10 @@ def _charset(name: str, value: Any, given: Mapping[str, Any]) -> None:
 
 
 def _cursorclass(name: str, value: Any, given: Mapping[str, Any]) -> None:
-    if not callable(value):
-        _refuse(name, value, "must be a class, as pymysql.cursors.DictCursor")
+    # A function that makes cursors is welcome, as in PyMySQL; a type or a built-in that makes something else is not.
+    makes_others = not hasattr(value, "execute") if isinstance(value, type) else isinstance(value, BuiltinFunctionType)
+    if not callable(value) or makes_others:
+        _refuse(name, value, "must be a class of cursors, as pymysql.cursors.DictCursor")
 
 
 def _init_command(name: str, value: Any, given: Mapping[str, Any]) -> None:

@@ -50,6 +50,8 @@ from pymysqlpool.devserver import DevServer
         ("port", 3306.0, "whole number"),
         ("port", 70000, "65535"),
         ("cursorclass", "DictCursor", "must be a class"),
+        ("cursorclass", int, "must be a class of cursors"),
+        ("cursorclass", len, "must be a class of cursors"),
         ("cursorclass", None, "must be a class"),
         ("connect_timeout", "3", "number of seconds"),
         ("connect_timeout", 0, "above 0"),
@@ -105,6 +107,7 @@ def test_an_argument_that_cannot_work_is_refused_by_name(option: str, value: Any
         {"defer_connect": False},
         {"read_default_file": "/no/such/file.cnf"},
         {"cursorclass": pymysql.cursors.DictCursor},
+        {"cursorclass": lambda connection: pymysql.cursors.DictCursor(connection)},
     ],
 )
 def test_what_pymysql_accepts_is_accepted(given: dict[str, Any]) -> None:
