@@ -35,7 +35,7 @@ from ._pool.lease import Connection
 from ._routing.asking import Asks
 from ._routing.discovery import Kind
 from ._routing.endpoints import Balance, Endpoint, Target
-from ._routing.hosts import Host, concealed, of_url, place, places_of
+from ._routing.hosts import Host, check_zone, concealed, of_url, place, places_of
 from ._routing.lending import Lending, Steps
 from ._routing.making import PoolMaker
 from ._routing.queue import Ticket
@@ -66,7 +66,7 @@ class Cluster:
         name: shown in messages; default: the hosts.
         balance: how readers are spread over the suitable hosts: "least-used", "order", "random", "weighted", or "zone"
             (hosts in `zone` first).
-        zone: the zone of this process.
+        zone: the zone of this process; needed with balance="zone".
         topology: what the hosts are, and whether further ones that they name are used. "auto": whatever they are; of
             Galera, Group Replication and Aurora also the members that are not in `hosts`, unless it has only one host,
             which may be a proxy. "static": only `hosts`. "galera", "group": a host that is no such member is not used,
@@ -102,6 +102,7 @@ class Cluster:
         del options  # in the clear, for tools that report the variables of frames
         _check("balance", balance, get_args(Balance))
         _check("topology", topology, get_args(Kind))
+        check_zone(zone, balance)
         seconds("failback_after", failback_after, 0.0)
         if check_interval is not None:
             seconds("check_interval", check_interval, 0.05)

@@ -14,6 +14,7 @@ DEFAULT_PORT = 3306
 Host = str | Mapping[str, Any]
 Place = tuple[str, int, Endpoint]
 _WORDS = ("topology", "balance", "zone")  # the options that a URL may have
+_HEAVIEST = 1e9  # the greatest weight; infinity, or a number beyond a float's, has no share
 _NUMBERS = ("failback_after", "check_interval", "max_lag")
 
 
@@ -66,14 +67,28 @@ def place(host: Host) -> Place:
         known = host
     else:
         raise SettingsError(f"hosts: {host!r} must be 'host', 'host:port' or a mapping")
-    unknown = sorted(known.keys() - {"host", "port", "weight", "zone"})
-    if unknown or not known.get("host"):
+    server: Any = known.get("host")
+    if known.keys() - {"host", "port", "weight", "zone"} or not isinstance(server, str) or not server.strip():
         raise SettingsError(f"hosts: {host!r} needs a host, and may have port, weight and zone")
-    port = known.get("port") or DEFAULT_PORT
-    weight = known.get("weight", 1.0)
-    if not isinstance(port, int) or not isinstance(weight, int | float) or weight <= 0:
-        raise SettingsError(f"hosts: in {host!r} the port must be a whole number, and the weight more than 0")
-    return known["host"], port, Endpoint(f"{known['host']}:{port}", float(weight), known.get("zone", ""))
+    weight, zone = known.get("weight", 1.0), known.get("zone", "")
+    at: Any = known.get("port")
+    if at is None:
+        at = DEFAULT_PORT
+    elif not isinstance(at, int) or isinstance(at, bool) or not 0 < at < 65536:
+        raise SettingsError(f"hosts: in {host!r} the port must be a whole number from 1 to 65535")
+    if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 < weight <= _HEAVIEST:
+        raise SettingsError(f"hosts: in {host!r} the weight must be a number more than 0, and at most {_HEAVIEST:.0e}")
+    if not isinstance(zone, str):
+        raise SettingsError(f"hosts: in {host!r} the zone must be text")
+    return server, at, Endpoint(f"{server}:{at}", float(weight), zone)
+
+
+def check_zone(zone: Any, balance: str) -> None:
+    """Refuse a zone of this process that is no text, or is needed and not given."""
+    if not isinstance(zone, str):
+        raise SettingsError(f"zone={zone!r} must be text")
+    if balance == "zone" and not zone:
+        raise SettingsError('balance="zone" needs zone: the zone of this process, whose hosts are read from first')
 
 
 def of_url(url: str) -> tuple[dict[str, Any], str | None]:

@@ -270,7 +270,16 @@ def test_a_closed_cluster_lends_nothing_and_wakes_its_waiters(make_cluster: Any)
         ({"hosts": ["a", "a:3306"]}, "twice"),
         ({"hosts": ["a:no"]}, "port"),
         ({"hosts": [{"port": 3306}]}, "needs a host"),
-        ({"hosts": [{"host": "a", "weight": 0}]}, "weight"),
+        *(({"hosts": [{"host": one}]}, "needs a host") for one in ("", " ", None, 1, b"a")),
+        *(({"hosts": [{"host": "a", "port": one}]}, "port") for one in (0, -1, True, False, 70000, "3306", 3306.0)),
+        *(
+            ({"hosts": [{"host": "a", "weight": one}]}, "weight")
+            for one in (0, -1, float("nan"), float("inf"), True, "2", None, 10**30)
+        ),
+        *(({"hosts": [{"host": "a", "zone": one}]}, "zone") for one in (None, 1, b"z")),
+        ({"hosts": [{"host": "a", 1: 2, "b": 3}]}, "may have port"),
+        *(({"hosts": ["a"], "zone": one}, "zone") for one in (None, 1, b"z")),
+        ({"hosts": ["a"], "balance": "zone"}, "needs zone"),
         ({"hosts": ["a"], "host": "b"}, "hosts="),
         ({"hosts": ["a"], "balance": "best"}, "balance"),
         ({"hosts": ["a"], "siz": 3}, "siz"),
