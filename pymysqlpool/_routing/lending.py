@@ -102,11 +102,13 @@ class Lending(ClusterCore):
             target = "primary"
 
     def _has_commit(self, lease: Connection, token: str, deadline: float) -> bool:
-        endpoint = self._topology.endpoints[self.pools.index(lease.pool)]
+        index = self.pools.index(lease.pool)
         role = lease.server_role
         is_node = role is not None and role.galera
-        if endpoint.writable and not endpoint.answer.multi_primary:
-            return True  # it is the primary
+        with self._lock:
+            is_primary = index == self._topology.primary  # and not one that only claims to be
+            if is_primary and not self._topology.endpoints[index].answer.multi_primary:
+                return True
         return has_commit(lease, token, is_node, deadline)
 
     def _one(

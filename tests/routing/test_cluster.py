@@ -141,6 +141,20 @@ def test_two_servers_that_take_writes_are_an_error(trio: Trio, make_cluster: Any
     assert port_of(cluster.primary) == trio.servers[0].port
 
 
+def test_a_server_that_only_claims_to_be_the_primary_is_not_taken_to_have_a_commit(
+    trio: Trio, make_cluster: Any
+) -> None:
+    cluster = make_cluster(balance="order")
+    trio.role(1, writable=True)
+    for target in ("any", "prefer-replica"):
+        with pytest.raises(AmbiguousPrimary):
+            port_of(cluster.target(target), after="0-1-1", timeout=5)
+    trio.role(0, writable=False)
+    wait_until(lambda: is_lent(cluster), "the new primary is found")
+    assert port_of(cluster.target("any"), after="0-1-1") == trio.servers[1].port
+    assert cluster.stats().in_use == 0
+
+
 def is_lent(cluster: Cluster) -> bool:
     try:
         cluster.primary.get_connection().close()
