@@ -17,7 +17,7 @@ from functools import partial
 from time import monotonic
 
 from .._pool.beside import cut_lent
-from .._util.lock import new_lock
+from .._util.lock import Lock, new_lock
 from .._util.log import logger
 from .._util.process import mark_process
 from ..pool import ConnectionPool
@@ -67,7 +67,7 @@ class ClusterCore:
     def _enter_process(self) -> None:
         """Open the books of this process. In a forked child the parent's lock may be taken, and an endpoint be asked,
         by a thread that does not exist here; nothing has to run at the fork itself. `_here` is assigned last."""
-        self._lock = new_lock()
+        self._own_lock = new_lock()
         del self._records[len(self.pools) :]  # another thread was about to add one
         self._topology = self._new_topology([replace(record) for record in self._records])  # guarded by _lock,
         self._members = Members(self._topology.endpoints)
@@ -76,6 +76,14 @@ class ClusterCore:
         self.express: dict[Target, Express] = {}
         self._monitors: dict[int, Monitor] | None = None  # started with the first borrow; guarded by _lock
         self._here = mark_process()
+
+    @property
+    def _lock(self) -> Lock:
+        """The lock of this process: a forked child that comes for it opens its own books first, so that it neither
+        waits for a thread of its parent nor changes what that thread left half done."""
+        if not self._here[0]:
+            self._enter_process()
+        return self._own_lock
 
     def _open_express_locked(self, target: Target, fitting: tuple[int, ...]) -> None:
         """One of these endpoints has just served the target's callers, and none waits: unless there was other news
@@ -189,8 +197,6 @@ class ClusterCore:
     def refused_work(self, index: int) -> None:
         """A connection to the host was discarded, because a statement showed that it is not the primary, or not ready:
         it is asked before another connection to it is made."""
-        if not self._here[0]:
-            self._enter_process()
         with self._lock:
             if self._topology.endpoints[index].writable:  # as far as is known
                 self._suspect_locked(index, "it has refused a statement")
@@ -301,6 +307,5 @@ class ClusterCore:
             monitors = list((self._monitors or {}).values())
         for ticket in waiting:
             ticket.call()
-        if self._here[0]:
-            for monitor in monitors:
-                monitor.stop()
+        for monitor in monitors:
+            monitor.stop()

@@ -81,10 +81,8 @@ class Lending(ClusterCore):
             after: the position of a commit that the server must have; one that does not have it soon is given back, and
                 the primary is taken.
         """
-        if not self._here[0]:
-            self._enter_process()
-        if self._monitors is None:
-            self._start_monitors()
+        if not self._here[0] or self._monitors is None:
+            self._start_monitors()  # in a forked child, too
         started = monotonic()
         while True:
             lease = yield from self._one(ticket, target, pre_ping, started, started + timeout)

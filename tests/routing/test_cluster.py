@@ -358,20 +358,35 @@ def test_a_borrow_of_the_known_primary_asks_nothing(trio: Trio, make_cluster: An
         cluster.primary.get_connection(timeout=0.1)
 
 
-def test_a_forked_child_of_a_busy_cluster_has_books_of_its_own(trio: Trio, make_cluster: Any) -> None:
-    cluster = make_cluster(size=1, maxsize=1)
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda cluster: port_of(cluster.primary),
+        lambda cluster: cluster.endpoints(),
+        repr,
+        lambda cluster: cluster.drain(cluster.lending.pools[0].endpoint),
+        lambda cluster: cluster.undrain(cluster.lending.pools[0].endpoint),
+        lambda cluster: cluster.lending.refused_work(0),
+        lambda cluster: cluster.close(timeout=0),
+    ],
+    ids=["borrow", "endpoints", "repr", "drain", "undrain", "refused", "close"],
+)
+def test_a_forked_child_of_a_busy_cluster_has_books_of_its_own(use: Any, trio: Trio, make_cluster: Any) -> None:
+    cluster = make_cluster(size=1, maxsize=1, check_interval=5)
+    port_of(cluster.primary)
     with cluster.lending._lock:  # as another thread may have it, at the fork
-        forked = threading.Thread(target=fork_and_borrow, args=(cluster, results := []))
+        forked = threading.Thread(target=fork_and_use, args=(cluster, use, results := []))
         forked.start()
         forked.join(20)
     assert results == [0]
 
 
-def fork_and_borrow(cluster: Cluster, results: list[int]) -> None:
+def fork_and_use(cluster: Cluster, use: Any, results: list[int]) -> None:
     child = os.fork()
     if child == 0:
         try:
-            port_of(cluster.primary)
+            signal.alarm(5)  # it kills a child that hangs
+            use(cluster)
             os._exit(0)
         finally:
             os._exit(1)
