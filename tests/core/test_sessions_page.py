@@ -108,6 +108,7 @@ CLAIMS = {
     '**What `"auto"` leaves': [HERE + "test_what_auto_leaves_where_a_return_needs_no_reset"],
     "**What no mode undoes**": [
         "test_kept_by_a_reset::test_the_history_of_a_session_in_performance_schema_stays",
+        "test_kept_by_a_reset::test_what_performance_schema_records_of_a_session_stays_as_it_was_set",
         HERE + "test_what_no_mode_undoes",
         "test_kept_by_a_reset::test_a_prepared_branch_outlives",
     ],
