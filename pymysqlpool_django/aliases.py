@@ -11,12 +11,13 @@ which it asks for them: the wrapper that this thread has of a deleted alias is c
 The removal of an alias from `connections.databases` alone is noticed when the process makes its next pool (see
 `pools`).
 
-Never: touches a wrapper of another backend, or one in a transaction; looks into another thread; keeps the name of an
-alias longer than its connections live.
+Never: touches a wrapper of another backend, or one in a transaction, which no block can commit any more: a warning says
+so; looks into another thread; keeps the name of an alias longer than its connections live.
 """
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from functools import wraps
 from typing import Any, Protocol
@@ -25,6 +26,8 @@ from django.db.utils import ConnectionHandler
 from django.utils.connection import ConnectionDoesNotExist
 
 from . import pools
+
+_logger = logging.getLogger("pymysqlpool")
 
 
 class _Wrapper(Protocol):
@@ -52,6 +55,13 @@ def close_pools_of_forgotten_aliases(kind: type[Any]) -> None:
             pools.forget(alias)
             if not wrapper.in_atomic_block:
                 wrapper.close()
+            else:
+                _logger.warning(
+                    "connections[%r] was deleted inside of an 'atomic' block of it, which cannot commit any more: what "
+                    "it has written will be rolled back. Delete the alias after the block",
+                    alias,
+                    extra={"event": "alias deleted", "pool": alias},
+                )
 
     @wraps(_all)
     def all_(self: Any, initialized_only: bool = False) -> list[Any]:

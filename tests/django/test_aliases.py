@@ -134,11 +134,16 @@ def test_an_alias_that_stays_in_the_settings_gets_a_new_pool(sessions: Any, alia
     assert sessions() == 1
 
 
-def test_a_wrapper_in_a_transaction_is_not_touched(sessions: Any, alias: str) -> None:
+def test_a_wrapper_in_a_transaction_is_not_touched_and_said_to_be_lost(
+    sessions: Any, alias: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with transaction.atomic(using=alias):
         use(alias)
         wrapper = connections[alias]
         del connections[alias]
+        assert [(each.event, each.pool) for each in caplog.records if each.levelname == "WARNING"] == [  # type: ignore[attr-defined]
+            ("alias deleted", alias)
+        ]
         assert wrapper.connection is not None
         connections[alias] = wrapper
         use(alias)
