@@ -10,6 +10,7 @@ Invariants that live here: 2 (order of arrival, over all endpoints), 4 (nothing 
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -19,7 +20,7 @@ from pymysql import err
 
 from .._pool.checkout_request import Work
 from .._pool.lease import Connection
-from ..errors import AmbiguousPrimary, PoolClosed, PoolTimeout, PoolUnavailable
+from ..errors import AmbiguousPrimary, PoolClosed, PoolTimeout, PoolUnavailable, ReturnConnectionToPoolError
 from ..pool import ConnectionPool
 from .asking import ask_server
 from .core import ClusterCore
@@ -93,9 +94,7 @@ class Lending(ClusterCore):
                     return lease
                 yield Work(lease.close)
             except BaseException:
-                if not lease.is_returned:
-                    lease.invalidate()  # its return does no I/O then
-                    lease.close()
+                _end(lease)
                 raise
             target = "primary"
 
@@ -176,7 +175,11 @@ class Lending(ClusterCore):
                 continue
             if self._fits(index, lease, target):
                 return lease, None
-            yield Work(lease.close)
+            try:
+                yield Work(lease.close)
+            except BaseException:
+                _end(lease)
+                raise
         return None, problem
 
     def _fits(self, index: int, lease: Connection, target: Target) -> bool:
@@ -242,3 +245,11 @@ class Lending(ClusterCore):
             pool=self.name,
             waited=waited,
         )
+
+
+def _end(lease: Connection) -> None:
+    """Give back the lease of a caller that left, unless the call that it left gives it back at this moment."""
+    if not lease.is_returned:
+        with suppress(ReturnConnectionToPoolError):
+            lease.invalidate()  # its return does no I/O then
+            lease.close()
