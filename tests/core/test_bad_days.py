@@ -628,6 +628,16 @@ def test_a_refusal_of_the_statement_is_no_failover(
     assert (pool.stats().created, dict(pool.stats().discarded)) == (4, {})
 
 
+def no_connection_is_replaced(pool: ConnectionPool) -> None:
+    """Each of five writes is refused by 1792, and the pool of four keeps its connections."""
+    fill(pool, 4)
+    for _ in range(5):
+        with pytest.raises(pymysql.err.MySQLError) as caught:
+            write(pool)
+        assert caught.value.args[0] == 1792
+    assert (pool.stats().created, dict(pool.stats().discarded)) == (4, {})
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -641,12 +651,7 @@ def test_sessions_that_the_application_makes_read_only_are_no_failover(
     make_pool: MakePool, read_only: Callable[[bool], None], options: dict[str, Any]
 ) -> None:
     pool = make_pool(**options, size=4, maxsize=4, autocommit=True)
-    fill(pool, 4)
-    for _ in range(5):
-        with pytest.raises(pymysql.err.MySQLError) as caught:
-            write(pool)
-        assert caught.value.args[0] == 1792
-    assert (pool.stats().created, dict(pool.stats().discarded)) == (4, {})
+    no_connection_is_replaced(pool)
 
 
 def test_transactions_that_the_servers_default_makes_read_only_are_no_failover(
@@ -658,12 +663,7 @@ def test_transactions_that_the_servers_default_makes_read_only_are_no_failover(
         with admin.cursor() as cursor:
             cursor.execute(by_default + "only")
         pool = make_pool(size=4, maxsize=4, autocommit=True)
-        fill(pool, 4)
-        for _ in range(5):
-            with pytest.raises(pymysql.err.MySQLError) as caught:
-                write(pool)
-            assert caught.value.args[0] == 1792
-        assert (pool.stats().created, dict(pool.stats().discarded)) == (4, {})
+        no_connection_is_replaced(pool)
     finally:
         with admin.cursor() as cursor:
             cursor.execute(by_default + "write")
