@@ -9,7 +9,7 @@ Invariants that live here: 2 (order of arrival, over all endpoints), 4 (nothing 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -89,13 +89,9 @@ class Lending(ClusterCore):
             lease = yield from self._one(ticket, target, pre_ping, started, started + timeout)
             if after is None:
                 return lease
-            try:
-                if (yield Work(partial(self._has_commit, lease, after, started + timeout))):
-                    return lease
-                yield Work(lease.close)
-            except BaseException:
-                _end(lease)
-                raise
+            if (yield from _holding(lease, partial(self._has_commit, lease, after, started + timeout))):
+                return lease
+            yield from _holding(lease, lease.close)
             target = "primary"
 
     def _has_commit(self, lease: Connection, token: str, deadline: float) -> bool:
@@ -175,11 +171,7 @@ class Lending(ClusterCore):
                 continue
             if self._fits(index, lease, target):
                 return lease, None
-            try:
-                yield Work(lease.close)
-            except BaseException:
-                _end(lease)
-                raise
+            yield from _holding(lease, lease.close)
         return None, problem
 
     def _fits(self, index: int, lease: Connection, target: Target) -> bool:
@@ -247,9 +239,14 @@ class Lending(ClusterCore):
         )
 
 
-def _end(lease: Connection) -> None:
-    """Give back the lease of a caller that left, unless the call that it left gives it back at this moment."""
-    if not lease.is_returned:
-        with suppress(ReturnConnectionToPoolError):
-            lease.invalidate()  # its return does no I/O then
-            lease.close()
+def _holding(lease: Connection, call: Callable[[], Any]) -> Generator[Work, Any, Any]:
+    """Have `call` done while `lease` is held. A caller that leaves meanwhile gives the lease back, unless the call does
+    so at this moment."""
+    try:
+        return (yield Work(call))
+    except BaseException:
+        if not lease.is_returned:
+            with suppress(ReturnConnectionToPoolError):
+                lease.invalidate()  # its return does no I/O then
+                lease.close()
+        raise
