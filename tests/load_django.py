@@ -107,11 +107,11 @@ def disorder(request: HttpRequest, token: str) -> HttpResponse:
 
 
 def broken(request: HttpRequest, token: str) -> Stream:
-    connection.ensure_connection()  # as in `export`
+    cursor = connection.cursor()
+    cursor.execute("SELECT %s, id FROM notice", (token,))  # before the head, so that a killed session is answered 503
 
     def lines() -> Iterator[str]:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT %s, id FROM notice", (token,))
+        with cursor:
             yield f"{cursor.fetchone()[0]}\n"
             raise LookupError("as the load wants it")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -118,8 +119,16 @@ def test_under_uwsgi_a_worker_publishes_though_none_of_its_threads_and_no_fork_h
     def published() -> Counter[str]:
         return Counter({str(one["pid"]): sum(pool["borrowed"] for pool in one["pools"]) for one in board.read()})
 
-    application = "tests.observe.worker_application:app"
-    with serving("uwsgi", application, environment, threads=1, options=["--processes", "2", *options]) as web:
+    def are_idle() -> bool:
+        """uWSGI runs no exit handler of a worker that is still busy, also after the client has its whole answer."""
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.connect(stats)
+            with asking.makefile() as answer:
+                return {worker["status"] for worker in json.load(answer)["workers"]} == {"idle"}
+
+    application, stats = "tests.observe.worker_application:app", str(tmp_path / "stats")
+    options = ["--processes", "2", "--stats", stats, *options]
+    with serving("uwsgi", application, environment, threads=1, options=options) as web:
         served: Counter[str] = Counter()
 
         def ask() -> None:
@@ -131,8 +140,9 @@ def test_under_uwsgi_a_worker_publishes_though_none_of_its_threads_and_no_fork_h
             return len(before) == 2 and all(published()[pid] > 1 for pid in before)
 
         wait_until(both_have_published, "the numbers of both workers")
-        if options:
+        if "--enable-threads" in options:
             wait_until(lambda: +published() == served, "all that they served")
+        wait_until(are_idle, "idle workers")
     wait_until(lambda: +published() == served, "what they wrote at their end")
 
 
