@@ -305,12 +305,12 @@ class _Handle(Connection):
     def close(self) -> None:
         self.give_back(None, _getframe(1))
 
-    def give_back(self, exception: BaseException | None, frame: FrameType) -> None:
+    def give_back(self, exception: BaseException | None, frame: FrameType | callsite.Spot) -> None:
         self._refuse_dead()
         try:
             self.rollback()
         finally:
-            self.__dict__ = {"_returned": (frame.f_code, frame.f_lasti)}
+            self.__dict__ = {"_returned": callsite.resolve(frame.f_code, frame.f_lasti)}
             self._around.come_home()
 
 

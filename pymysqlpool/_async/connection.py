@@ -283,7 +283,7 @@ class AsyncConnection(Exchanges, FieldsNames):
 
     def _give_back(self, exception: BaseException | None) -> None:
         try:  # noqa: SIM105 - `suppress` costs more than the rest
-            self.lease.give_back(exception, _getframe())
+            self.lease.give_back(exception, callsite.Spot(self.given_back) if self.given_back else _getframe())
         except ReturnConnectionToPoolError:
             pass  # another thread has returned it first
 

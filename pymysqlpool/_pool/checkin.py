@@ -56,7 +56,9 @@ class Cleaner(Protocol):
         """Carry out the `exchanges`, then call `ended`, with the error if they failed."""
 
 
-def give_back(core: PoolCore, lease: Connection, exception: BaseException | None, frame: FrameType) -> None:
+def give_back(
+    core: PoolCore, lease: Connection, exception: BaseException | None, frame: FrameType | callsite.Spot
+) -> None:
     """Return `lease` for its borrower, after `exception` where one is known."""
     slot = lease._slot
     attributes = lease.detach_session()

@@ -42,7 +42,7 @@ class Home(Protocol):
     _tend_at: float  # monotonic; from then on a return does the maintenance
     _verbose: bool  # a return writes to the debug log
 
-    def _give_back(self, lease: Any, exception: BaseException | None, frame: FrameType) -> None:
+    def _give_back(self, lease: Any, exception: BaseException | None, frame: FrameType | callsite.Spot) -> None:
         """End `lease`, and judge its connection."""
 
     def _detach(self, lease: Any) -> None:
@@ -189,7 +189,7 @@ class Connection(Conveniences):
         self._pool = pool
         self._slot = None
 
-    def give_back(self, exception: BaseException | None, frame: FrameType) -> None:
+    def give_back(self, exception: BaseException | None, frame: FrameType | callsite.Spot) -> None:
         """Return it after `exception`, on behalf of the code in `frame`."""
         assert self._pool is not None
         self._pool._give_back(self, exception, frame)

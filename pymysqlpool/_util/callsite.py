@@ -95,6 +95,16 @@ def place() -> Place:
     return (frame.f_code, frame.f_lasti) if frame is not None else UNKNOWN
 
 
+class Spot:
+    """A call site, in the form of the frame that has gone on since."""
+
+    __slots__ = ("f_code", "f_lasti")
+
+    def __init__(self, place: Place) -> None:
+        self.f_code: Any
+        self.f_code, self.f_lasti = (place, 0) if isinstance(place, str) else place
+
+
 def resolve(place: Any, offset: int) -> Place | None:
     """The place that was noted as a code object and an offset apart; a place that is one already stays as it is."""
     return (place, offset) if isinstance(place, CodeType) else place

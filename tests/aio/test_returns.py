@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from pymysql.constants import CLIENT
 
 from pymysqlpool import ConnectionPool
 from pymysqlpool.aio import AsyncConnection, AsyncConnectionPool
+from pymysqlpool.errors import ReturnConnectionToPoolError
 from tests.proxy import Proxy
 from tests.support import wait_until
 
@@ -178,3 +180,19 @@ def test_a_loop_that_ends_in_a_cleaning_loses_no_capacity(
     assert asyncio.run(ask(pool)) == ((None,),)
     asyncio.run(all_home(pool))
     asyncio.run(pool.close())
+
+
+@pytest.mark.parametrize("end", ["at once", "cleaned", "in a thread"])
+def test_a_report_names_the_line_of_the_return(opened: Opened, end: str) -> None:
+    options: dict[str, Any] = {"on_checkin": lambda connection: None} if end == "in a thread" else {}
+
+    async def main() -> None:
+        async with opened(size=1, maxsize=1, **options) as pool:
+            connection = await pool.get_connection()
+            await rows(connection, "SET @mine = 1" if end == "cleaned" else "SELECT 1")
+            here = f"test_returns.py:{inspect.currentframe().f_lineno + 1} in "  # type: ignore[union-attr]
+            await connection.close()
+            with pytest.raises(ReturnConnectionToPoolError, match=f"given back at .*{here}"):
+                connection.lease.query("SELECT 1")
+
+    asyncio.run(main())
