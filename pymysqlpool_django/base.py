@@ -40,7 +40,7 @@ from pymysql.converters import conversions
 
 from pymysqlpool import Connection, ConnectionPool, ReturnConnectionToPoolError
 from pymysqlpool.cluster import ClusterPool
-from pymysqlpool.secrets import conceal, reveal
+from pymysqlpool.secrets import reveal
 
 from . import aftermath, aliases, hosts, options, pools, work, writes
 from ._mysqldb import base as mysql
@@ -49,6 +49,7 @@ from .creation import DatabaseCreation
 from .cursors import CursorWrapper, HoldingCursor, LentCursor
 from .features import DatabaseFeatures
 from .holds import Ends, Lease, reasons
+from .remembered import Remembered
 from .schema import DatabaseSchemaEditor
 from .validation import ANY_SERVER, DatabaseValidation, pool_errors
 
@@ -67,6 +68,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
     connection: Any  # PyMySQL's, or a lease
 
     _lease: Lease | None = None  # of `connection`; None when it was not borrowed
+    _remembered: Remembered | None = None
     _latest: pools.PooledDatabase | None = None  # what the settings led to when they were last looked at
     _item: weakref.ref[Future[Any]] | None = None  # the work item that calls `_work_ended()`
     undone_by: pymysql.Error | None = None  # the error with which the server rolled back the open atomic block
@@ -89,7 +91,8 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
             pools.close(self.alias)
 
     def _find_database(self, params: dict[str, Any]) -> pools.PooledDatabase | None:
-        wanted = options.wanted(self)
+        remembered = self._what_is_remembered()
+        wanted = options.wanted(self) if remembered is None else remembered.pool
         if not wanted or self.alias == NO_DB_ALIAS:
             return None
         latest = self._latest
@@ -103,16 +106,24 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         self._latest = database
         return database
 
+    def _what_is_remembered(self) -> Remembered | None:
+        remembered = self._remembered
+        return remembered if remembered is not None and remembered.is_of(self.settings_dict) else None
+
     # -- connecting ----------------------------------------------------------------------------------------
 
     def get_connection_params(self) -> dict[str, Any]:
-        params = super().get_connection_params()
-        if params.pop("pool", None):
-            # Django sets it after connecting; here it is so from the start, and costs no round trip.
-            params["autocommit"] = bool(self.settings_dict["AUTOCOMMIT"])
-        if params["conv"] is mysql.django_conversions:
-            params["conv"] = _CONVERSIONS
-        return conceal(params)  # Django's frames hold it while it connects, and tools report their variables
+        remembered = self._what_is_remembered()
+        if remembered is None:
+            params = super().get_connection_params()
+            if params.pop("pool", None):
+                # Django sets it after connecting; here it is so from the start, and costs no round trip.
+                params["autocommit"] = bool(self.settings_dict["AUTOCOMMIT"])
+            if params["conv"] is mysql.django_conversions:
+                params["conv"] = _CONVERSIONS
+            remembered = self._remembered = Remembered(self, params)
+        self.isolation_level = remembered.isolation_level
+        return remembered.params()
 
     def connect(self) -> None:
         self.undone_by = None
@@ -139,9 +150,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         if database.cluster is None:
             connection = database.pool.get_connection(retry_num=0)
         else:
-            after = writes.last_commit(
-                database.cluster
-            )  # a replica is lent only if it has what the request has written
+            after = writes.last_commit(database.cluster)  # a replica must have what the request has written
             connection = cast(ClusterPool, database.pool).get_connection(after=after)
         connection.note_place()
         item = None

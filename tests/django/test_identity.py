@@ -16,6 +16,7 @@ from django.test.utils import CaptureQueriesContext
 
 from pymysqlpool import PoolTimeout
 from pymysqlpool.devserver import DevServer
+from pymysqlpool.secrets import reveal
 from pymysqlpool_django import pools
 from tests.support import Questions, run_threads, wait_until
 
@@ -266,3 +267,26 @@ def test_secrets_do_not_print(connect: Connect, caplog: pytest.LogCaptureFixture
         wrapper.ensure_connection()
     key = pools.PoolKey(wrapper.get_connection_params(), None, True)
     assert "hunter2" not in f"{caught.value!r} {key!r} {wrapper.pool!r} {caplog.text}"
+
+
+@pytest.mark.parametrize("where", ["PASSWORD", "OPTIONS/init_command", "OPTIONS/pool/max_size", "OPTIONS/ssl/ca"])
+def test_a_setting_that_changes_is_noticed_at_the_next_connect(connect: Connect, where: str) -> None:
+    wrapper = connect({"max_size": 3}, ssl={"ca": "before"}, init_command="SET @a = 1", PASSWORD="before")
+
+    before = wrapper.pool
+    *path, name = where.split("/")
+    place = wrapper.settings_dict
+    for folder in path:
+        place = place[folder]
+    place[name] = 4 if name == "max_size" else "after"
+    assert wrapper.pool is not before
+
+
+def test_what_a_caller_does_with_its_parameters_does_not_reach_the_next_one(connect: Connect) -> None:
+    """A backend that is derived from this one adds arguments of its own."""
+    wrapper = connect({"max_size": 3}, ssl={"ca": "mine"})
+    params = wrapper.get_connection_params()
+    params["charset"] = "latin1"
+    params["ssl"]["ca"] = "another"
+    found = reveal(wrapper.get_connection_params())
+    assert (found["charset"], found["ssl"]["ca"]) == ("utf8mb4", "mine")
