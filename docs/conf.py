@@ -1,8 +1,13 @@
 """Sphinx's configuration: scripts/docs builds the site from docs/*.md and the docstrings, offline."""
 
 import re
+from importlib import import_module
 from pathlib import Path
+from types import FunctionType
 
+from sphinx.util.logging import getLogger
+
+LOGGER = getLogger(__name__)
 ROOT = Path(__file__).parent.parent
 REPOSITORY = "https://github.com/pymysqlpool/pymysqlpool"
 VERSION = re.search(r'^__version__ = "(.+)"', (ROOT / "pymysqlpool/__init__.py").read_text(), re.M)[1]
@@ -33,7 +38,7 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
-napoleon_use_ivar = True
+napoleon_use_ivar = False  # each attribute is an entry of its own, which index and search find
 python_use_unqualified_type_names = True
 
 # The build is offline, so names of other projects and types that are no part of the API lead nowhere.
@@ -98,6 +103,30 @@ def _list_table(rows: list[str]) -> list[str]:
     return out
 
 
+def _warn_of_gaps(app, env):  # type: ignore[no-untyped-def]
+    """Each name of tests/public_api.txt is an entry of the reference, or another name of one, or inherited from one."""
+    entries = set(env.domaindata["py"]["objects"])
+    objects = [_object(name) for name in entries if name.startswith("pymysqlpool")]
+    for name in (ROOT / "tests/public_api.txt").read_text().split():
+        owner, _, member = name.rpartition(".")
+        bases = getattr(_object(owner), "__mro__", ())
+        inherited = {f"{base.__module__}.{base.__qualname__}.{member}" for base in bases}
+        is_alias = _object(name) is not None and any(_object(name) is found for found in objects)
+        if name not in entries and not is_alias and not inherited & entries:
+            LOGGER.warning("%s is public, and the reference does not have it", name)
+
+
+def _object(name: str) -> object:
+    """The class or function of a module that has this name; None: it is neither."""
+    module, _, name = name.rpartition(".")
+    try:
+        found = getattr(import_module(module), name, None) if module else None
+    except ImportError:
+        return None
+    return found if isinstance(found, type | FunctionType) else None
+
+
 def setup(app):  # type: ignore[no-untyped-def]
+    app.connect("env-check-consistency", _warn_of_gaps)
     app.connect("source-read", _to_the_repository)
     app.connect("autodoc-process-docstring", _to_restructured_text, priority=400)

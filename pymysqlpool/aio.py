@@ -94,6 +94,8 @@ class AsyncConnectionPool(PoolNames):
         kill_on_cancel: when a statement is cancelled, stop it on the server too: KILL QUERY, sent over a side
             connection beyond `maxsize`. If False, the server notices only at the end of the statement.
 
+    Attributes:
+        pool: the `ConnectionPool` behind it, which sync callers may use.
     """
 
     pool: ConnectionPool
@@ -124,9 +126,11 @@ class AsyncConnectionPool(PoolNames):
 
     @property
     def name(self) -> str:
+        """The pool's name."""
         return self.pool.name
 
     def stats(self) -> PoolStats:
+        """The pool's numbers at this moment."""
         return self.pool.stats()
 
     async def drain(self) -> None:

@@ -231,6 +231,7 @@ class Pool(AsyncConnectionPool):
 
     @property
     def closed(self) -> bool:
+        """Whether `close()` or `terminate()` was called."""
         return self._is_closing
 
     async def __aexit__(self, *exc_info: object) -> None:

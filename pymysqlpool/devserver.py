@@ -145,6 +145,7 @@ class DevServer:
 
     @property
     def datadir(self) -> Path:
+        """The folder of the server's data."""
         return self.folder / "data"
 
     @property
@@ -154,6 +155,7 @@ class DevServer:
 
     @property
     def unix_socket(self) -> str:
+        """The path of the server's unix socket."""
         return str(self.folder / "s.sock")
 
     @property

@@ -23,6 +23,9 @@ class PoolError(Exception):
     """Base of everything this package raises by itself.
 
     Those that are PyMySQL's errors too carry a number, as PyMySQL's do: `number, text = error.args`.
+
+    Attributes:
+        number: the number that PyMySQL or a server uses for such an error; None for a class that has none.
     """
 
     number: int | None = None
@@ -46,8 +49,12 @@ class GetConnectionFromPoolError(PoolError, err.OperationalError):
     Attributes:
         pool: the pool's name.
         waited: seconds this call spent waiting and connecting.
-        in_use, idle, waiting, maxsize: the pool's numbers at that moment.
-        __cause__: the last error of an attempt to connect, if one was made.
+        in_use: connections that were lent at that moment.
+        idle: connections that were idle.
+        waiting: callers that waited.
+        maxsize: the bound.
+
+    `__cause__` is the last error of an attempt to connect, if one was made.
     """
 
     number: int = _NO_ROOM

@@ -32,20 +32,20 @@ from .errors import AmbiguousPrimary, PoolError, PoolOverloaded, PoolTimeout, Po
 class Siblings(Enum):
     """What follows for the other connections of the pool that are as old."""
 
-    NOTHING = "nothing"
-    ASK = "ask"  # they may be dead too: ask the server before one that has been idle since is lent
-    EXPIRE = "expire"  # they are of a server that must not be used: replace those of this generation
+    NOTHING = "nothing"  #: they are as good as before
+    ASK = "ask"  #: they may be dead too: ask the server before one that has been idle since is lent
+    EXPIRE = "expire"  #: they are of a server that must not be used: replace those of this generation
 
 
 class Server(Enum):
     """What the failure says about the server."""
 
-    NOTHING = "nothing"
-    DOWN = "down"  # it cannot be reached, or starts or stops
-    FULL = "full"  # it has no room for one more connection; those that exist go on
-    REFUSES_US = "refuses us"  # the login, the certificate or the database is wrong: waiting cures nothing
-    REFUSES_WORK = "refuses work"  # it accepts logins, but the set-up fails, or it is not the server for the work
-    SLOW = "slow"  # it did not answer within a time that is long enough for a healthy server
+    NOTHING = "nothing"  #: it may be well
+    DOWN = "down"  #: it cannot be reached, or starts or stops
+    FULL = "full"  #: it has no room for one more connection; those that exist go on
+    REFUSES_US = "refuses us"  #: the login, the certificate or the database is wrong: waiting cures nothing
+    REFUSES_WORK = "refuses work"  #: it accepts logins, but the set-up fails, or it is not the server for the work
+    SLOW = "slow"  #: it did not answer within a time that is long enough for a healthy server
 
 
 class News(Record):

@@ -29,7 +29,13 @@ from .stats import PoolStats
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The result of a check, with the pool's numbers."""
+    """The result of a check.
+
+    Attributes:
+        ready: whether requests can be served.
+        reason: why not; or how it is known.
+        numbers: the pool's numbers.
+    """
 
     ready: bool
     reason: str

@@ -17,7 +17,7 @@ __all__ = ["AllOptions", "ClusterOptions", "ConnectOptions", "PoolOptions"]
 
 
 class ConnectOptions(TypedDict, total=False):
-    """The arguments of `pymysql.connect()`."""
+    """The arguments of `pymysql.connect()`, with their types."""
 
     host: str | Callable[[], str] | None
     port: int | Callable[[], int]
@@ -62,7 +62,7 @@ class ConnectOptions(TypedDict, total=False):
 
 
 class PoolOptions(ConnectOptions, total=False):
-    """The options of `ConnectionPool` beside its first five, by name only."""
+    """The options of `ConnectionPool` beside its first five, by name only; `Settings` says what each means."""
 
     max_uses: int | None
     timeout: float | None

@@ -62,6 +62,10 @@ class ConnectionPool(FirstStep, Travelling, PoolCore):
             from `reuse.Facts` to `reuse.Decision`), and everything that `pymysql.connect()` takes. `password`,
             `user`, `host` and `port` may be callables, asked at every connect.
 
+    Attributes:
+        name: of the option, or made from the arguments.
+        endpoint: host and port, or the path of a socket, for messages.
+
     Raises:
         SettingsError: an option is unknown, out of bounds or contradicts another.
     """

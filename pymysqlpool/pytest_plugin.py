@@ -22,6 +22,7 @@ _MARKER = "leaves_leases"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Called by pytest: registers the marker."""
     config.addinivalue_line("markers", f"{_MARKER}: the test may leave connections of a pymysqlpool borrowed")
 
 

@@ -18,7 +18,8 @@ from .errors import PoolUnavailable
 
 __all__ = ["BUSY", "RefusalLog", "one_line"]
 
-BUSY = "The database is busy or out of reach at the moment. Please try again soon."  # the text that a visitor reads
+#: The text that a visitor reads.
+BUSY = "The database is busy or out of reach at the moment. Please try again soon."
 INTERVAL = 1.0  # seconds between two lines about the same pool
 
 

@@ -58,9 +58,12 @@ class RequestScope:
         pool: the pool that `connection()` borrows from by default.
         transaction: None (nothing is committed for you) or "request".
         watch: the slow waits and long holds to log.
-        label: names the request in log lines; may be set later.
+        label: names the request in log lines.
         deadline: monotonic time beyond which no borrow waits; None: only the pool's `timeout` does.
         revalidate: for scopes that last hours: seconds without use after which a lease is pinged; None: never.
+
+    Attributes:
+        label: as given; may be set later.
     """
 
     label: OneLine = OneLine()
@@ -91,6 +94,7 @@ class RequestScope:
 
     @property
     def closed(self) -> bool:
+        """Whether the scope has ended."""
         return self._closed
 
     def connection(self, pool: Lender | None = None) -> Connection:

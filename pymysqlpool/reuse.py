@@ -39,51 +39,55 @@ from .failures import Server, Siblings
 
 
 class Verdict(Enum):
-    KEEP = "keep"
-    RESET = "reset"
-    DISCARD = "discard"
+    """What is to become of a returned connection."""
+
+    KEEP = "keep"  #: lend it again as it is
+    RESET = "reset"  #: clean its session, then lend it again
+    DISCARD = "discard"  #: close it
 
 
 class Reason(Enum):
     """Why a connection was discarded. The values are log words and metric labels."""
 
-    CLOSED = "closed"  # the socket is gone
-    INTERRUPTED = "interrupted"  # a reply is outstanding, rows are unread, or a thread is in mid-query
-    RECONNECTED = "reconnected"  # ping(reconnect=True) has put another session in its place
-    LOST = "lost"  # an error that says the session is gone or out of step
-    READ_ONLY = "read only"  # the server is no longer the one that takes writes
-    EXPIRED = "expired"  # con_lifetime
-    GENERATION = "generation"  # drain(), or the pool learned that all of its age are dead
-    IDLE = "idle"  # max_idle
-    SURPLUS = "surplus"  # more than maxsize since resize()
-    WORN = "worn"  # lent max_uses times
-    DEAD = "dead"  # found dead when it was to be lent
-    UNRESETTABLE = "unresettable"  # touched, and the server cannot reset it
-    RESET_FAILED = "reset failed"
-    INVALIDATED = "invalidated"  # its borrower called `invalidate()`
-    DETACHED = "detached"  # its borrower keeps it, and it is not the pool's any more
-    LEAKED = "leaked"  # its borrower was gone
-    POOL_CLOSED = "pool closed"
+    CLOSED = "closed"  #: the socket is gone
+    INTERRUPTED = "interrupted"  #: a reply is outstanding, rows are unread, or a thread is in mid-query
+    RECONNECTED = "reconnected"  #: ping(reconnect=True) has put another session in its place
+    LOST = "lost"  #: an error that says the session is gone or out of step
+    READ_ONLY = "read only"  #: the server is no longer the one that takes writes
+    EXPIRED = "expired"  #: con_lifetime
+    GENERATION = "generation"  #: drain(), or the pool learned that all of its age are dead
+    IDLE = "idle"  #: max_idle
+    SURPLUS = "surplus"  #: more than maxsize since resize()
+    WORN = "worn"  #: lent max_uses times
+    DEAD = "dead"  #: found dead when it was to be lent
+    UNRESETTABLE = "unresettable"  #: touched, and the server cannot reset it
+    RESET_FAILED = "reset failed"  #: cleaning its session ended in an error
+    INVALIDATED = "invalidated"  #: its borrower called `invalidate()`
+    DETACHED = "detached"  #: its borrower keeps it, and it is not the pool's any more
+    LEAKED = "leaked"  #: its borrower was gone
+    POOL_CLOSED = "pool closed"  #: `close()` of the pool
 
 
 class Facts(Record):
     """The facts about a connection at its return."""
 
-    exception: BaseException | None  # the exception that ended the borrower's work, where known
-    quiet: bool  # at a command boundary
-    open: bool
-    reconnected: bool
-    expired: Reason | None  # why it must not be lent again, whatever its state
-    cleanup: Cleanup  # what its session would need
-    said_read_only: bool = False  # the borrower asked for a READ ONLY transaction itself
-    just_renewed: bool = False  # all connections were replaced for a wrong role a moment ago, and this one is new
+    exception: BaseException | None  #: the exception that ended the borrower's work, where known
+    quiet: bool  #: at a command boundary
+    open: bool  #: the socket is not closed
+    reconnected: bool  #: `ping(reconnect=True)` has put another session in its place
+    expired: Reason | None  #: why it must not be lent again, whatever its state
+    cleanup: Cleanup  #: what its session would need
+    said_read_only: bool = False  #: the borrower asked for a READ ONLY transaction itself
+    just_renewed: bool = False  #: all connections were replaced for a wrong role a moment ago, and this one is new
 
 
 class Decision(Record):
-    verdict: Verdict
-    reason: Reason | None = None  # set for DISCARD
-    expire_generation: bool = False  # replace all connections as old
-    ask_siblings: bool = False  # ask the server before another that is idle now is lent
+    """What a policy answers."""
+
+    verdict: Verdict  #: keep, reset or discard
+    reason: Reason | None = None  #: set for DISCARD
+    expire_generation: bool = False  #: replace all connections as old
+    ask_siblings: bool = False  #: ask the server before another that is idle now is lent
 
 
 _KEEP = Decision(Verdict.KEEP)

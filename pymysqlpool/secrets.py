@@ -29,6 +29,7 @@ class Secret:
         self._reveal: Callable[[], Any] = lambda: value  # in a closure, which error reporters do not inspect
 
     def reveal(self) -> Any:
+        """Return the value."""
         return self._reveal()
 
     def __repr__(self) -> str:

@@ -81,10 +81,13 @@ class Settings(Record):
             back; "raise": the last one that came gets `PoolDeadlock`, so that the others can go on. Looked at when a
             wait has lasted half a second; waits of asyncio tasks are not.
         record_stacks: keep the whole stack of each borrow for reports (slow), not only the place.
-        on_connect, on_checkout, on_checkin: called with the connection; on_discard: called with the reason.
-            None of them is called with the pool's lock held. on_connect is part of the set-up of a session and is
-            called again after a reset. An error in it discards the connection and, if that is a new one, reaches the
-            borrower.
+        on_connect: called with a connection, as part of the set-up of its session, so again after a reset. An error in
+            it discards the connection and, if that is a new one, reaches the borrower. No hook is called with the
+            pool's lock held.
+        on_checkout: called with each connection before it is lent. An error in it discards the connection and reaches
+            the borrower.
+        on_checkin: called with each connection that is given back.
+        on_discard: called with the reason, as text, for each connection that is closed: a value of `reuse.Reason`.
     """
 
     size: int = DEFAULT_SIZE

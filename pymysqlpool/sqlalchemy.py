@@ -298,12 +298,15 @@ class LeasePool(Pool):
         return self.connection_pool.stats().size
 
     def checkedin(self) -> int:
+        """The number of idle connections."""
         return self.connection_pool.stats().idle
 
     def checkedout(self) -> int:
+        """The number of connections that are lent."""
         return self.connection_pool.stats().in_use
 
     def overflow(self) -> int:
+        """The number of connections beyond `pool_size`; negative while there are fewer."""
         stats = self.connection_pool.stats()
         return stats.total - stats.size
 

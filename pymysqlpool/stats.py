@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ._util.record import Record
 
-# Upper bounds in seconds, those of the convention for `db.client.operation.duration`.
+#: Upper bounds in seconds of a `Histogram`'s buckets, those of the convention for `db.client.operation.duration`.
 BOUNDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 
 
@@ -35,15 +35,32 @@ class Histogram(Record):
 
 
 class PoolStats(Record):
-    """The pool's numbers at one instant.
+    """The pool's numbers at one instant: gauges, and counters of this process since the pool was made.
 
-    Gauges: `idle`, `in_use`, `connecting`, `reserved`, `closing` (connections by state), `waiting` (callers in the
-    queue), `size` and `maxsize` (as configured). Counters since the pool was made, in this process: `borrowed`,
-    `returned`, `created`, `reset` (sessions cleaned on return), `discarded` (reason to number), `timeouts`,
-    `rejected` (refused by `max_waiting`), `connect_errors`, `leaked` (leases reclaimed because their borrower was
-    gone), `waits` (calls that had to wait) and `wait_time` (their total wait, in seconds). Histograms, in seconds:
-    `wait` (of the calls that had to wait), `use` (from a borrow to its return, of the leases that were used) and
-    `create` (of the connects that succeeded).
+    Attributes:
+        name: the pool's name.
+        size: as configured.
+        maxsize: as configured.
+        idle: connections that can be lent now.
+        in_use: connections that are lent.
+        connecting: connections that are being made.
+        reserved: connections that a step of the pool has, between two states: to check, reset or ping them.
+        closing: connections that are being closed.
+        waiting: callers in the queue.
+        borrowed: connections lent, since the pool was made, as all that follow.
+        returned: connections given back.
+        created: connects that succeeded.
+        reset: sessions cleaned at their return.
+        discarded: connections closed, by the value of `Reason`.
+        timeouts: calls that got no connection in time.
+        rejected: calls refused by `max_waiting`.
+        connect_errors: connects that failed.
+        leaked: leases that the pool took back because their borrower was gone.
+        waits: calls that had to wait.
+        wait_time: seconds that these calls waited, all together.
+        wait: seconds of the calls that had to wait.
+        use: seconds from a borrow to its return, of the leases that sent something.
+        create: seconds of the connects that succeeded.
     """
 
     name: str

@@ -53,11 +53,17 @@ class ImplicitCommitError(PoolError, AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One statement that a connection of the pool has run."""
+    """One statement that a connection of the pool has run.
+
+    Attributes:
+        statement: its text, with its arguments.
+        seconds: from sending it to the end of its reply.
+        place: file, line and function of the call.
+    """
 
     statement: str
     seconds: float
-    place: str  # file, line and function of the call site
+    place: str
 
 
 @contextmanager

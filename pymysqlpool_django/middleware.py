@@ -40,9 +40,9 @@ def _note(sender: Any, request: HttpRequest | None = None, **kwargs: Any) -> Non
 class UnavailableMiddleware:
     """Answers 503 where the database was not available; for synchronous and asynchronous sites."""
 
-    sync_capable = True
-    async_capable = True
-    retry_after = 1  # seconds, of the header
+    sync_capable = True  #: for Django
+    async_capable = True  #: for Django
+    retry_after = 1  #: seconds, of the header `Retry-After`; a subclass may have another number
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         self.get_response = get_response

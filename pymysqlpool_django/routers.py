@@ -26,7 +26,8 @@ class PrimaryReplicaRouter:
                 return "default" if model._meta.app_label == "sessions" else super().db_for_read(model, **hints)
 
     Attributes:
-        primary, replica: the names of the two in DATABASES.
+        primary: the alias in DATABASES that takes the writes.
+        replica: the alias that is read from.
     """
 
     primary: str = "default"

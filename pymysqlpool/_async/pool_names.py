@@ -50,14 +50,17 @@ class PoolNames:
 
     @property
     def closed(self) -> bool:
+        """Whether the pool lends nothing any more."""
         return bool(self.pool.is_closed)
 
     @property
     def minsize(self) -> int:
+        """The option `size`, under aiomysql's name."""
         return int(self.pool.stats().size)
 
     @property
     def maxsize(self) -> int:
+        """The bound on connections."""
         return int(self.pool.stats().maxsize)
 
     @property
