@@ -4,24 +4,30 @@
 in the order of the text, without values, so that equal statements have equal names ("SELECT item JOIN"-like words are
 left out; "INSERT orders SELECT basket" stays). `sanitized` is for `db.query.text`: each literal is replaced by `?`.
 
-Linear in the length of the text, and approximate on purpose. Never: decides anything about a session.
+Both read `LOOKED_AT` characters at most: what follows are values nearly always, and a statement may be megabytes of
+them. Approximate on purpose. Never: decides anything about a session.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 LONGEST_SUMMARY = 255  # characters, as the convention asks
-_LOOKED_AT = 4096  # characters of a statement; what follows are values nearly always
+LOOKED_AT = 4096  # characters of a statement
 
 # No two branches begin alike, and none repeats inside a repetition: each character is looked at once.
-_TOKEN = re.compile(
-    r"""(?P<space>\s++|--(?=\s)[^\n]*+|\#[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/)?)
-    |(?P<string>'(?:[^'\\]|\\.|'')*+'?|"(?:[^"\\]|\\.|"")*+"?)
+_GRAMMAR = r"""(?P<space>\s++|--(?=\s)[^\n]*+|\#[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/)?)
+    |(?P<string>{strings})
     |(?P<number>0[xX][0-9a-fA-F]++|0[bB][01]++|\d++(?:\.\d*+)?(?:[eE][-+]?\d++)?)
     |(?P<name>`(?:[^`]|``)*+`?|[^\W\d][\w$]*+)
-    |(?P<other>.)""",
-    re.VERBOSE | re.DOTALL,
+    |(?P<other>.)"""
+_TOKEN, _TOKEN_NO_BACKSLASH_ESCAPES = (
+    re.compile(_GRAMMAR.format(strings=strings), re.VERBOSE | re.DOTALL)
+    for strings in (
+        r"""'(?:[^'\\]|\\.|'')*+'?|"(?:[^"\\]|\\.|"")*+"?""",
+        r"""'(?:[^']|'')*+'?|"(?:[^"]|"")*+"?""",
+    )
 )
 
 _OPERATION_WORDS = """
@@ -38,14 +44,18 @@ _BETWEEN = frozenset(
 _NO_TARGET = _OPERATIONS | {"SET", "WHERE", "VALUES", "DUAL", "LATERAL", "ON", "KEY", "OUTFILE", "DUMPFILE"}
 
 
-def describe(sql: str) -> tuple[str, str]:
-    """Return a statement's operation (`db.operation.name`) and its summary; two empty strings if there is none."""
+def describe(sql: str, backslash_escapes: bool = True) -> tuple[str, str]:
+    """Return a statement's operation (`db.operation.name`) and its summary; two empty strings if there is none.
+
+    Args:
+        backslash_escapes: whether a backslash in a string quotes what follows; no under NO_BACKSLASH_ESCAPES.
+    """
     operation = ""
     words: list[str] = []
     expects_target = False
     at_name = False  # the last token was a target, which a dot may go on with
     after_dot = False
-    for found in _TOKEN.finditer(sql[:_LOOKED_AT]):
+    for found in _tokens(sql, backslash_escapes):
         kind = found.lastgroup
         if kind == "space":
             continue
@@ -76,10 +86,14 @@ def describe(sql: str) -> tuple[str, str]:
     return operation, " ".join(words)[:LONGEST_SUMMARY]
 
 
-def sanitized(sql: str) -> str:
-    """Return the statement with `?` for each literal, and without comments."""
+def sanitized(sql: str, backslash_escapes: bool = True) -> str:
+    """Return the statement with `?` for each literal, and without comments; `...` stands for the rest of a long one.
+
+    Args:
+        backslash_escapes: as for `describe`.
+    """
     parts = []
-    for found in _TOKEN.finditer(sql):
+    for found in _tokens(sql, backslash_escapes):
         kind = found.lastgroup
         if kind == "string" or kind == "number":
             parts.append("?")
@@ -87,4 +101,10 @@ def sanitized(sql: str) -> str:
             parts.append(" ")
         else:
             parts.append(found.group())
+    if len(sql) > LOOKED_AT:
+        parts.append(" ...")
     return "".join(parts).strip()
+
+
+def _tokens(sql: str, backslash_escapes: bool) -> Iterator[re.Match[str]]:
+    return (_TOKEN if backslash_escapes else _TOKEN_NO_BACKSLASH_ESCAPES).finditer(sql[:LOOKED_AT])

@@ -11,7 +11,7 @@ from typing import Any
 import pymysql
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -254,3 +254,141 @@ def test_the_servers_log_can_be_joined_with_the_trace(spans: Any, make_pool: Mak
         f"/*traceparent='00-{span.context.trace_id:032x}-{span.context.span_id:016x}-{span.context.trace_flags:02x}'*/"
     )
     assert pool.stats().reset == 0, "a comment is no reason for a reset"
+
+
+BLOB = bytes(range(256))
+
+
+@pytest.mark.parametrize("comment", [False, True])
+@pytest.mark.parametrize("query_text", ["none", "sanitized", "full"])
+@pytest.mark.parametrize("awaits", [False, True])
+def test_tracing_changes_no_byte_of_a_statement_and_its_text_can_be_exported(
+    awaits: bool, query_text: Any, comment: bool, spans: Any, make_pool: MakePool
+) -> None:
+    exporter, provider = spans
+    otel.instrument(tracer_provider=provider, query_text=query_text, comment=comment)
+    pool = make_pool(size=1, maxsize=1)
+    raw = b"INSERT INTO kept VALUES (1, _binary'" + BLOB[128:] + b"')"
+    many = "INSERT INTO kept VALUES (%s, %s)"
+
+    def block() -> Any:
+        with pool.get_connection() as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE TEMPORARY TABLE kept (id INT, x BLOB)")
+            cursor.execute(raw)
+            cursor.executemany(many, [(2, BLOB), (3, BLOB)])
+            connection.query(raw)
+            cursor.execute(many, (4, BLOB))
+            cursor.execute("SELECT x FROM kept ORDER BY id")
+            return cursor.fetchall()
+
+    async def awaited() -> Any:
+        async with AsyncConnectionPool(pool=pool) as face, face.get_connection() as connection:
+            cursor = connection.cursor()
+            await cursor.execute("CREATE TEMPORARY TABLE kept (id INT, x BLOB)")
+            await cursor.execute(raw)
+            await cursor.executemany(many, [(2, BLOB), (3, BLOB)])
+            await cursor.execute(raw)
+            await cursor.execute(many, (4, BLOB))
+            await cursor.execute("SELECT x FROM kept ORDER BY id")
+            return await cursor.fetchall()
+
+    rows = asyncio.run(awaited()) if awaits else block()
+    assert [value for (value,) in rows] == [BLOB[128:], BLOB[128:], BLOB, BLOB, BLOB]
+    for span in exporter.get_finished_spans():
+        for value in span.attributes.values():
+            str(value).encode()  # what OTLP does
+
+
+@pytest.mark.parametrize(
+    ("sql_mode", "arguments"),
+    [
+        ("", ("dir\\", "geheim FROM geheim")),
+        ("NO_BACKSLASH_ESCAPES", ("dir\\", "geheim FROM geheim")),
+        ("NO_BACKSLASH_ESCAPES", ("it's \\", 'geheim "geheim" \\')),
+        ("ANSI_QUOTES", ("dir'", "geheim' FROM geheim")),
+    ],
+)
+def test_no_value_is_recorded_whatever_the_sql_mode_and_the_error(
+    sql_mode: str, arguments: tuple[str, str], spans: Any, make_pool: MakePool
+) -> None:
+    exporter, provider = spans
+    otel.instrument(tracer_provider=provider)
+    pool = make_pool(size=1, maxsize=1, pre_create_num=1)
+    with pool.get_connection() as connection, connection.cursor() as cursor:
+        cursor.execute("SET SESSION sql_mode = %s", (sql_mode,))
+        cursor.execute("CREATE TEMPORARY TABLE people (mail VARCHAR(30) UNIQUE)")
+        cursor.execute("INSERT INTO people VALUES (%s)", ("geheim",))
+        cursor.execute("SELECT %s, %s", arguments)
+        assert cursor.fetchone() == arguments
+        with pytest.raises(pymysql.err.IntegrityError, match="geheim"):
+            cursor.execute("INSERT INTO people VALUES (%s)", ("geheim",))
+        with pytest.raises(pymysql.err.ProgrammingError, match="geheim"):
+            cursor.execute("SELECT FROM people WHERE mail = %s", ("geheim",))
+    found = exporter.get_finished_spans()
+    assert len(found) == 7
+    assert "geheim" not in "".join(span.to_json() for span in found)
+
+
+def test_a_long_statement_is_read_at_its_beginning_only_and_not_kept(spans: Any, make_pool: MakePool) -> None:
+    exporter, provider = spans
+    otel.instrument(tracer_provider=provider)
+    pool = make_pool(size=1, maxsize=1, pre_create_num=1)
+    with pool.get_connection() as connection:
+        for number in range(3):
+            text = f"SELECT {number} IN (" + "'geheim', " * 100_000 + "'geheim')"
+            before = sys.getrefcount(text)
+            connection.query(text)
+            connection.query("DO 1")
+            assert sys.getrefcount(text) == before
+    found = [span for span in exporter.get_finished_spans() if span.name == "SELECT"]
+    assert len(found) == 3
+    for span in found:
+        shown = span.attributes["db.query.text"]
+        assert shown.startswith("SELECT ? IN (?, ?, ")
+        assert shown.endswith(" ...")
+        assert len(shown) < 4200
+
+
+class Broken(SpanProcessor):
+    def __init__(self, at: str) -> None:
+        setattr(self, f"on_{at}", self._raise)
+
+    def _raise(self, *_: Any, **__: Any) -> None:
+        raise RuntimeError("the tracer is broken")
+
+
+@pytest.mark.parametrize("at", ["start", "end"])
+@pytest.mark.parametrize("awaits", [False, True])
+def test_a_tracer_that_raises_fails_no_borrow_and_no_statement(
+    awaits: bool, at: str, make_pool: MakePool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = TracerProvider()
+    provider.add_span_processor(Broken(at))
+    monkeypatch.setattr(otel, "_told_at", -otel._PAUSE)
+    pool = make_pool(size=1, maxsize=1)
+
+    async def awaited() -> Any:
+        async with AsyncConnectionPool(pool=pool) as face, face.get_connection() as connection:
+            cursor = connection.cursor()
+            await cursor.execute("SELECT 1")
+            with pytest.raises(pymysql.err.ProgrammingError):
+                await cursor.execute("SELECT 1 FROM no_such_table")
+            return await cursor.execute("SELECT 1"), await cursor.fetchone()
+
+    otel.instrument(tracer_provider=provider)
+    try:
+        if awaits:
+            assert asyncio.run(awaited()) == (1, (1,))
+        else:
+            with pool.get_connection() as connection, connection.cursor() as cursor:
+                with pytest.raises(pymysql.err.ProgrammingError):
+                    cursor.execute("SELECT 1 FROM no_such_table")
+                assert cursor.execute("SELECT 1") == 1
+                assert cursor.fetchone() == (1,)
+                connection.rollback()
+    finally:
+        otel.uninstrument()
+    assert pool.stats().in_use == 0
+    told = [record for record in caplog.records if getattr(record, "event", "") == "tracing failed"]
+    assert len(told) == 1, "once a minute, not for each statement"
+    assert told[0].exc_info
