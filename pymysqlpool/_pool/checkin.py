@@ -173,6 +173,8 @@ def _judge(
         raise
     if attributes["_marks"] & WROTE and attributes["_marks"] & TRANSACTION:
         _tell_of_lost_changes(core, lease, is_explained=exception is not None or not left.open)
+    if decision.reason is Reason.READ_ONLY:
+        core._tell_of_refusal()
     if decision.expire_generation and core._expire_generation(slot.generation):
         core._lock.step(core._backoff.record_renewal, monotonic())
         core._close_expired()

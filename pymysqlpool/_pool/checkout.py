@@ -276,6 +276,8 @@ def is_fit(core: PoolCore, lease: Connection, slot: Slot, waiter: Waiter, reques
         return True
     idle_since = slot.since
     generation = slot.generation
+    if wrong_role:
+        core._tell_of_refusal()
     core._discard(lease, slot, reason)
     if wrong_role:
         core._expire_generation(generation)

@@ -120,6 +120,7 @@ class PoolCore:
         self._allows_lock_free = usual and policy is reuse.decide and HAS_GIL
         self._lifetime = own.con_lifetime if own.con_lifetime and own.con_lifetime > 0 else NEVER
         self._closed = False  # the user's wish; it outlives a fork
+        self._tell_of_refusal: Callable[[], object] = observed.unheard
         self._told_places: set[Any] = set()  # call sites that returned uncommitted changes
         self._verbose = False  # whether the debug log is enabled; sampled when a socket is polled
         # monotonic; when a returning thread does the next maintenance; a lost update only does it twice

@@ -1,8 +1,11 @@
-"""The hooks of what looks at pools from outside: an observer of borrows, and a call after each maintenance.
+"""The hooks of what looks at pools from outside: an observer of borrows, a call after each maintenance, and a call at
+the refusals of one pool's server.
 
 The observer is called at the end of a borrow that had to wait or connect; a borrow that is served at once never comes
 here. Maintenance is done at a return, at most once a second, so a publisher of numbers that hears of it needs neither a
-thread nor a fork hook. Owns: the two hooks. Never: changes a borrow.
+thread nor a fork hook. A cluster hears of the statements that the server of one of its pools refuses to execute.
+
+Owns: the hooks. Never: changes a borrow.
 """
 
 from __future__ import annotations
@@ -30,3 +33,13 @@ def follow_maintenance(told: Callable[[], None]) -> None:
     """Call `told` after each maintenance from now on."""
     global after_maintenance
     after_maintenance = told
+
+
+def follow_refusals(pool: Any, told: Callable[[], object]) -> None:
+    """Call `told`, which raises nothing and waits for nothing, when a connection of `pool` shows that its server is not
+    the one that takes writes: before the connection is closed, and before another one is made or lent in its place."""
+    pool._tell_of_refusal = told
+
+
+def unheard() -> None:
+    """What a pool calls of whose refusals nothing is to be told."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._pool.observed import follow_refusals
 from ..errors import SettingsError
 from ..pool import ConnectionPool
-from .discards import DiscardNews, Told
 from .hosts import Place
+from .refusals import RefusalNews, Told
 
 _OF_THE_CLUSTER = ("host", "port", "unix_socket", "role", "fail_fast", "track_commits")
 
@@ -30,10 +31,11 @@ class PoolMaker:
         for refused in _OF_THE_CLUSTER:
             if refused in options:
                 raise SettingsError(f"{refused}={options[refused]!r}: a cluster has hosts=, and says this to its pools")
-        self._hook = options.pop("on_discard", None)
         self._options = options | {"role": "ready", "fail_fast": True, "track_commits": True}
 
     def __call__(self, place: Place, index: int, told: Told) -> ConnectionPool:
         host, port, endpoint = place
         options = self._options if endpoint.listed else self._options | {"pre_create_num": 0}
-        return ConnectionPool(host=host, port=port, on_discard=DiscardNews(index, told, self._hook), **options)
+        pool = ConnectionPool(host=host, port=port, **options)
+        follow_refusals(pool, RefusalNews(index, told))
+        return pool

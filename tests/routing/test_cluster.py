@@ -18,6 +18,7 @@ from pymysqlpool import PoolClosed, PoolTimeout, PoolUnavailable, SettingsError
 from pymysqlpool.cluster import Cluster
 from pymysqlpool.devserver import DevServer
 from pymysqlpool.errors import AmbiguousPrimary
+from pymysqlpool.failures import WRONG_ROLE
 from tests.core.test_call_counts import calls
 from tests.support import Bolt, Questions, freeze, run_threads, strike, wait_until
 
@@ -127,6 +128,27 @@ def test_a_refused_write_is_news_of_the_cluster_and_the_applications_hook_is_tol
     assert "read only" in reasons
     with pytest.raises(SettingsError, match="on_discard"):
         make_cluster(on_discard=3)
+
+
+@pytest.mark.parametrize("how", ["a refused write", "the question about the role of an idle connection"])
+def test_a_refusal_is_news_before_its_connection_makes_room_for_another(
+    trio: Trio, make_cluster: Any, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Else a waiter that is let in by its end makes a session with the old primary first."""
+    cluster = make_cluster(role_check=0.0 if "idle" in how else 1000)
+    assert port_of(cluster.primary) == trio.servers[0].port
+    occupied: list[int] = []
+    pool = cluster.lending.pools[0]
+    monkeypatch.setattr(cluster.lending, "refused_work", lambda index: occupied.append(pool.connection_num))
+    if "idle" in how:
+        answers = iter([WRONG_ROLE])
+        monkeypatch.setattr("pymysqlpool._pool.checkout.ask", lambda *_: next(answers, None))
+        cluster.primary.get_connection().close()
+    else:
+        trio.role(0, writable=False)
+        with pytest.raises(pymysql.err.MySQLError, match="read-only"), cluster.primary.get_connection() as connection:
+            connection.cursor().execute("CREATE TABLE nowhere (id INT)")
+    assert occupied == [1]
 
 
 def test_two_servers_that_take_writes_are_an_error(trio: Trio, make_cluster: Any) -> None:
