@@ -259,6 +259,11 @@ class ClusterPool:
         lease.note_place()
         return lease
 
+    def express_pool(self) -> ConnectionPool | None:
+        """The pool from which the next borrow may be served without a decision; None: a decision is due."""
+        express = self.cluster.lending.express.get(self._target)
+        return express.pool() if express is not None and monotonic() < express.until else None
+
     def steps(
         self,
         ticket: Ticket,

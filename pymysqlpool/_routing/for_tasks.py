@@ -1,7 +1,8 @@
 """A target of a cluster for asyncio: the decisions of `topology`, executed by tasks.
 
 Each endpoint has an `AsyncConnectionPool` over the pool that sync callers share. A connection belongs to the pool of
-its endpoint and is returned there. Waiting blocks no thread; asking an endpoint for its role occupies one meanwhile.
+its endpoint and is returned there. Waiting blocks no thread; asking an endpoint for its role, or for a commit, occupies
+one meanwhile. A thread that asks over a lease returns it, too, if the task is cancelled meanwhile.
 
 Never: decides which endpoint serves.
 """
@@ -9,6 +10,7 @@ Never: decides which endpoint serves.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -17,9 +19,11 @@ from .._async.borrowing import Borrowing
 from .._async.connection import AsyncConnection
 from .._async.worker import ThreadCall, WorkerThreads, running_loop
 from .._pool.checkout_request import Work
+from .._pool.for_loops import lend_idle
 from ..aio import AsyncConnectionPool
 from ..errors import PoolTimeout, PoolUnavailable
-from .lending import Borrow
+from ..pool import ConnectionPool
+from .lending import Borrow, HeldWork
 from .queue import Ticket
 
 
@@ -55,13 +59,14 @@ class AsyncClusterPool(AsyncConnectionPool):
         self._target = pool
         self._workers = WorkerThreads(lambda: len(pool.cluster.lending.pools) + 1, f"pymysqlpool {pool.name}")
         self._kill_on_cancel = kill_on_cancel
-        self._pools: dict[int, AsyncConnectionPool] = {}  # by the endpoint's index; hosts may be found at any time
+        self._pools: dict[ConnectionPool, AsyncConnectionPool] = {}  # of endpoints; hosts may be found at any time
 
-    def _pool_of(self, index: int) -> AsyncConnectionPool:
-        if index not in self._pools:
-            pool = self._target.cluster.lending.pools[index]
-            self._pools.setdefault(index, AsyncConnectionPool(pool=pool, kill_on_cancel=self._kill_on_cancel))
-        return self._pools[index]
+    def _for_tasks(self, pool: ConnectionPool) -> AsyncConnectionPool:
+        known = self._pools.get(pool)
+        if known is None:
+            made = AsyncConnectionPool(pool=pool, kill_on_cancel=self._kill_on_cancel)
+            known = self._pools.setdefault(pool, made)
+        return known
 
     def get_connection(
         self,
@@ -75,8 +80,18 @@ class AsyncClusterPool(AsyncConnectionPool):
         lender = self if after is None else _After(self, after)
         return Borrowing(lender, retry_num, retry_interval, pre_ping, timeout)
 
-    def _lend_at_once(self, pre_ping: bool | float, borrower: Any) -> tuple[None, None]:
-        return None, None
+    def _lend_at_once(self, pre_ping: bool | float, borrower: Any) -> tuple[AsyncConnection | None, None]:
+        """As the first half of `ClusterPool.get_connection`."""
+        pool = None if pre_ping else self._target.express_pool()
+        if pool is None or pool.settings.on_discard is not None:  # the hook may block
+            return None, None
+        lease, is_lent = lend_idle(pool, weakref.ref(borrower))
+        if lease is None:
+            return None, None
+        if not is_lent:
+            lease.close()  # it may not be usable, which the slow path finds out
+            return None, None
+        return AsyncConnection(self._for_tasks(pool), lease, borrower), None
 
     async def _borrow(
         self,
@@ -88,14 +103,15 @@ class AsyncClusterPool(AsyncConnectionPool):
         borrower: Any = None,
         after: str | None = None,
     ) -> AsyncConnection:
-        ticket = AsyncTicket()
+        ticket, pools = AsyncTicket(), self._target.servers()
         steps = self._target.steps(ticket, retry_num, retry_interval, pre_ping, timeout, after)
         connection: AsyncConnection | None = None
+        ends_in_a_thread = False
         try:
             step = next(steps)
             while True:
                 if isinstance(step, Borrow):
-                    endpoint = self._pool_of(step.endpoint)
+                    endpoint = self._for_tasks(pools[step.endpoint])
                     try:
                         connection = await endpoint.get_connection(pre_ping=step.pre_ping, timeout=step.timeout)
                     except (PoolTimeout, PoolUnavailable) as error:
@@ -103,14 +119,21 @@ class AsyncClusterPool(AsyncConnectionPool):
                     else:
                         step = steps.send(connection.lease)
                 elif isinstance(step, Work):
-                    step = steps.send(await self.run(ThreadCall(step.call, _do_nothing)))
+                    call = ThreadCall(step.call, steps.close)
+                    try:
+                        answer = await self.run(call)
+                    except BaseException:
+                        ends_in_a_thread = isinstance(step, HeldWork) and call.abandon()
+                        raise
+                    step = steps.send(answer)
                 else:
                     step = steps.send(await ticket.sleep(step))
         except StopIteration:
             assert connection is not None
             return connection
         finally:
-            steps.close()
+            if not ends_in_a_thread:
+                steps.close()
 
     def end_threads(self, wait: bool = True) -> None:
         super().end_threads(wait)
@@ -122,9 +145,7 @@ class _After:
     """A target of a cluster for one borrow that is to see a commit; what `Borrowing` needs of a pool."""
 
     def __init__(self, pool: AsyncClusterPool, after: str) -> None:
-        self._lend_at_once = pool._lend_at_once
         self._borrow = partial(pool._borrow, after=after)
 
-
-def _do_nothing() -> None:
-    """Clean-up for an answer that arrives after its borrower has given up: none is needed."""
+    def _lend_at_once(self, pre_ping: bool | float, borrower: Any) -> tuple[None, None]:
+        return None, None

@@ -43,6 +43,13 @@ class Borrow:
     timeout: float
 
 
+class HeldWork(Work):
+    """Work for which a lease is held, and perhaps used: a caller that leaves must let it end before it ends the steps,
+    which return the lease."""
+
+    __slots__ = ()
+
+
 Steps = Generator[float | Work | Borrow, Any, Connection]
 
 
@@ -76,7 +83,7 @@ class Lending(ClusterCore):
         self, ticket: Ticket, target: Target, pre_ping: bool | float, timeout: float, after: str | None = None
     ) -> Steps:
         """The steps of a borrow, for threads and tasks: a float is a sleep of that many seconds, which ends early when
-        `ticket` is called; `Work` runs where blocking is allowed.
+        `ticket` is called; `Work` runs where blocking is allowed, see also `HeldWork`.
 
         Args:
             after: the position of a commit that the server must have; one that does not have it soon is given back, and
@@ -240,10 +247,9 @@ class Lending(ClusterCore):
 
 
 def _holding(lease: Connection, call: Callable[[], Any]) -> Generator[Work, Any, Any]:
-    """Have `call` done while `lease` is held. A caller that leaves meanwhile gives the lease back, unless the call does
-    so at this moment."""
+    """Have `call` done while `lease` is held. A caller that leaves returns the lease, unless the call has done so."""
     try:
-        return (yield Work(call))
+        return (yield HeldWork(call))
     except BaseException:
         if not lease.is_returned:
             with suppress(ReturnConnectionToPoolError):
