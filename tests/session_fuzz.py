@@ -1,6 +1,6 @@
 """A differential fuzzer of sessions: does a lease show anything that a brand-new connection of the same pool does not?
 
-    python -m tests.session_fuzz --statements 200000 --server /usr/sbin/mariadbd [--mode always] [--seed 1]
+    python -m tests.session_fuzz --statements 200000 --server /usr/sbin/mariadbd [--mode always] [--seed 1] [--tasks]
 
 It makes statements from pieces of both manuals' grammars, decorates them (case, blanks, comments, quotes, executable
 comments, several in one, PREPARE and EXECUTE, stored code), runs one to three of them on a lease, gives it back, and
@@ -15,6 +15,7 @@ and defaults); FOUND_ROWS() and ROW_COUNT() are never looked at. See docs/sessio
 from __future__ import annotations
 
 import argparse
+import asyncio
 import random
 import sys
 import time
@@ -26,7 +27,8 @@ from typing import Any
 import pymysql
 from pymysql.constants import CLIENT, ER
 
-from pymysqlpool import ConnectionPool, reuse
+from pymysqlpool import ConnectionPool, PoolStats, reuse
+from pymysqlpool.aio import AsyncConnectionPool
 from pymysqlpool.devserver import DevServer
 from tests.session_pieces import (
     DATABASE,
@@ -43,6 +45,17 @@ from tests.session_pieces import (
 )
 from tests.support import wait_until
 
+# A statement that one of these refuses does not end its lease.
+REFUSALS = (
+    pymysql.err.ProgrammingError,
+    pymysql.err.OperationalError,
+    pymysql.err.InternalError,
+    pymysql.err.IntegrityError,
+    pymysql.err.DataError,
+    pymysql.err.NotSupportedError,
+    UnicodeError,
+    RuntimeError,
+)
 # They change from one session, or from one moment, to the next.
 VOLATILE = ("timestamp", "pseudo_thread_id", "rand_seed1", "rand_seed2", "last_gtid", "gtid_seq_no", "statement_id")
 
@@ -302,33 +315,8 @@ class Fuzz:
 
     def lease(self, said: Sequence[str]) -> None:
         self.leases += 1
-        connection = self.pool.get_connection(timeout=10)
-        ran = []
-        with suppress(pymysql.err.MySQLError):
-            for statement in said:
-                with suppress(
-                    pymysql.err.ProgrammingError,
-                    pymysql.err.OperationalError,
-                    pymysql.err.InternalError,
-                    pymysql.err.IntegrityError,
-                    pymysql.err.DataError,
-                    pymysql.err.NotSupportedError,
-                    UnicodeError,
-                    RuntimeError,
-                ):
-                    cursor = connection.cursor()
-                    try:
-                        cursor.execute(statement)
-                        while cursor.nextset():
-                            pass
-                        ran.append(statement)
-                    except Exception as error:
-                        ran.append(f"{statement}  -- {error!r:.80}")
-                        raise
-        before = self.pool.stats()
-        number = connection.thread_id()
         self._cleanup = None
-        connection.close()
+        ran, number, before = self.use(said)
         after = self.pool.stats()
         self.cleaned += after.reset - before.reset
         if len(said) == 1:
@@ -349,6 +337,29 @@ class Fuzz:
             seen = self.glance.look(connection)
             if differences(seen, self.usual):
                 self._compare(connection, seen, ran)
+
+    def use(self, said: Sequence[str]) -> tuple[list[str], int, PoolStats]:
+        """Run the statements on a lease, and give it back.
+
+        Returns what ran, the session's number, and what the pool counted before the return.
+        """
+        connection = self.pool.get_connection(timeout=10)
+        ran = []
+        with suppress(pymysql.err.MySQLError):
+            for statement in said:
+                with suppress(*REFUSALS):
+                    cursor = connection.cursor()
+                    try:
+                        cursor.execute(statement)
+                        while cursor.nextset():
+                            pass
+                        ran.append(statement)
+                    except Exception as error:
+                        ran.append(f"{statement}  -- {error!r:.80}")
+                        raise
+        number, before = connection.thread_id(), self.pool.stats()
+        connection.close()
+        return ran, number, before
 
     def end_branch(self, closed: int = 0) -> None:
         """A prepared XA branch is the server's, not the session's. Of session `closed` it comes when that has ended,
@@ -392,6 +403,41 @@ class Fuzz:
         )
 
 
+class TaskFuzz(Fuzz):
+    """The statements run on an event loop, and the returns as well; other borrowers of the same pool look."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._runner = asyncio.Runner()
+        self._awaited = AsyncConnectionPool(pool=self.pool)
+
+    def close(self) -> None:
+        self._runner.close()
+        super().close()
+
+    def use(self, said: Sequence[str]) -> tuple[list[str], int, PoolStats]:
+        return self._runner.run(self._use(said))
+
+    async def _use(self, said: Sequence[str]) -> tuple[list[str], int, PoolStats]:
+        connection = await self._awaited.get_connection(timeout=10)
+        ran = []
+        with suppress(pymysql.err.MySQLError):
+            for statement in said:
+                with suppress(*REFUSALS):
+                    cursor = connection.cursor()
+                    try:
+                        await cursor.execute(statement)
+                        while await cursor.nextset():
+                            pass
+                        ran.append(statement)
+                    except Exception as error:
+                        ran.append(f"{statement}  -- {error!r:.80}")
+                        raise
+        number, before = connection.thread_id(), self.pool.stats()
+        await connection.close()
+        return ran, number, before
+
+
 def shares(cost: Counter[str]) -> str:
     total = max(1, cost.total())
     return f"{total} statements " + ", ".join(f"{number / total:.1%} {what}" for what, number in cost.most_common())
@@ -404,13 +450,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mode", default="auto", choices=("auto", "always"))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--charset", default="utf8mb4")
+    parser.add_argument("--tasks", action="store_true", help="the leases are those of an event loop")
     given = parser.parse_args(arguments)
     import tempfile
 
     with DevServer(binary=given.server) as server, tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\\N\t5\n\\N\t6\n")
         file.flush()
-        fuzz = Fuzz(server, given.mode, given.seed, file.name, charset=given.charset)
+        fuzz = (TaskFuzz if given.tasks else Fuzz)(server, given.mode, given.seed, file.name, charset=given.charset)
         began = time.monotonic()
         fuzz.run(given.statements, lambda text: print(f"{time.monotonic() - began:6.0f} s: {text}", flush=True))
         print(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pymysqlpool.devserver import DevServer
-from tests.session_fuzz import Fuzz
+from tests.session_fuzz import Fuzz, TaskFuzz
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +28,18 @@ def fuzzed(request: pytest.FixtureRequest) -> Iterator[DevServer]:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    ("mode", "charset", "seed"), [("auto", "utf8mb4", 5), ("auto", "gbk", 6), ("always", "latin1", 7)]
+    ("kind", "mode", "charset", "seed"),
+    [
+        (Fuzz, "auto", "utf8mb4", 5),
+        (Fuzz, "auto", "gbk", 6),
+        (Fuzz, "always", "latin1", 7),
+        (TaskFuzz, "auto", "utf8mb4", 8),
+    ],
 )
 def test_no_statement_leaves_anything_that_a_new_session_would_not_show(
-    fuzzed: Any, rows: Path, mode: str, charset: str, seed: int
+    fuzzed: Any, rows: Path, kind: type[Fuzz], mode: str, charset: str, seed: int
 ) -> None:
-    fuzz = Fuzz(fuzzed, mode, seed, str(rows), charset=charset)
+    fuzz = kind(fuzzed, mode, seed, str(rows), charset=charset)
     try:
         fuzz.run(600)
     finally:
