@@ -38,6 +38,7 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+viewcode_follow_imported_members = False  # names of PyMySQL have no source here
 napoleon_use_ivar = False  # each attribute is an entry of its own, which index and search find
 python_use_unqualified_type_names = True
 
