@@ -15,6 +15,7 @@ import pytest
 from pymysqlpool.devserver import DevServer
 from tests import public_api
 from tests.documentation import ROOT, Page, prepare_shop
+from tests.messages import messages
 
 PAGES = [Path("README.md"), *sorted(path.relative_to(ROOT) for path in (ROOT / "docs").rglob("*.md"))]
 
@@ -78,6 +79,15 @@ def test_every_error_is_on_the_error_page() -> None:
     errors = errors_of_the_package() - {"PoolError"}
     assert len(errors) > 14
     assert not errors - headings
+
+
+def test_every_message_is_on_the_error_page() -> None:
+    """Its words, so that a search for them leads to cause and way out."""
+    text = re.sub(r"^> ?", "", (ROOT / "docs/errors.md").read_text(), flags=re.M)
+    page = " ".join(text.split())
+    all_of_them = list(messages())
+    assert len(all_of_them) > 220
+    assert [message for message in all_of_them if not message.is_on(page)] == []
 
 
 def test_every_public_module_is_in_the_reference() -> None:
