@@ -125,7 +125,8 @@ class PoolMiddleware:
             if isinstance(around, AsyncRequestScope) and not around.closed and around is current_scope():
                 if kind == "http" and self._transaction_of(scope) is not None:
                     await around.async_join_transaction()
-                await self.app(scope, receive, send)  # installed twice: one lease
+                with around.inside(self.pool):  # installed twice: one lease of each pool
+                    await self.app(scope, receive, send)
             elif kind == "http":
                 await self._http(scope, receive, send)
             else:

@@ -33,6 +33,7 @@ from ._pool.cost import Place
 from ._pool.cost import Use as Use
 from ._pool.cost import Watch as Watch
 from ._pool.cost import server_timing as _server_timing
+from ._pool.inner import pool_of
 from ._pool.lease import Connection, Lender
 from ._pool.loss import ask_if_idle, loss
 from ._util import callsite
@@ -107,7 +108,7 @@ class RequestScope:
             GetConnectionFromPoolError: see `ConnectionPool.get_connection`.
             pymysql.err.OperationalError: 2006, with `revalidate`: the session is gone and a transaction with it.
         """
-        pool = pool or self._pool
+        pool = pool or pool_of(self, self._pool)
         if pool is None:
             raise TypeError("this scope has no pool of its own: say which one, connection(pool)")
         with self._lock:

@@ -18,10 +18,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from ._pool.inner import inside
 from ._web.socket_connection import SocketConnection as SocketConnection
 from ._web.socket_connection import is_websocket as is_websocket
 from .advice import warn_of_missing_timeouts
@@ -109,7 +111,7 @@ class PoolMiddleware:
         if around is current_scope() and around is not None and not around.closed:
             if transaction is not None:
                 around.join_transaction()
-            return self.application(environ, start_response)  # installed twice: one lease
+            return self._inside(around, environ, start_response)  # installed twice: one lease of each pool
         scope = environ[SCOPE] = RequestScope(
             self.pool,
             transaction=transaction,
@@ -120,6 +122,14 @@ class PoolMiddleware:
             else environ.get(DEADLINE, None if self.deadline is None else monotonic() + self.deadline),
         )
         return _Exchange(self, scope, start_response, heads_only=method == "HEAD").run(environ)
+
+    def _inside(self, scope: RequestScope, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Call the application inside of another middleware's scope."""
+        with inside(scope, self.pool):
+            body = self.application(environ, start_response)
+        if isinstance(body, list | tuple) or _is_file_wrapper(body, environ):
+            return body
+        return _InnerBody(body, partial(inside, scope, self.pool))
 
 
 class _Exchange:
@@ -238,6 +248,30 @@ class _Exchange:
         close = getattr(self._body, "close", None)
         if close is not None:
             with entered(self._scope):
+                close()
+
+
+class _InnerBody:
+    """A body that is made while it is sent, of an application in a middleware inside another one."""
+
+    def __init__(self, body: Iterable[bytes], inside: Callable[[], AbstractContextManager[object]]) -> None:
+        self._inside = inside
+        self._body = body
+        self._chunks: Iterator[bytes] | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        with self._inside():
+            if self._chunks is None:
+                self._chunks = iter(self._body)
+            return next(self._chunks)
+
+    def close(self) -> None:
+        close = getattr(self._body, "close", None)
+        if close is not None:
+            with self._inside():
                 close()
 
 

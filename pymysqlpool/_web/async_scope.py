@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import partial
 from threading import get_ident
 from time import monotonic
@@ -23,6 +23,7 @@ from .._async.turn import Turn
 from .._async.worker import ThreadsafeEvent, wait_for_all
 from .._driver.exchange import is_between_commands
 from .._pool.cost import Place
+from .._pool.inner import INNER, inside, pool_of
 from .._pool.lease import Connection, Lender
 from ..aio import AsyncConnection, AsyncConnectionPool
 from ..errors import GetConnectionFromPoolError
@@ -86,7 +87,7 @@ class AsyncRequestScope(RequestScope):
             GetConnectionFromPoolError: see `ConnectionPool.get_connection`.
         """
         if pool is None:
-            pool = self._awaited
+            pool = self._awaited if INNER.get() is None else self._awaited_default()
         else:
             self._awaited_pools[pool.pool] = pool
         turn = self._turn
@@ -110,6 +111,15 @@ class AsyncRequestScope(RequestScope):
                 place.lock.release()
         finally:
             turn.leave()
+
+    def _awaited_default(self) -> AsyncConnectionPool:
+        inner = pool_of(self, None)
+        return self._awaited if inner is None else self._awaited_pools[inner]
+
+    def inside(self, pool: AsyncConnectionPool) -> AbstractContextManager[object]:
+        """Make `pool` the default one in the block: that of a middleware inside of this scope's."""
+        self._awaited_pools.setdefault(pool.pool, pool)
+        return inside(self, pool.pool)
 
     async def lease_for_threads(self) -> Connection:
         """Return the lease of `async_connection()`, which threads use from now on."""

@@ -30,6 +30,7 @@ from typing import Any, Self
 from .._async.worker import ThreadsafeEvent, wait_for_all
 from .._driver.statements import TRANSACTION, WROTE
 from .._pool.cost import Place
+from .._pool.inner import pool_of
 from .._pool.lease import Connection, Lender
 from .._util.log import logger
 from ..aio import AsyncConnection, AsyncConnectionPool
@@ -80,7 +81,7 @@ class _Share(AsyncRequestScope):
 
     def block(self) -> Any:
         """A context manager: tasks and threads that are started inside use this share."""
-        return _inside(self)
+        return _Block(self)
 
     # -- when it goes back ---------------------------------------------------------------------------------
 
@@ -192,22 +193,38 @@ class _Share(AsyncRequestScope):
         return self._give_all_back_nowait(None, also_busy=True)
 
 
-_block: ContextVar[_Share | None] = ContextVar("pymysqlpool_socket_block", default=None)
+_block: ContextVar[_Block | None] = ContextVar("pymysqlpool_socket_block", default=None)
 _nearest: ContextVar[_Share | None] = ContextVar("pymysqlpool_socket_share", default=None)
 
 
-class _inside:
-    __slots__ = ("_share", "_token")
+class _Block:
+    """A context manager: tasks and threads that are started inside use the share of its task, as long as it is open."""
+
+    __slots__ = ("_token", "is_open", "outer", "share")
 
     def __init__(self, share: _Share) -> None:
-        self._share = share
+        self.share = share
+        self.is_open = False
 
     def __enter__(self) -> None:
-        self._token = _block.set(self._share)
+        self.outer = _block.get()
+        self.is_open = True
+        self._token = _block.set(self)
 
     def __exit__(self, *exc_info: object) -> None:
+        self.is_open = False
         with suppress(ValueError):  # left in another context, by a generator that was collected
             _block.reset(self._token)
+
+
+def _share_of_the_block(socket: SocketScope) -> _Share | None:
+    """The share of the innermost open block that this code was started in. A task may outlive the block."""
+    block = _block.get()
+    while block is not None:
+        if block.is_open and block.share.socket is socket and not block.share.closed:
+            return block.share
+        block = block.outer
+    return None
 
 
 class SocketScope(AsyncRequestScope):
@@ -225,8 +242,8 @@ class SocketScope(AsyncRequestScope):
 
     def _share(self) -> _Share:
         """The share of the current task, or of the block in which the task was started."""
-        share = _block.get()
-        if share is not None and share.socket is self and not share.closed:
+        share = _share_of_the_block(self)
+        if share is not None:
             return share
         task = asyncio.current_task()
         if task is None or task is self._task:
@@ -243,10 +260,10 @@ class SocketScope(AsyncRequestScope):
             share.end()
 
     def connection(self, pool: Lender | None = None) -> Connection:
-        share = _block.get() or _nearest.get()
+        share = _share_of_the_block(self) or _nearest.get()
         if share is None or share.socket is not self or share.closed:
             share = self._own
-        return share.connection(pool)
+        return share.connection(pool or pool_of(self, None))
 
     async def async_connection(self, pool: AsyncConnectionPool | None = None) -> AsyncConnection:
         share = self._share()
@@ -255,7 +272,7 @@ class SocketScope(AsyncRequestScope):
         for other in (self._own, *self._shares.values()):
             if other is not share:
                 other.make_way()
-        return await share.async_connection(pool)
+        return await share.async_connection(pool or self._awaited_default())
 
     async def lease_for_threads(self) -> Connection:
         lease = (await self.async_connection()).lease

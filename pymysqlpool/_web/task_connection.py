@@ -46,6 +46,7 @@ class SocketConnection(AsyncConnection):
         self.parked = False  # its lease was returned, and the next statement borrows another
         self._keeps = False  # parking would lose a transaction that was begun, or locks
         self._cursor_class: Any = None
+        self._blocks: list[Any] = []  # of `async with connection:`
 
     def adopt(self, lent: AsyncConnection) -> None:
         """Continue with another lease."""
@@ -122,6 +123,17 @@ class SocketConnection(AsyncConnection):
     async def run_sync(self, function: Callable[..., Any], *args: Any) -> Any:
         self._keeps = True
         return await super().run_sync(function, *args)
+
+    async def __aenter__(self) -> Self:
+        entered = await super().__aenter__()
+        block = self._share.block()
+        block.__enter__()
+        self._blocks.append(block)
+        return entered
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        self._blocks.pop().__exit__(*exc_info)
+        await super().__aexit__(*exc_info)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Self]:

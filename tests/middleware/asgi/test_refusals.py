@@ -79,7 +79,7 @@ def test_refused_requests_make_one_line_a_second_and_the_metric_counts_all(
 @pytest.mark.parametrize("kind", ["async", "sync"])
 def test_a_500_after_a_second_borrow_that_was_good_stays_a_500(make: Make, kind: str) -> None:
     """44: the first one, which failed, was not what ended the request."""
-    pool = make(size=1, maxsize=1, timeout=0.05)
+    pool = make(size=1, maxsize=1, timeout=0.5)
 
     async def fails(request: Request) -> PlainTextResponse:
         async with pool.get_connection():

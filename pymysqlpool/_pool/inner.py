@@ -1,0 +1,29 @@
+"""The pool of a middleware that is installed inside another one.
+
+A request has one scope, that of the outermost middleware. What runs inside a further middleware, which may be for
+another pool, borrows from that pool unless it names one.
+
+Never: knows scopes from inside, borrows.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+from .._util.context import Holding
+from .lease import Lender
+
+_Inner = tuple[object, Lender]  # the scope, and the pool that it borrows from
+
+INNER: ContextVar[_Inner | None] = ContextVar("pymysqlpool_inner_pool", default=None)
+
+
+def inside(scope: object, pool: Lender) -> Holding[_Inner | None, _Inner]:
+    """Make `pool` the one that `scope` borrows from in the block."""
+    return Holding(INNER, (scope, pool))
+
+
+def pool_of(scope: object, otherwise: Lender | None) -> Lender | None:
+    """Return the pool that `scope` borrows from here: `otherwise` outside of any further middleware."""
+    inner = INNER.get()
+    return inner[1] if inner is not None and inner[0] is scope else otherwise
