@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from threading import Condition, Event, get_ident
 from time import monotonic
 from types import FrameType
@@ -69,10 +70,10 @@ class Query:
 @contextmanager
 def assert_nothing_borrowed(pool: ConnectionPool) -> Iterator[None]:
     """Fail when the block has borrowed connections and not returned them; the message names the call sites."""
-    before = pool.stats().in_use
+    before = _not_given_back(pool)
     yield
-    left = pool.stats().in_use - before
-    assert left <= 0, f"{left} connections of pool({pool.name}) were not given back:{_report.holders(pool)}"
+    left = _not_given_back(pool) - before
+    assert left <= 0, f"{left} connections of pool({pool.name}) were not given back:{_holders(pool)}"
 
 
 @contextmanager
@@ -90,7 +91,7 @@ def assert_nothing_left_behind() -> Iterator[None]:
         return _not_given_back(pool) - before.get(pool, 0)
 
     def close(self: ConnectionPool, timeout: float = 10.0) -> None:
-        started, number, holders = monotonic(), left(self), _report.holders(self)
+        started, number, holders = monotonic(), left(self), _holders(self)
         really_close(self, timeout)
         if number > 0 and monotonic() - started >= timeout:
             cut_off.append(f"{number} connections of pool({self.name}) until it was closed:{holders}")
@@ -101,16 +102,24 @@ def assert_nothing_left_behind() -> Iterator[None]:
     while any(left(pool) > 0 for pool in list(open_pools)) and monotonic() < give_up_at:
         Event().wait(0.01)
     still = [
-        f"{left(pool)} connections of pool({pool.name}):{_report.holders(pool) or ' see the warning in the log'}"
-        for pool in list(open_pools)
-        if left(pool) > 0
+        f"{left(pool)} connections of pool({pool.name}):{_holders(pool)}" for pool in list(open_pools) if left(pool) > 0
     ]
     assert not cut_off + still, "not given back:\n" + "\n".join(cut_off + still)
 
 
 def _not_given_back(pool: ConnectionPool) -> int:
-    now = pool.stats()
-    return now.in_use + now.leaked
+    return (now := pool.stats()).in_use + now.leaked + len(_handles.get(pool, ()))
+
+
+# Where the handles were borrowed that `rollback()` lent, until they are given back; the pool sees their one session.
+_handles: WeakKeyDictionary[ConnectionPool, dict[str, str]] = WeakKeyDictionary()
+_numbers = count(1)  # for the savepoints' names
+
+
+def _holders(pool: ConnectionPool) -> str:
+    places = _handles.get(pool, {}).values()
+    held = "".join(f"\n  held inside rollback(), borrowed at {place}" for place in places)
+    return _report.holders(pool) + held or " see the warning in the log"
 
 
 @contextmanager
@@ -178,7 +187,6 @@ class _Around:
         self._turn = Condition()
         self._thread: int | None = None  # the thread whose turn it is; guarded by _turn
         self._lent = 0  # how many handles it has; guarded by _turn
-        self._handles = 0  # so far, for the savepoints' names; guarded by _turn
 
     def lend(self, *_: Any, timeout: float | None = None, **__: Any) -> Connection:
         """`pool.get_connection` while the block lasts."""
@@ -193,14 +201,14 @@ class _Around:
                 )
             self._thread = own
             self._lent += 1
-            self._handles += 1
             handle = _Handle.__new__(_Handle)
             # The very same dict: every handle sees every reply.
             handle.__dict__ = self.session.__dict__
             handle.lend_from(self._pool)
             handle._around, handle._blocks, handle._cursor = self, 0, None
             handle.block, handle.has_owner = None, False
-            handle._savepoint, handle._in_transaction = f"pymysqlpool_test_{self._handles}", False
+            handle._savepoint, handle._in_transaction = f"pymysqlpool_test_{next(_numbers)}", False
+            _handles.setdefault(self._pool, {})[handle._savepoint] = callsite.describe_place(callsite.place())
             handle._set_mark()
         return handle
 
@@ -317,6 +325,7 @@ class _Handle(Connection):
             self.rollback()
         finally:
             self.__dict__ = {"_returned": callsite.resolve(frame.f_code, frame.f_lasti)}
+            del _handles[self._around._pool][self._savepoint]
             self._around.come_home()
 
 

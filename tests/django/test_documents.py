@@ -27,6 +27,14 @@ def example(containing: str) -> dict[str, Any]:
     return names
 
 
+def test_no_example_is_without_a_test() -> None:
+    tests = "".join(file.read_text() for file in (ROOT / "tests/django").glob("test_*.py"))
+    used = [text for _, text in re.findall(r"""example\((["'])(.+?)\1\)""", tests)]
+    shown = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    assert len(shown) >= 6
+    assert [code for code in shown if not any(text in code for text in used)] == []
+
+
 @pytest.fixture
 def default(server: DevServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The alias `default` of a site."""

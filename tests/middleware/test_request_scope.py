@@ -220,6 +220,20 @@ def test_what_was_not_given_back_fails_the_test_and_says_where(pool: ConnectionP
     kept.close()
 
 
+def test_what_was_not_given_back_inside_a_rollback_fails_the_test_too(pool: ConnectionPool) -> None:
+    """53, 54: the pool itself sees one session, whatever becomes of the handles on it."""
+    with (
+        pytest.raises(AssertionError, match=r"^1 connections .*\n.*rollback\(\).*scope\.py:\d+ in test_what_was"),
+        assert_nothing_borrowed(pool),
+        rollback(pool),
+    ):
+        pool.get_connection().close()
+        kept = pool.get_connection()
+    with assert_nothing_borrowed(pool), rollback(pool):
+        pool.get_connection().close()
+    del kept
+
+
 def test_recording_lists_the_statements_of_this_pool_with_the_place(
     pool: ConnectionPool, make_pool: Callable[..., ConnectionPool]
 ) -> None:

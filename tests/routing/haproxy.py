@@ -48,6 +48,11 @@ def program() -> str | None:
     return shutil.which("haproxy", path=path) or (str(unpacked) if unpacked.exists() else None)
 
 
+def libraries() -> str:
+    """The folders of its shared libraries, where it was unpacked."""
+    return os.pathsep.join(map(str, UNPACKED.glob("usr/lib/*-linux-gnu")))
+
+
 @contextmanager
 def haproxy(servers: Sequence[DevServer]) -> Iterator[int]:
     """The port of a HAProxy that forwards new connections to the first of the servers that takes writes. It leaves
@@ -62,10 +67,9 @@ def haproxy(servers: Sequence[DevServer]) -> Iterator[int]:
         file = Path(folder, "haproxy.cfg")
         text = CONFIGURATION.format(host=HOST, port=port, servers="\n".join(lines))
         file.write_text(text, encoding="utf-8")
-        libraries = os.pathsep.join(map(str, UNPACKED.glob("usr/lib/*-linux-gnu")))
         process = subprocess.Popen(
             [program() or "haproxy", "-db", "-f", str(file)],
-            env={**os.environ, "LD_LIBRARY_PATH": libraries},
+            env={**os.environ, "LD_LIBRARY_PATH": libraries()},
             stdout=subprocess.DEVNULL,
             stderr=log,
         )
