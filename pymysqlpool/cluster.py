@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, get_args
 from pymysql import err
 
 from ._pool.core import CONNECT_TIMEOUT
-from ._pool.for_loops import lend_idle
+from ._pool.idle_lease import AT_ONCE, FirstStep, NotLent
 from ._pool.lease import Connection
 from ._routing.asking import Asks
 from ._routing.discovery import Kind
@@ -41,7 +41,6 @@ from ._routing.making import PoolMaker
 from ._routing.queue import Ticket
 from ._routing.topology import Topology
 from ._routing.totals import added_up
-from ._util.callsite import local as _thread
 from .errors import PoolTimeout, SettingsError
 from .pool import ConnectionPool
 from .request_scope import RequestScope, request_scope
@@ -250,11 +249,12 @@ class ClusterPool:
         lending = self.cluster.lending
         express = lending.express.get(self._target)
         if express is not None and not pre_ping and after is None and monotonic() < express.until:
-            lease, is_lent = lend_idle(express.pool(), _thread.reference, _getframe(1))
-            if lease is not None:
-                if is_lent:
-                    return lease
-                lease.close()  # it may not be usable, which the slow path finds out
+            found: Any = FirstStep.get_connection(express.pool(), AT_ONCE)
+            if type(found) is not NotLent:
+                found.note_place(_getframe(1))
+                return found  # type: ignore[no-any-return]
+            if found.lease is not None:
+                found.lease.close()  # it may not be usable, which the slow path finds out
         lease = lending.lend(self._target, pre_ping, self._patience(retry_num, retry_interval, timeout), after)
         lease.note_place()
         return lease

@@ -25,7 +25,7 @@ from ._pool.beforehand import pre_create
 from ._pool.checkout import checkout, withdraw
 from ._pool.checkout_request import CheckoutRequest
 from ._pool.core import PoolCore, PoolState
-from ._pool.idle_lease import FirstStep
+from ._pool.idle_lease import AT_ONCE, FirstStep, NotLent, make_lease
 from ._pool.lease import Connection
 from ._pool.pickled import Travelling
 from ._pool.slot import IDLE, MaintenanceLease, Slot
@@ -106,9 +106,18 @@ class ConnectionPool(FirstStep, Travelling, PoolCore):
     # -- borrowing -----------------------------------------------------------------------------------------
 
     def _borrow_slowly(
-        self, lease: Connection, retry_num: int, retry_interval: float, pre_ping: bool | float, timeout: float | None
-    ) -> Connection:
+        self,
+        lease: Connection | None,
+        retry_num: int,
+        retry_interval: float,
+        pre_ping: bool | float,
+        timeout: float | None,
+    ) -> Connection | NotLent:
         """Wait, connect or check: everything that the fast path of `get_connection` does not need."""
+        if retry_num is AT_ONCE:
+            return NotLent(lease)
+        if lease is None:
+            lease = make_lease(self)
         place, offset = _getframe(2).f_code, _getframe(2).f_lasti  # of the call of `get_connection`
         borrower = _thread.reference
         waiter = ThreadWaiter(lease)
@@ -132,6 +141,7 @@ class ConnectionPool(FirstStep, Travelling, PoolCore):
 
     # The lease's `Home`: functions of another file, assigned and not wrapped, because each call costs time here.
     _give_back = checkin.give_back
+    _give_to_next = checkin.give_to_next
     _after_return = checkin.after_return
     _detach = checkin.detach
 

@@ -32,7 +32,7 @@ from ..reuse import Facts, Reason, Verdict
 from ..stats import BOUNDS
 from . import counters, maintenance
 from .core import INTERVAL, PoolCore
-from .idle_lease import HAS_GIL, return_to_idle
+from .idle_lease import HAS_GIL, UnusedLease, return_clean
 from .lease import Connection, slot_of
 from .log_fields import fields
 from .slot import Slot
@@ -64,9 +64,6 @@ def give_back(
     attributes = lease.detach_session()
     assert slot is not None
     # From here on the handle is dead: its attributes are taken out in one step (Invariant 7).
-    lease._code = slot.place
-    lease._offset = slot.offset
-    lease._lasting = slot.lasting
     lease._returned_code = callsite.stack() if core._records_stacks else frame.f_code
     lease._returned_offset = frame.f_lasti
     lease.__dict__ = {"_commit_token": commit_token_of(attributes)} if core._settings.track_commits else {}
@@ -81,7 +78,13 @@ def give_back(
     wire = slot.wire  # before the ownership check: the wire is present as long as the lease owns the slot
     if exception is None and core._ledger.allows_lock_free and slot.holder == id(lease) and slot.expires_at > now:
         marks = wire.marks_left(attributes)
-    # Of the first and the third, which most returns are, the verdict is known.
+    # Without marks, or with those of a transaction alone, which most returns are, the verdict is known.
+    if not marks and core._ledger.lock_free:
+        slot.since = now
+        lease._claim = None  # as `return_clean`, without the call
+        UnusedLease.close(lease)
+        return
+    lease._code, lease._offset, lease._lasting = slot.place, slot.offset, slot.lasting
     if not marks:
         is_fit = True
     elif core._lock.locked() and core._lock.put_off(_check_in, core, lease, slot, attributes, exception):
@@ -94,10 +97,7 @@ def give_back(
         is_fit = _judge(core, lease, slot, attributes, exception)
     if is_fit:
         slot.since = now
-        if not return_to_idle(core, lease, slot):
-            _give_to_next(core, lease, slot)
-        elif now >= core._tend_at or core._verbose:
-            after_return(core, now)
+        return_clean(lease)
 
 
 def _check_in(
@@ -106,15 +106,17 @@ def _check_in(
     """Judge a connection, and pass it on if it is kept: a return without any shortcut."""
     if _judge(core, lease, slot, attributes, exception):
         slot.since = monotonic()
-        if not return_to_idle(core, lease, slot):
-            _give_to_next(core, lease, slot)
+        return_clean(lease)
 
 
-def _give_to_next(core: PoolCore, lease: Connection, slot: Slot) -> None:
+def give_to_next(core: PoolCore, lease: Connection) -> None:
+    """Pass on the clean connection of `lease`, which has ended: to the first waiter, else to the idle ones."""
+    slot = lease._slot
+    assert slot is not None
     try:
         waiter: Waiter | None = core._lock.step(core._give_locked, lease, slot)
     except InsideOwnStepError:
-        core._lock.put_off(_give_to_next, core, lease, slot)
+        core._lock.put_off(give_to_next, core, lease)
         return
     if waiter is not None:
         waiter.wake()
@@ -246,8 +248,7 @@ def _cleaned(core: PoolCore, lease: Connection, slot: Slot, error: BaseException
     slot.in_transaction = False
     slot.since = now = monotonic()
     core._tend_at = max(core._tend_at, now + _A_MOMENT)
-    if not return_to_idle(core, lease, slot):
-        _give_to_next(core, lease, slot)
+    return_clean(lease)
 
 
 def _not_cleaned(core: PoolCore, lease: Connection, slot: Slot, error: BaseException) -> None:

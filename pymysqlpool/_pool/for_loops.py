@@ -1,6 +1,5 @@
 """The parts of a borrow and of a return that an event loop runs itself, because they never block.
 
-Lending an idle connection is the same step as in `idle_lease.FirstStep`, for a borrower that is not a thread.
 Owns: these shortcuts. Never: judges a connection. One that does not look fit is left to `checkout`, a changed one to
 `checkin`.
 
@@ -13,14 +12,13 @@ from time import monotonic
 from types import FrameType
 from typing import Any
 
-from .._driver.exchange import SOCKET_CHECK_INTERVAL, is_between_commands
+from .._driver.exchange import is_between_commands
 from .._util import callsite
 from .._util.lock import InsideOwnStepError
-from .._util.log import DEBUG, logger
 from . import maintenance, observed
 from .checkin import Cleaner
 from .core import INTERVAL, PoolCore
-from .idle_lease import HAS_GIL
+from .idle_lease import AT_ONCE, HAS_GIL, FirstStep, NotLent
 from .lease import Connection, slot_of
 from .slot import IN_USE
 from .waiter import GIVEN, Waiter
@@ -34,33 +32,11 @@ def lend_idle(core: PoolCore, borrower: Any, frame: FrameType | None = None) -> 
     """A lease of an idle connection on behalf of `borrower` (as in `Slot.user`), and whether it is lent: else it is in
     hand, and `checkout` has to see whether it is fit. None where there is none to be had at once. `frame`: the code
     that asked, where it is known."""
-    if not core._here[0]:
-        core._enter_process()
-        return None, False
-    ledger = core._ledger
-    if not ledger.lock_free:
-        return None, False
-    try:
-        lease: Connection = ledger.idle.pop()
-    except IndexError:
-        return None, False
-    slot: Any = lease._slot
-    lease._pool = core  # type: ignore[assignment]  # a whole pool, whatever part of it is known here
+    lease: Any = FirstStep.get_connection(core, AT_ONCE)
+    if type(lease) is NotLent:
+        return lease.lease, False
+    slot = lease._slot
     slot.borrower = slot.user = borrower
-    slot.lent += 1
-    now = monotonic()
-    slot.state = IN_USE
-    wire = slot.wire
-    if now >= slot.fresh_until or core._has_checkout_hooks or core._verbose:
-        # Without a wire: close() has cut it off at this moment.
-        if wire is None or core._has_checkout_hooks or core._verbose or now >= slot.expires_at:
-            return lease, False
-        if wire.exchange.locked() or now - slot.role_known > core._asks_role_after or wire.readable(0):
-            return lease, False
-        if logger.isEnabledFor(DEBUG):
-            return lease, False
-        slot.fresh_until = now + SOCKET_CHECK_INTERVAL
-    slot.since = now
     if frame is None:
         frame = callsite.caller()
     if frame is not None:

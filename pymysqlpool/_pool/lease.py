@@ -45,6 +45,9 @@ class Home(Protocol):
     def _give_back(self, lease: Any, exception: BaseException | None, frame: FrameType | callsite.Spot) -> None:
         """End `lease`, and judge its connection."""
 
+    def _give_to_next(self, lease: Any) -> None:
+        """Pass on the clean connection of `lease`, which has ended: to a waiter, or to the idle ones."""
+
     def _detach(self, lease: Any) -> None:
         """Let `lease` keep its connection, and free the slot."""
 
@@ -134,10 +137,7 @@ class Connection(Conveniences):
             self._depth += 1
         return self
 
-    def __exit__(
-        self,
-        *exc_info: Any,
-    ) -> None:
+    def __exit__(self, *exc_info: Any) -> None:
         exception: BaseException | None = exc_info[1] if len(exc_info) > 1 else None
         if self._pool is None:
             super().close()
@@ -287,10 +287,10 @@ class Connection(Conveniences):
         """How many statements were sent over this connection since it was made, by all borrowers."""
         return self._slot.queries if self._slot is not None else 0
 
-    def note_place(self) -> None:
-        """Record the line that called the adapter, not the adapter's own, as the call site of this borrow."""
+    def note_place(self, frame: FrameType | None = None) -> None:
+        """Record the line that called the adapter (of `frame`, if known) as the call site, not the adapter's own."""
         if self._slot is not None:
-            self._slot.place = callsite.place()
+            self._slot.place = callsite.place() if frame is None else (frame.f_code, frame.f_lasti)
 
     # -- after the end -------------------------------------------------------------------------------------
 

@@ -24,8 +24,8 @@ from .conftest import Opened
 pytestmark = pytest.mark.skipif(not HAS_GIL, reason="without a GIL a borrow takes the lock, which costs more calls")
 
 BOUNDS = {
-    "borrow, SELECT 1, return": 98,
-    "the same, after a wait": 128,
+    "borrow, SELECT 1, return": 99,
+    "the same, after a wait": 131,
     "a request with one SELECT, beyond the same SELECT": 31,
 }
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pymysqlpool._pool.for_loops import lend_idle
-from pymysqlpool._pool.idle_lease import FirstStep, UnusedLease, make_idle_lease, return_to_idle
+from pymysqlpool._pool.idle_lease import AT_ONCE, FirstStep, NotLent, UnusedLease, make_idle_lease, return_clean
 from pymysqlpool._pool.ledger import Ledger
 from pymysqlpool._pool.slot import CLOSING, CONNECTING, FREE, IDLE, IN_USE, RESERVED, Slot
+from pymysqlpool._pool.spent_lease import SpentLease
 from pymysqlpool._pool.waiter import Waiter, WaiterState
 from pymysqlpool.reuse import Reason
 
@@ -52,7 +53,14 @@ class Home:
         self.meanwhile: Waiter | None = None
         self.enqueue: Any = None
 
+    def _borrow_slowly(self, lease: Any, retry_num: Any, *others: Any) -> NotLent:
+        assert retry_num is AT_ONCE
+        return NotLent(lease)
+
     def _give_back(self, lease: Any, exception: BaseException | None, frame: Any) -> None:
+        self.went_slowly += 1
+
+    def _give_to_next(self, lease: Any) -> None:
         self.went_slowly += 1
 
     def _look_again(self) -> None:
@@ -106,7 +114,6 @@ class Books(RuleBasedStateMachine):
     @precondition(lambda self: self.ledger.lock_free and self.ledger.idle)
     @rule(for_a_task=st.booleans())
     def a_borrow_takes_no_lock(self, for_a_task: bool) -> None:
-        """By the function that serves threads, and the one that serves tasks."""
         expected = self.ledger.idle[-1]._slot
         if for_a_task:
             lease, is_lent = lend_idle(self.home, None)  # type: ignore[arg-type]
@@ -117,6 +124,11 @@ class Books(RuleBasedStateMachine):
         assert lease._slot is expected, "the last one returned is lent first"
         assert self.home.went_slowly == 0
         self.lent.append(lease)
+
+    @precondition(lambda self: not (self.ledger.lock_free and self.ledger.idle))
+    @rule()
+    def a_borrow_that_must_not_block_gets_none(self) -> None:
+        assert lend_idle(self.home, None) == (None, False)  # type: ignore[arg-type]
 
     @precondition(lambda self: self.ledger.idle)
     @rule()
@@ -138,11 +150,12 @@ class Books(RuleBasedStateMachine):
         if a_caller_comes_meanwhile and lock_free and not self.ledger.idle:
             self.home.meanwhile = waiter
         if used or type(lease) is not UnusedLease:
-            is_home = return_to_idle(self.home, lease, slot)  # type: ignore[arg-type]
+            lease = self.spent(lease, slot)
+            return_clean(lease)
         else:
             lease.close()
-            is_home = self.home.went_slowly == 0
-            self.home.went_slowly = 0
+        is_home = self.home.went_slowly == 0
+        self.home.went_slowly = 0
         assert is_home == lock_free
         if not is_home:
             assert slot.holder == id(lease), "it is still its own"
@@ -155,6 +168,18 @@ class Books(RuleBasedStateMachine):
         elif waiter.state is WaiterState.GIVEN:
             self.wake(waiter)
         assert self.ledger.serve() is None
+
+    def spent(self, lease: Any, slot: Slot) -> SpentLease:
+        """What a return makes of a lease that was used."""
+        if type(lease) is UnusedLease:
+            del lease._claim
+            lease.__class__ = SpentLease  # type: ignore[assignment]  # of the same layout
+            return lease  # type: ignore[return-value]
+        spent: SpentLease = SpentLease()
+        spent._pool = self.home  # type: ignore[assignment]
+        spent._slot, lease._slot = slot, None
+        slot.holder = id(spent)
+        return spent
 
     @precondition(lambda self: self.ledger.idle)
     @rule()
