@@ -132,6 +132,7 @@ def make_pool(connect_args: dict[str, Any]) -> Iterator[MakePool]:
 
 @pytest.fixture(autouse=True)
 def no_stray_threads() -> Iterator[None]:
+    gc.freeze()  # what stays of earlier tests, as their reports: else every collection takes longer than the one before
     before = set(threading.enumerate())
     yield
     gc.collect()
