@@ -20,14 +20,20 @@ from tests.support import Questions
 Hook = Callable[[Any], None]
 
 
-def executing(*statements: str) -> Hook:
-    def run(connection: Any) -> None:
+class Executing:
+    """An `on_connect` that executes `statements`; in a test's name it shows them."""
+
+    def __init__(self, *statements: str) -> None:
+        self.statements = statements
+
+    def __call__(self, connection: Any) -> None:
         with connection.cursor() as cursor:
-            for statement in statements:
+            for statement in self.statements:
                 cursor.execute(statement)
                 cursor.fetchall()
 
-    return run
+    def __repr__(self) -> str:
+        return f"executing {'; '.join(self.statements)}"
 
 
 def choose_charset(connection: Any) -> None:
@@ -62,18 +68,18 @@ SET_UPS: dict[str, dict[str, Any]] = {
     "init_command: begins": {"init_command": "START TRANSACTION"},
     "init_command: trackers off": {"init_command": "SET session_track_state_change = 0"},
     "on_connect: time zone": {
-        "on_connect": executing("SET time_zone = '+05:00', @tenant = 'acme', sql_safe_updates = 1")
+        "on_connect": Executing("SET time_zone = '+05:00', @tenant = 'acme', sql_safe_updates = 1")
     },
     "on_connect: character set": {"on_connect": choose_charset, "charset": "latin1"},
-    "on_connect: collation": {"on_connect": executing("SET NAMES utf8mb4 COLLATE utf8mb4_bin")},
+    "on_connect: collation": {"on_connect": Executing("SET NAMES utf8mb4 COLLATE utf8mb4_bin")},
     "on_connect: autocommit": {"on_connect": commit_by_itself},
-    "on_connect: autocommit by SQL": {"on_connect": executing("SET autocommit = 1")},
+    "on_connect: autocommit by SQL": {"on_connect": Executing("SET autocommit = 1")},
     "on_connect: database": {"on_connect": lambda connection: connection.select_db("mysql")},
-    "on_connect: isolation": {"on_connect": executing("SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE")},
-    "on_connect: reads": {"on_connect": executing("SELECT * FROM test.recipe_rows")},
-    "on_connect: inserts": {"on_connect": executing("INSERT INTO test.recipe_autos (v) VALUES (1)")},
+    "on_connect: isolation": {"on_connect": Executing("SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE")},
+    "on_connect: reads": {"on_connect": Executing("SELECT * FROM test.recipe_rows")},
+    "on_connect: inserts": {"on_connect": Executing("INSERT INTO test.recipe_autos (v) VALUES (1)")},
     "on_connect and init_command": {
-        "on_connect": executing("SET time_zone = '-03:00'"),
+        "on_connect": Executing("SET time_zone = '-03:00'"),
         "init_command": "SET @tenant = 'acme', time_zone = '+01:00'",
     },
 }
@@ -85,14 +91,14 @@ def lose(connection: Any) -> None:
 
 LEAVES: dict[str, Hook] = {
     "nothing": lambda connection: None,
-    "a look": executing("SELECT 1"),
-    "SET": executing("INSERT INTO test.recipe_autos (v) VALUES (1)", "COMMIT"),
+    "a look": Executing("SELECT 1"),
+    "SET": Executing("INSERT INTO test.recipe_autos (v) VALUES (1)", "COMMIT"),
     "autocommit": lambda connection: connection.autocommit(not connection.get_autocommit()),
-    "ROLLBACK": executing("BEGIN", "UPDATE test.recipe_rows SET v = v + 1"),
-    "RESET": executing("SET @tenant = 'other', time_zone = '+09:00', sql_mode = '', @x = 1"),
-    "RESET by SET NAMES": executing("SET NAMES latin1"),
-    "another SET NAMES": executing("SET NAMES utf8mb4"),
-    "another database": executing("USE other_recipes"),
+    "ROLLBACK": Executing("BEGIN", "UPDATE test.recipe_rows SET v = v + 1"),
+    "RESET": Executing("SET @tenant = 'other', time_zone = '+09:00', sql_mode = '', @x = 1"),
+    "RESET by SET NAMES": Executing("SET NAMES latin1"),
+    "another SET NAMES": Executing("SET NAMES utf8mb4"),
+    "another database": Executing("USE other_recipes"),
     "CLOSE": lose,
 }
 
@@ -100,7 +106,7 @@ LEAVES: dict[str, Hook] = {
 @pytest.fixture(scope="module")
 def prepared(server: Any) -> Iterator[Any]:
     admin = pymysql.connect(**server.connect_args, ssl_disabled=True, autocommit=True)
-    executing(
+    Executing(
         "CREATE DATABASE IF NOT EXISTS other_recipes",
         "DROP TABLE IF EXISTS recipe_rows, recipe_autos",
         "CREATE TABLE recipe_rows (v INT) ENGINE=InnoDB",
@@ -181,12 +187,12 @@ def test_every_borrower_has_the_session_that_pymysql_would_have_made(
         {"init_command": "SELECT * FROM recipe_rows FOR UPDATE"},
         {"init_command": "START TRANSACTION WITH CONSISTENT SNAPSHOT"},
         {"init_command": "SET @n = (SELECT MAX(v) FROM recipe_rows)"},
-        {"on_connect": executing("SELECT * FROM recipe_rows FOR UPDATE")},
-        {"on_connect": executing("UPDATE recipe_rows SET v = v")},
+        {"on_connect": Executing("SELECT * FROM recipe_rows FOR UPDATE")},
+        {"on_connect": Executing("UPDATE recipe_rows SET v = v")},
         {
             "autocommit": None,
             "init_command": "SET autocommit = 0",
-            "on_connect": executing("SELECT * FROM recipe_rows"),
+            "on_connect": Executing("SELECT * FROM recipe_rows"),
         },
     ],
     ids=str,
@@ -199,7 +205,7 @@ def test_a_set_up_that_reads_leaves_no_transaction(
     LEAVES[left](connection)
     connection.close()
     pool.get_connection().close()
-    executing("UPDATE recipe_rows SET v = v + 1")(prepared)  # would wait for a lock
+    Executing("UPDATE recipe_rows SET v = v + 1")(prepared)  # would wait for a lock
     with pool.get_connection() as connection, prepared.cursor() as cursor:
         connection.execute("SELECT v FROM recipe_rows")
         cursor.execute("SELECT v FROM recipe_rows")
@@ -209,7 +215,7 @@ def test_a_set_up_that_reads_leaves_no_transaction(
 def test_text_is_stored_once_encoded_when_on_connect_chose_the_character_set(
     make_pool: MakePool, prepared: Any
 ) -> None:
-    executing(
+    Executing(
         "CREATE TABLE IF NOT EXISTS recipe_texts (v VARCHAR(20) CHARACTER SET utf8mb4)", "DELETE FROM recipe_texts"
     )(prepared)
     pool = make_pool(size=1, maxsize=1, charset="latin1", on_connect=choose_charset, autocommit=True)
@@ -311,7 +317,7 @@ def test_a_set_to_what_the_session_is_set_to_is_free_and_any_other_is_undone(
     options = {
         "sql_mode": "PIPES_AS_CONCAT",
         "init_command": "SET time_zone = '+00:00'",
-        "on_connect": executing(isolation),
+        "on_connect": Executing(isolation),
     }
     pool = make_pool(size=1, maxsize=1, **options)
     expected = stock(connect_args, options)
@@ -361,7 +367,7 @@ def test_a_drain_makes_the_pool_learn_anew_what_its_sessions_are_set_to(make_poo
 def test_a_server_that_reports_more_variables_costs_no_reset(make_pool: MakePool, admin: Any) -> None:
     everything = "SET SESSION session_track_system_variables = '*'"
     pool = make_pool(size=1, maxsize=1, init_command=everything, autocommit=True)
-    executing("CREATE TABLE IF NOT EXISTS recipe_plain (v INT)")(admin)
+    Executing("CREATE TABLE IF NOT EXISTS recipe_plain (v INT)")(admin)
     for statement in ("INSERT INTO recipe_plain VALUES (1)", "SELECT 1", "BEGIN", "COMMIT"):
         with pool.get_connection() as connection:
             connection.execute(statement)
@@ -416,13 +422,13 @@ IN_GBK = "select '\u4e2d\\', get_lock('misread', 0) -- '"
 @pytest.mark.parametrize(
     "set_up",
     [
-        {"on_connect": executing("SET NAMES gbk")},
-        {"on_connect": executing("SELECT 1", "SET time_zone = '+00:00', character_set_client = gbk")},
-        {"on_connect": executing("SET @@session.character_set_client = gbk")},
+        {"on_connect": Executing("SET NAMES gbk")},
+        {"on_connect": Executing("SELECT 1", "SET time_zone = '+00:00', character_set_client = gbk")},
+        {"on_connect": Executing("SET @@session.character_set_client = gbk")},
         {"init_command": "SET NAMES gbk"},
         {"init_command": "SET CHARACTER SET gbk"},
-        {"init_command": "SET time_zone = '+00:00', NAMES gbk", "on_connect": executing("SELECT 1")},
-        {"init_command": "SET NAMES latin1", "on_connect": executing("SET NAMES gbk", "SET @a = 1")},
+        {"init_command": "SET time_zone = '+00:00', NAMES gbk", "on_connect": Executing("SELECT 1")},
+        {"init_command": "SET NAMES latin1", "on_connect": Executing("SET NAMES gbk", "SET @a = 1")},
     ],
     ids=str,
 )
