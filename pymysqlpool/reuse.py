@@ -35,6 +35,7 @@ from . import failures
 from ._driver.reset import Cleanup
 from ._util import functions
 from ._util.record import Record
+from .errors import SettingsError
 from .failures import Server, Siblings
 
 
@@ -100,11 +101,13 @@ def check(policy: object) -> None:
     """Refuse what cannot be a policy.
 
     Raises:
-        SettingsError: it cannot be called with the facts.
+        SettingsError: it cannot be called with the facts, or it is a class, whose instances are no decisions.
     """
     if policy is decide:
         return
     functions.check("reuse_policy", policy, "facts")
+    if isinstance(policy, type) and not issubclass(policy, Decision):
+        raise SettingsError(f"reuse_policy={policy!r} is a class, and no function that returns a Decision")
 
 
 def decide(facts: Facts) -> Decision:

@@ -195,6 +195,11 @@ def split(options: Mapping[str, Any]) -> tuple[Settings, dict[str, Any]]:
     settings = Settings(**own)
     connect_args = {name: value for name, value in options.items() if name in arguments.NAMES}
     arguments.check(connect_args)
+    if not arguments.RARE.isdisjoint(connect_args):
+        from ._util import rare_arguments  # here: most pools are given none of them
+
+        rare_arguments.check(connect_args)
+    arguments.dry_run(connect_args)
     connect_args.pop("defer_connect", None)  # False, PyMySQL's default
     if connect_args.get("autocommit") is not None:
         connect_args["autocommit"] = bool(connect_args["autocommit"])  # any truth value, as PyMySQL takes it

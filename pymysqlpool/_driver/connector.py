@@ -12,6 +12,7 @@ from typing import Any
 from pymysql import converters, err
 from pymysql.constants import ER
 
+from .._util.arguments import check_answer
 from .._util.log import DEBUG, logger
 from ..secrets import Secret, conceal, reveal
 from ..settings import Settings
@@ -84,10 +85,10 @@ class Connector:
     def _log_in(self, deadline: float, give_up: GiveUp) -> Wire:
         arguments = dict(self._arguments)
         if self._asks_for_credentials:
-            for name in _CALLABLE_ARGUMENTS:
-                if callable(value := arguments.get(name)):
-                    arguments[name] = value()
-            arguments = conceal(arguments)
+            asked = [name for name in _CALLABLE_ARGUMENTS if callable(arguments.get(name))]
+            arguments = conceal({**arguments, **{name: arguments[name]() for name in asked}})
+            for name in asked:
+                check_answer(name, arguments)
         arguments["cursorclass"] = cursor_class(arguments.get("cursorclass"))
         arguments["client_flag"] = arguments.get("client_flag", 0) | CLIENT_SESSION_TRACK
         connection = WireConnection.__new__(WireConnection)
