@@ -29,7 +29,7 @@ UNSEEN = {"pymysqlpool/_driver/reset.py", "pymysqlpool/_driver/renewal.py", "pym
 
 _ERRORS = re.compile(r"(?<!Assertion)(Error|Parameter|Configured|Warning)$|^Pool[A-Z]")
 _ERRORS = re.compile(r"(?<!Assertion)(Error|Parameter|Configured|Warning)$|^Pool[A-Z]")
-_SPEAKERS = {"_refuse", "warn", "warning", "log", "_say"}
+_SPEAKERS = {"_refuse", "refuse", "warn", "warning", "log", "_say"}
 _SHORTEST, _ENOUGH = 12, 45  # characters of a piece that can be looked for
 
 

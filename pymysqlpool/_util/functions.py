@@ -31,9 +31,7 @@ def check(option: str, function: Any, *arguments: str) -> None:
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
         raise SettingsError(f"{said} is a coroutine function, which nothing awaits; give one that is called {called}")
     if _is_pythons_own(function) and function not in _MAY_BE_MEANT:
-        raise SettingsError(
-            f"{said} is one of Python's built-in names, none of which is of use here; it is called {called}"
-        )
+        raise SettingsError(f"{said} is one of Python's own, which is of no use here; it would be called {called}")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
