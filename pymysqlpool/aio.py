@@ -20,7 +20,7 @@ is kept.
 
 from __future__ import annotations
 
-import weakref
+import sys
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
@@ -33,15 +33,14 @@ from ._async.cleaner import Cleaner
 from ._async.connection import AsyncConnection
 from ._async.cursor import AsyncCursor
 from ._async.cutting import cut
+from ._async.lending import lend
 from ._async.pool_names import PoolNames
-from ._async.tokens import Borrower
 from ._async.waiter import AsyncWaiter
 from ._async.worker import (
     ThreadCall,
     ThreadsafeEvent,
     WorkerThreads,
     in_a_thread_of_its_own,
-    running_loop,
     runs_asyncio,
 )
 from ._driver.steps import watch_of
@@ -55,16 +54,11 @@ from ._pool.for_loops import (
     A_THREAD,
     NOTHING,
     clean_by,
-    lend_given,
-    lend_idle,
     maintenance_due,
-    queue_up,
     return_takes,
     run_maintenance,
 )
-from ._pool.idle_lease import make_lease
 from ._pool.lease import Connection
-from ._pool.while_waiting import LOOK_AROUND
 from ._util import callsite
 from ._util.log import logger
 from .errors import ReturnConnectionToPoolError
@@ -75,6 +69,8 @@ from .stats import PoolStats
 
 if TYPE_CHECKING:
     from .options import AllOptions
+
+_getframe = sys._getframe
 
 __all__ = ["AsyncConnection", "AsyncConnectionPool", "AsyncCursor", "Borrowing"]
 
@@ -156,50 +152,32 @@ class AsyncConnectionPool(PoolNames):
         Raises:
             RuntimeError: no asyncio event loop runs here, as under trio.
         """
-        return Borrowing(self, retry_num, retry_interval, pre_ping, timeout)
+        place, offset = callsite.of(_getframe(1))
+        return Borrowing(self, retry_num, retry_interval, pre_ping, timeout, place, offset)
 
-    def _lend_at_once(
-        self, pre_ping: bool | float, borrower: Borrower
-    ) -> tuple[AsyncConnection | None, Connection | None]:
-        """Lend an idle connection if that needs no wait; or return a lease that `_borrow` has to check first."""
-        lease, is_lent = lend_idle(self.pool, weakref.ref(borrower))
-        if lease is None or not is_lent or pre_ping:
-            return None, lease
-        return self._connection_class(self, lease, borrower), None
+    _lend = lend
 
     async def _borrow(
         self,
+        waiter: AsyncWaiter,
+        has_queued: float,
         retry_num: int,
         retry_interval: float,
         pre_ping: bool | float,
         timeout: float | None,
-        lease: Connection | None,
-        borrower: Borrower,
-    ) -> AsyncConnection:
-        """The slow path of `get_connection`: check the given `lease`, if there is one, or wait or connect."""
-        pool, has_queued = self.pool, 0.0
-        is_usual = lease is None and not pre_ping and (timeout is None or type(timeout) in (int, float))
-        if lease is None:
-            lease = make_lease(pool)
-        waiter = AsyncWaiter(lease, running_loop())
-        waiter.borrower = weakref.ref(borrower)
-        if is_usual and queue_up(pool, waiter):
-            # A shorter path than `checkout`: a connection is nearly always returned within this time.
-            waiter.since = since = monotonic()
-            patience = pool.settings.timeout if timeout is None else timeout
-            sleeper = waiter.sleep(LOOK_AROUND if patience is None or patience > LOOK_AROUND else patience)
-            if sleeper is not None:
-                try:
-                    await sleeper
-                except BaseException:
-                    self._withdraw(lease, waiter)
-                    raise
-            if waiter.has_woken() and lend_given(pool, lease, waiter, since):
-                return self._connection_class(self, lease, borrower)
-            has_queued = monotonic() - since
-        place = callsite.place()
+        place: Any,
+        offset: int,
+    ) -> None:
+        """The slow path of `get_connection`: check the waiter's lease, if it has a connection, or wait or connect.
+
+        Args:
+            has_queued: how many seconds the waiter was in the queue already.
+        """
+        pool, lease = self.pool, waiter.lease
         try:
-            request = CheckoutRequest(pool, retry_num, retry_interval, pre_ping, timeout, waiter.borrower, place)
+            request = CheckoutRequest(
+                pool, retry_num, retry_interval, pre_ping, timeout, waiter.borrower, place, offset
+            )
         except BaseException:
             self._withdraw(lease, waiter)
             raise
@@ -219,7 +197,6 @@ class AsyncConnectionPool(PoolNames):
             if not waiter.left:
                 self._withdraw(lease, waiter)
             raise
-        return self._connection_class(self, lease, borrower)
 
     async def _for(self, waiter: AsyncWaiter, step: Work) -> Any:
         """Run a step of a borrow in a thread; if the task is cancelled meanwhile, the thread passes the lease on."""

@@ -10,8 +10,6 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from .connection import AsyncConnection
-from .tokens import current_borrower
-from .worker import running_loop
 
 _HOW_TO_BORROW = (
     "Write `async with pool.get_connection() as connection:`, or `connection = await pool.get_connection()`"
@@ -25,16 +23,10 @@ class Borrowing:
 
     def __init__(self, pool: Any, *arguments: Any) -> None:
         self._pool = pool
-        self._arguments = arguments  # of `AsyncConnectionPool._borrow`
+        self._arguments = arguments  # of the pool's `_lend`
 
     def __await__(self) -> Generator[Any, None, AsyncConnection]:
-        pool, arguments = self._pool, self._arguments
-        borrower = current_borrower(running_loop())
-        connection: AsyncConnection | None
-        connection, in_hand = pool._lend_at_once(arguments[2], borrower)
-        if connection is None:
-            connection = yield from pool._borrow(*arguments, in_hand, borrower).__await__()
-        return connection
+        return self._pool._lend(*self._arguments)  # type: ignore[no-any-return]
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

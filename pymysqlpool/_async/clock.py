@@ -1,56 +1,97 @@
-"""The timeouts of waiting tasks: one timer per event loop for all tasks that wait for a connection.
+"""The tasks that wait on one event loop for a connection: when they give up, and when they go on.
 
 Nearly all tasks wait with the same timeout and are woken long before it expires. Their deadlines therefore arrive in
-order, and a queue replaces one timer per task, which would cost as much as the rest of the wait.
+order, and a queue with one timer replaces one timer per task, which would cost as much as the rest of the wait.
 
-Never: ends a wait early.
+A connection is mostly returned by a task that a reply has continued. The task that gets it goes on right after that
+step, within the same callback of the loop: by way of the loop's own queue it would cost a handle, a context and a turn
+of the loop.
+
+Never: ends a wait early, runs a task inside another task's step.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from time import monotonic
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
-Sleeper = asyncio.Future[None]
+from .pending import Pending
 
 
 class Clock:
-    """The deadlines of the tasks that wait on one event loop."""
+    """The waiting tasks of one event loop."""
 
-    __slots__ = ("_ends", "_is_running")
+    __slots__ = ("_ends", "_is_running", "_woken", "collects")
 
     def __init__(self) -> None:
-        self._ends: deque[tuple[float, Sleeper]] = deque()  # loop.time(), earliest first
+        self._ends: deque[tuple[float, Pending]] = deque()  # monotonic, earliest first
         self._is_running = False
+        self.collects = False  # a reply's task runs: what it wakes goes on after it
+        self._woken: deque[Pending] = deque()
 
-    def wake_after(self, loop: asyncio.AbstractEventLoop, seconds: float, sleeper: Sleeper) -> None:
-        """Give `sleeper` its result after `seconds`, unless it has one by then."""
-        when = loop.time() + seconds
+    def wake_at(self, when: float, sleeper: Pending, loop: asyncio.AbstractEventLoop) -> None:
+        """Wake `sleeper` at the monotonic time `when`, unless it is woken before."""
         ends = self._ends
+        while ends and ends[0][1].is_done:
+            ends.popleft()  # not kept until its time, with all that it refers to
         if ends and when < ends[-1][0]:
-            loop.call_at(when, wake, sleeper)
+            loop.call_later(max(0.0, when - monotonic()), self.wake, sleeper)
             return
         ends.append((when, sleeper))
         if not self._is_running:
             self._is_running = True
-            loop.call_at(when, self._ring, loop)
+            loop.call_later(max(0.0, when - monotonic()), self._ring, loop)
 
     def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
-        ends, now = self._ends, loop.time()
-        while ends and (ends[0][0] <= now or ends[0][1].done()):
-            sleeper = ends.popleft()[1]
-            if not sleeper.done():
-                sleeper.set_result(None)
+        ends, now = self._ends, monotonic()
+        while ends and (ends[0][1].is_done or ends[0][0] <= now):
+            self.wake(ends.popleft()[1])
         self._is_running = bool(ends)
         if ends:
-            loop.call_at(ends[0][0], self._ring, loop)
+            loop.call_later(ends[0][0] - now, self._ring, loop)
 
+    def wake(self, sleeper: Pending) -> None:
+        """Let the task that awaits `sleeper` go on. Called in the thread of its loop."""
+        if sleeper.is_done:
+            return
+        if self.collects:
+            sleeper.is_done = True
+            self._woken.append(sleeper)
+        else:
+            sleeper.end_soon()
 
-def wake(sleeper: Sleeper) -> None:
-    if not sleeper.done():
-        sleeper.set_result(None)
+    def arrive(self, reply: Pending, value: Any) -> None:
+        """Continue the task that awaits `reply` with `value`, then those to which it gave a connection. Called by the
+        loop itself; in a task's step only for a reply that no task awaits yet."""
+        reply.value = value
+        reply.is_done = True
+        if reply.callback is None:
+            return
+        self.collects = True
+        try:
+            reply.go_on()
+        except BaseException:  # a KeyboardInterrupt in a task's step, which ends the loop
+            self.collects = False
+            self._continue_woken_soon()
+            raise
+        self.collects = False
+        if self._woken:
+            self._continue_woken()
+
+    def _continue_woken(self) -> None:
+        try:
+            while self._woken:
+                self._woken.popleft().go_on()
+        except BaseException:
+            self._continue_woken_soon()
+            raise
+
+    def _continue_woken_soon(self) -> None:
+        while self._woken:
+            self._woken.popleft().go_on_soon()
 
 
 _clocks: WeakKeyDictionary[asyncio.AbstractEventLoop, Clock] = WeakKeyDictionary()

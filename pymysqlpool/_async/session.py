@@ -1,7 +1,7 @@
 """`Session`: the I/O of one connection on the running event loop.
 
 A `Session` receives when the socket is readable (`Watched`), feeds the protocol core (`_driver/protocol`) and continues
-the task that waits for the reply (`PendingReply`). It belongs to one socket and one loop, outlives leases, and ends
+the task that waits for the reply (`Pending`). It belongs to one socket and one loop, outlives leases, and ends
 with the socket:
 
 * It sends and receives with MSG_DONTWAIT, so the socket stays in blocking mode: a thread that uses the same connection
@@ -28,8 +28,9 @@ from pymysql import err
 from pymysql.constants import CR
 
 from .._driver.protocol.packets import LOST
+from .clock import clock_of
 from .decoding import turns_of
-from .pending import PendingReply
+from .pending import Pending
 from .watched import Watched
 
 ROWS = 100  # decoded in one step
@@ -44,6 +45,7 @@ class Session(Watched):
 
     __slots__ = (
         "_blocking_timeout",
+        "_clock",
         "_decodes",
         "_future",
         "_is_tls",
@@ -66,7 +68,7 @@ class Session(Watched):
         # Of the current exchange: the protocol generator, or a function that reads the reply, if that is there as a
         # whole, or returns the generator that will. None: no exchange.
         self._steps: Any = None
-        self._future: PendingReply | None = None
+        self._future: Pending | None = None
         self._waits = False  # the exchange waits for bytes
         self._decodes = False  # queued for a decoding turn
         self._parts: list[bytes] = []  # received, but too few bytes for the next step
@@ -77,6 +79,7 @@ class Session(Watched):
         self._last_received = 0.0  # monotonic: the last receipt of bytes; kept only with a timeout
         self._blocking_timeout: float | None = None  # seconds: a TLS socket's timeout between two exchanges
         self._turns = turns_of(loop)
+        self._clock = clock_of(loop)
         super().__init__(loop, sock)
 
     def has_had_its_share(self) -> bool:
@@ -136,7 +139,7 @@ class Session(Watched):
                 self._timer = self._loop.call_later(timeout, self._time_out)
         else:
             self._timeout = 0.0
-        future = self._future = PendingReply(self._loop)
+        future = self._future = Pending(self._loop)
         return future
 
     def _send(self, data: Any) -> int:
@@ -271,15 +274,15 @@ class Session(Watched):
     def _raise(self, error: BaseException) -> None:
         future = self._future
         self._end()
-        if future is not None and not future.done():
+        if future is not None and not future.is_done:
             future.set_exception(error)
 
     def _answered(self, answer: Any) -> None:
         """End the exchange, and continue its task: the last step, because the task may begin another exchange."""
         future = self._future
         self._end()
-        if future is not None and not future.done():
-            future.arrive(answer)
+        if future is not None and not future.is_done:
+            self._clock.arrive(future, answer)
 
     def _time_out(self) -> None:
         """The timer is over. One serves many exchanges: it is set again while one is under way, else by the next."""

@@ -15,7 +15,8 @@ from typing import Any
 from pymysql import cursors, err
 from pymysql.cursors import Cursor, DictCursorMixin, SSCursor
 
-from .buffered import BufferedCursor, BufferedDictCursor
+from . import former_cursors
+from .buffered import IS_KNOWN, BufferedCursor, BufferedDictCursor
 
 PAUSE_AFTER = 200  # rows
 
@@ -24,7 +25,11 @@ _OWN = ("execute", "executemany", "callproc", "nextset", "fetchone", "fetchmany"
 
 # As they are when this is imported. One that was put in PyMySQL's class later on, as tracers do, is called.
 _EXECUTE, _EXECUTE_MANY, _CLOSE = Cursor.execute, Cursor.executemany, Cursor.close
-_DO_GET_RESULT = vars(Cursor)["_do_get_result"]
+_OF_PYMYSQL: Any = Cursor
+_DO_GET_RESULT = _OF_PYMYSQL._do_get_result
+# The classes without any method of a user's, whose results are tuples, and those whose results are all in memory.
+_OF_TUPLES = frozenset((BufferedCursor, *([former_cursors.Cursor] if IS_KNOWN else [])))
+_IN_MEMORY = _OF_TUPLES | {BufferedDictCursor, *([former_cursors.DictCursor] if IS_KNOWN else [])}
 
 
 def can_step(cursor: Any) -> bool:
@@ -97,9 +102,7 @@ def _convert(cursor: Any, result: Any) -> Generator[None, None, None]:
 def take(cursor: Any, connection: Any, query: Any) -> Generator[None, None, None] | None:
     """The reply to `query` was read: `answered` and `executed`, or the steps of `conversion` where it takes some."""
     cursor._executed = query
-    if (
-        type(cursor) is BufferedCursor and vars(Cursor)["_do_get_result"] is _DO_GET_RESULT
-    ):  # the same, without the calls
+    if type(cursor) in _OF_TUPLES and _OF_PYMYSQL._do_get_result is _DO_GET_RESULT:  # the same, without the calls
         cursor._result = result = connection._result
         cursor.warning_count = result.warning_count
         cursor.description = result.description
@@ -115,10 +118,9 @@ def take(cursor: Any, connection: Any, query: Any) -> Generator[None, None, None
 
 def close_quietly(cursor: Any) -> bool:
     """Close a buffered cursor without results to come, which reads nothing; False: it is not one."""
-    kind = type(cursor)
-    if kind is not BufferedCursor and kind is not BufferedDictCursor:
+    if type(cursor) not in _IN_MEMORY or Cursor.close is not _CLOSE:
         return False
-    if Cursor.close is not _CLOSE or (cursor._result is not None and cursor._result.has_next):
+    if cursor._result is not None and cursor._result.has_next:
         return False
     cursor.connection = None
     return True

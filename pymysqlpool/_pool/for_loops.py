@@ -8,13 +8,13 @@ Invariants that live here: 2 (a newcomer never overtakes: only while the ledger 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from time import monotonic
-from types import FrameType
 from typing import Any
 
 from .._driver.exchange import is_between_commands
-from .._util import callsite
 from .._util.lock import InsideOwnStepError
+from ..stats import BOUNDS
 from . import maintenance, observed
 from .checkin import Cleaner
 from .core import INTERVAL, PoolCore
@@ -22,41 +22,47 @@ from .idle_lease import AT_ONCE, HAS_GIL, FirstStep, NotLent
 from .lease import Connection, slot_of
 from .slot import IN_USE
 from .waiter import GIVEN, Waiter
+from .while_waiting import LOOK_AROUND
 
 # Seconds that the server's last reply vouches for a connection that goes from one task to the next: such a hand-over
 # takes a turn of the loop.
 _HANDING_OVER = 0.001
 
 
-def lend_idle(core: PoolCore, borrower: Any, frame: FrameType | None = None) -> tuple[Connection | None, bool]:
+def lend_idle(core: PoolCore, borrower: Any, place: Any, offset: int) -> tuple[Connection | None, bool]:
     """A lease of an idle connection on behalf of `borrower` (as in `Slot.user`), and whether it is lent: else it is in
-    hand, and `checkout` has to see whether it is fit. None where there is none to be had at once. `frame`: the code
-    that asked, where it is known."""
+    hand, and `checkout` has to see whether it is fit. None where there is none to be had at once. `place`, `offset`:
+    the code that asked, as in `Slot.place`."""
+    if not core._ledger.lock_free and core._here[0]:
+        return None, False
     lease: Any = FirstStep.get_connection(core, AT_ONCE)
     if type(lease) is NotLent:
         return lease.lease, False
     slot = lease._slot
     slot.borrower = slot.user = borrower
-    if frame is None:
-        frame = callsite.caller()
-    if frame is not None:
-        slot.place = frame.f_code
-        slot.offset = frame.f_lasti
+    slot.place = place
+    slot.offset = offset
     return lease, True
 
 
-def queue_up(core: PoolCore, waiter: Waiter) -> bool:
-    """Join the queue, where a wait for a connection to come back is all that can be done: then the caller is to wait,
-    for LOOK_AROUND seconds at most. False: `checkout` knows what else there is to do, or to tell."""
+def queue_up(core: PoolCore, waiter: Waiter, timeout: float | None) -> float | None:
+    """Join the queue, where a wait for a connection to come back is all that can be done: returns for how many seconds
+    the caller is to wait, within its `timeout`. None: `checkout` knows what else there is to do, or to tell."""
     own = core._settings
     if core._has_checkout_hooks or core._verbose or own.max_waiting is not None or own.background or not HAS_GIL:
-        return False
+        return None
     if core._ledger.leaked or observed.observer is not None:
-        return False
+        return None
     try:
-        return core._lock.step(_queue_up_locked, core, waiter)
+        if not core._lock.step(_queue_up_locked, core, waiter):
+            return None
     except InsideOwnStepError:
-        return False
+        return None
+    if timeout is None:
+        timeout = own.timeout
+    if timeout is None or timeout > LOOK_AROUND:
+        return LOOK_AROUND
+    return timeout if timeout > 0.0 else 0.0
 
 
 def _queue_up_locked(core: PoolCore, waiter: Waiter) -> bool:
@@ -67,9 +73,9 @@ def _queue_up_locked(core: PoolCore, waiter: Waiter) -> bool:
     return True
 
 
-def lend_given(core: PoolCore, lease: Connection, waiter: Waiter, since: float) -> bool:
-    """The connection that was handed over to the caller, which has queued `since` (monotonic), is lent; False where
-    there is none, or it does not look fit: then `checkout` goes on."""
+def lend_given(core: PoolCore, lease: Connection, waiter: Waiter, place: Any, offset: int) -> bool:
+    """The connection that was handed over to the caller, which was sent to the queue by `queue_up`, is lent; False
+    where there is none, or it does not look fit: then `checkout` goes on."""
     slot = lease._slot
     if slot is None or slot.holder != id(lease) or waiter.state is not GIVEN or slot.state is not IN_USE:
         return False
@@ -78,13 +84,14 @@ def lend_given(core: PoolCore, lease: Connection, waiter: Waiter, since: float) 
         return False
     if now - slot.role_known > core._asks_role_after or (now >= slot.fresh_until + _HANDING_OVER and wire.readable(0)):
         return False
-    core._counters.waited(now - since)
+    # As `Counters.waited`, without its lock: with a GIL no other thread runs between reading a number and adding to it.
+    waited, wait = now - waiter.since, core._counters.wait
+    wait.counts[bisect_left(BOUNDS, waited)] += 1
+    wait.sum += waited
     slot.since = now
     slot.borrower = slot.user = waiter.borrower
-    frame = callsite.caller()
-    if frame is not None:
-        slot.place = frame.f_code
-        slot.offset = frame.f_lasti
+    slot.place = place
+    slot.offset = offset
     return True
 
 

@@ -10,21 +10,26 @@ Never: decides which endpoint serves.
 from __future__ import annotations
 
 import asyncio
+import sys
 import weakref
+from collections.abc import Generator
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from .._async.borrowing import Borrowing
 from .._async.connection import AsyncConnection
+from .._async.tokens import current_borrower
 from .._async.worker import ThreadCall, WorkerThreads, running_loop
 from .._pool.checkout_request import Work
 from .._pool.for_loops import lend_idle
+from .._util import callsite
 from ..aio import AsyncConnectionPool
 from ..errors import PoolTimeout, PoolUnavailable
 from ..pool import ConnectionPool
 from .lending import Borrow, HeldWork
 from .queue import Ticket
+
+_getframe = sys._getframe
 
 
 class AsyncTicket(Ticket):
@@ -77,31 +82,38 @@ class AsyncClusterPool(AsyncConnectionPool):
         after: str | None = None,
     ) -> Borrowing:
         """As `AsyncConnectionPool.get_connection`; `after` is that of `ClusterPool.get_connection`."""
-        lender = self if after is None else _After(self, after)
-        return Borrowing(lender, retry_num, retry_interval, pre_ping, timeout)
+        place, offset = callsite.of(_getframe(1))
+        return Borrowing(self, retry_num, retry_interval, pre_ping, timeout, place, offset, after)
 
-    def _lend_at_once(self, pre_ping: bool | float, borrower: Any) -> tuple[AsyncConnection | None, None]:
-        """As the first half of `ClusterPool.get_connection`."""
-        pool = None if pre_ping else self._target.express_pool()
-        if pool is None or pool.settings.on_discard is not None:  # the hook may block
-            return None, None
-        lease, is_lent = lend_idle(pool, weakref.ref(borrower))
-        if lease is None:
-            return None, None
-        if not is_lent:
-            lease.close()  # it may not be usable, which the slow path finds out
-            return None, None
-        return AsyncConnection(self._for_tasks(pool), lease, borrower), None
-
-    async def _borrow(
+    def _lend(  # type: ignore[override]
         self,
         retry_num: int,
         retry_interval: float,
         pre_ping: bool | float,
         timeout: float | None,
-        lease: Any = None,
-        borrower: Any = None,
-        after: str | None = None,
+        place: Any,
+        offset: int,
+        after: str | None,
+    ) -> Generator[Any, None, AsyncConnection]:
+        """As `ClusterPool.get_connection`."""
+        borrower = current_borrower(running_loop())
+        pool = None if pre_ping or after is not None else self._target.express_pool()
+        if pool is not None and pool.settings.on_discard is None:  # the hook may block
+            lease, is_lent = lend_idle(pool, weakref.ref(borrower), place, offset)
+            if lease is not None and is_lent:
+                return AsyncConnection(self._for_tasks(pool), lease, borrower)
+            if lease is not None:
+                lease.close()  # it may not be usable, which the slow path finds out
+        steps = self._lend_by_decision(retry_num, retry_interval, pre_ping, timeout, after)
+        return (yield from steps.__await__())
+
+    async def _lend_by_decision(
+        self,
+        retry_num: int,
+        retry_interval: float,
+        pre_ping: bool | float,
+        timeout: float | None,
+        after: str | None,
     ) -> AsyncConnection:
         ticket, pools = AsyncTicket(), self._target.servers()
         steps = self._target.steps(ticket, retry_num, retry_interval, pre_ping, timeout, after)
@@ -139,13 +151,3 @@ class AsyncClusterPool(AsyncConnectionPool):
         super().end_threads(wait)
         for endpoint in list(self._pools.values()):
             endpoint.end_threads(wait)
-
-
-class _After:
-    """A target of a cluster for one borrow that is to see a commit; what `Borrowing` needs of a pool."""
-
-    def __init__(self, pool: AsyncClusterPool, after: str) -> None:
-        self._borrow = partial(pool._borrow, after=after)
-
-    def _lend_at_once(self, pre_ping: bool | float, borrower: Any) -> tuple[None, None]:
-        return None, None

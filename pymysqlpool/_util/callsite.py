@@ -81,6 +81,20 @@ def caller() -> FrameType | None:
     return frame
 
 
+def of(frame: FrameType | None) -> tuple[Any, int]:
+    """The call site of `frame`, or of the innermost one around it that is not this package's: as a place and an offset,
+    for `resolve`."""
+    while frame is not None:
+        code = frame.f_code
+        passed_over = _passed_over.get(id(code))
+        if passed_over is None:
+            passed_over = _passes_over(frame)
+        if not passed_over:
+            return code, frame.f_lasti
+        frame = frame.f_back
+    return UNKNOWN, 0
+
+
 def _passes_over(frame: FrameType) -> bool:
     passed_over = frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED_OVER
     if len(_seen) < _MOST_SEEN:

@@ -116,7 +116,7 @@ class Books(RuleBasedStateMachine):
     def a_borrow_takes_no_lock(self, for_a_task: bool) -> None:
         expected = self.ledger.idle[-1]._slot
         if for_a_task:
-            lease, is_lent = lend_idle(self.home, None)  # type: ignore[arg-type]
+            lease, is_lent = lend_idle(self.home, None, None, 0)  # type: ignore[arg-type]
             assert is_lent
         else:
             lease = self.home.get_connection()

@@ -1,0 +1,62 @@
+"""A task's borrow: the usual ways, in which a connection is idle or comes back soon.
+
+Owns: the steps of these two ways; everything else is `AsyncConnectionPool._borrow`'s, which begins where they end.
+Never: decides who is next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from time import monotonic
+from typing import Any
+from weakref import ref
+
+from .._pool.for_loops import lend_given, lend_idle, queue_up
+from .._pool.idle_lease import make_lease
+from .connection import AsyncConnection
+from .tokens import current_borrower
+from .waiter import AsyncWaiter
+from .worker import running_loop
+
+
+def lend(
+    self: Any,
+    retry_num: int,
+    retry_interval: float,
+    pre_ping: bool | float,
+    timeout: float | None,
+    place: Any,
+    offset: int,
+) -> Generator[Any, None, AsyncConnection]:
+    """Borrow from the `AsyncConnectionPool` `self`. Arguments are those of `get_connection`, and its call site."""
+    loop = asyncio._get_running_loop() or running_loop()
+    borrower = current_borrower(loop)
+    reference = ref(borrower)
+    core = self.pool
+    lease, is_lent = lend_idle(core, reference, place, offset)
+    if is_lent and not pre_ping:
+        return self._connection_class(self, lease, borrower)  # type: ignore[no-any-return]
+    has_queued = 0.0
+    if lease is not None:
+        waiter = AsyncWaiter(lease, loop, reference)
+    else:
+        lease = make_lease(core)
+        waiter = AsyncWaiter(lease, loop, reference)
+        if not pre_ping and (timeout is None or type(timeout) in (int, float)):
+            # A shorter path than `checkout`: a connection is nearly always returned within this time.
+            patience = queue_up(core, waiter, timeout)
+            if patience is not None:
+                waiter.since = since = monotonic()
+                sleeper = waiter.sleep(since, patience)
+                if sleeper is not None:
+                    try:
+                        yield from sleeper.__await__()
+                    except BaseException:
+                        self._withdraw(lease, waiter)
+                        raise
+                if waiter.has_woken() and lend_given(core, lease, waiter, place, offset):
+                    return self._connection_class(self, lease, borrower)  # type: ignore[no-any-return]
+                has_queued = monotonic() - since
+    yield from self._borrow(waiter, has_queued, retry_num, retry_interval, pre_ping, timeout, place, offset).__await__()
+    return self._connection_class(self, lease, borrower)  # type: ignore[no-any-return]
