@@ -20,14 +20,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from pymysql import err
-from pymysql.constants import COMMAND, CR
+from pymysql.constants import COMMAND
 
 from .. import transaction as _transaction
 from .._driver import observed as _observed
-from .._driver import steps as _steps
 from .._driver.exchange import can_go_on, is_between_commands
 from .._driver.statements import TRANSACTION, WROTE
 from .._pool.lease import Connection
@@ -37,29 +36,16 @@ from .cursor import AsyncCursor
 from .cutting import cut, expire
 from .exchanges import Exchanges
 from .names import FieldsNames
+from .returning import Home, Returning
 from .session import Session
 from .tokens import Borrower, current_borrower, on_behalf_of
 from .turn import Turn
-from .worker import ThreadCall, ThreadsafeEvent
+from .worker import ThreadCall
 
 _getframe = sys._getframe
 
 
-class Home(Protocol):
-    """What an `AsyncConnection` needs from its pool; `aio.AsyncConnectionPool` implements it."""
-
-    pool: Any
-    kill_on_cancel: bool
-
-    @property
-    def name(self) -> str: ...
-    async def run(self, thread_call: ThreadCall, users: bool = False) -> Any: ...
-    def give_back_nowait(self, lease: Connection, give_back: Callable[[], object]) -> ThreadsafeEvent | None: ...
-    def give_back_interrupted(self, give_back: Callable[[], object]) -> None: ...
-    def kill(self, lease: Connection) -> None: ...
-
-
-class AsyncConnection(Exchanges, FieldsNames):
+class AsyncConnection(Returning, Exchanges, FieldsNames):
     """A borrowed connection whose methods are awaited. `close()` returns it to the pool.
 
     As a context manager it commits at the end of the block, rolls back at an exception, and returns itself to the pool
@@ -239,54 +225,6 @@ class AsyncConnection(Exchanges, FieldsNames):
             self._lost_changes = bool(self.lease.marks & WROTE)
             cut(self.lease)
 
-    def _give_back_interrupted(self) -> None:
-        """Return the cut connection. Called by the last user of it, after the interrupted call has ended."""
-        if self._pool.kill_on_cancel and not is_between_commands(self.lease):
-            self._pool.kill(self.lease)
-        self._give_back(err.OperationalError(CR.CR_SERVER_LOST, "cut off, because its task was cancelled"))
-
-    # -- giving back ---------------------------------------------------------------------------------------
-
-    async def close(self) -> None:
-        """Return the connection to the pool. A statement of another task that is under way is cut off.
-
-        Raises:
-            ReturnConnectionToPoolError: the connection was returned before.
-        """
-        self._refuse_closed()
-        await self.give_back(None)
-
-    async def give_back(self, exception: BaseException | None) -> None:
-        """Return it after `exception`; a second call does nothing. The return is under way before the first await."""
-        returned = self.give_back_nowait(partial(self._give_back, exception))
-        if returned is not None:
-            await returned.wait()
-
-    def give_back_nowait(
-        self, give_back: Callable[[], object], place: callsite.Place | None = None
-    ) -> ThreadsafeEvent | None:
-        """Start the return; a worker thread may complete it. See `AsyncConnectionPool.give_back_nowait`.
-
-        Args:
-            place: the call site of the return; None: the innermost one outside this package.
-        """
-        if self._was_cut or self.given_back is not None:
-            return None
-        self.given_back = place or callsite.place()
-        if self._thread_call is not None and self._thread_call.abandon(self._cut):
-            return None
-        if self._turn.locked():  # a task waits for a reply
-            session = _steps.watch_of(self.lease)
-            if session is not None:
-                session.fail(err.OperationalError(CR.CR_SERVER_LOST, "the connection was given back meanwhile"))
-        return self._pool.give_back_nowait(self.lease, give_back)
-
-    def _give_back(self, exception: BaseException | None) -> None:
-        try:  # noqa: SIM105 - `suppress` costs more than the rest
-            self.lease.give_back(exception, callsite.Spot(self.given_back) if self.given_back else _getframe())
-        except ReturnConnectionToPoolError:
-            pass  # another thread has returned it first
-
     def enter_block(self) -> Self:
         """Begin a with-block, which `__aexit__` ends."""
         self._refuse_closed()
@@ -300,6 +238,9 @@ class AsyncConnection(Exchanges, FieldsNames):
         self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._depth -= 1
+        is_end = not self._depth and exception is None and not self.has_owner
+        if is_end and self.returns_unchanged(*callsite.of(_getframe(1))):
+            return
         if self._depth or (self.has_owner and not self.closed and self.lease.block is not None):
             return  # the outer block, or the request's transaction, ends the work
         try:

@@ -14,17 +14,17 @@ from contextlib import suppress
 
 class Turn:
     # Without an __init__: each borrow makes one, and most are taken a few times and never queued for.
-    _is_taken = False
+    is_taken = False
     _queue: deque[asyncio.Future[None]] | None = None
 
     def locked(self) -> bool:
-        return self._is_taken
+        return self.is_taken
 
     def take(self) -> bool:
         """Take the turn if it is free and return True; if False, the caller has to `wait`."""
-        if self._is_taken:
+        if self.is_taken:
             return False
-        self._is_taken = True
+        self.is_taken = True
         return True
 
     async def wait(self) -> None:
@@ -50,7 +50,7 @@ class Turn:
             if not following.done():
                 following.set_result(None)
                 return
-        self._is_taken = False
+        self.is_taken = False
 
     async def __aenter__(self) -> None:
         if not self.take():

@@ -16,7 +16,7 @@ from __future__ import annotations
 import socket
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
@@ -30,8 +30,10 @@ from .local_infile import reads_local_file
 from .protocol.packets import ERR, OK
 from .protocol.reply import Steps, at_hand, more_rows, reply
 from .receive import SocketSource
+from .session_state import AUTOCOMMIT_STATUS
 from .statements import WROTE, reader_for
 from .unbuffered import UnbufferedResult
+from .wire import Wire
 
 _BATCH = 128  # rows
 
@@ -289,3 +291,17 @@ def lose(connection: Any, error: BaseException) -> NoReturn:
     """Raise what the blocking way raises, where `error` came out of the steps."""
     connection._lose(error)
     raise error
+
+
+def is_unchanged(wire: Wire, attributes: Mapping[str, Any]) -> bool:
+    """Whether the handle with these attributes left nothing behind, as `Wire.marks_left` tells it. The caller has the
+    exchange lock."""
+    source = wire.source
+    return (
+        not attributes["_marks"]
+        and attributes["_rfile"] is source
+        and attributes["_sock"] is wire.sock
+        and attributes["server_status"] & AUTOCOMMIT_STATUS == wire.autocommit_status
+        and attributes["_current_timeout"] == wire.timeout
+        and source.position == len(source.buffer)
+    )

@@ -246,6 +246,11 @@ class AsyncRequestScope(RequestScope):
             lent = self._lent(pool, place, self._awaited_pools.get(pool, self._awaited))
             if lent is None or not (also_busy or is_between_commands(lent.lease)):
                 continue
+            if exception is None and place.use is not None:
+                place.use.end()
+                if lent.returns_unchanged(*_END):
+                    self._report(place.use)
+                    continue
             returns.append(lent.give_back_nowait(partial(self._give_back, pool, place, exception), _END))
         return returns
 
