@@ -290,10 +290,6 @@ class RequestScope:
         except Exception:  # noqa: BLE001 - nothing that ends a request may raise
             said["event"] = "return failed"
             logger.warning("A connection of pool(%s) could not be given back", pool.name, exc_info=True, extra=said)
-        self._report(use)
-
-    def _report(self, use: Use) -> None:
-        """Log what a returned connection cost, where the scope is watched."""
         if self._watch is not _NO_WATCH:
             self._watch.report(use, self.label or "a request")
 

@@ -15,10 +15,9 @@ from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self
 
-from pymysql.constants import COMMAND
-
 from .._driver import cursors as _cursors
 from .._driver import steps as _steps
+from .._driver.exchange import is_between_commands
 from .session import Session
 from .turn import Turn
 
@@ -36,9 +35,8 @@ class Speaker(Protocol):
     def closed(self) -> bool: ...
     def can_read_here(self) -> bool: ...
     def note(self, query: Any) -> None: ...
-    def send(self, session: Session, command: int, sql: Any, unbuffered: bool) -> Any: ...
     def not_answered(self, session: Session, error: BaseException, note: Callable[[Any], object]) -> NoReturn: ...
-    def at_once(self) -> Session | None: ...
+    def send_at_once(self, cursor: Any, query: Any, args: Any, unbuffered: bool) -> tuple[Session, Any] | None: ...
     async def enter(self) -> Session | None: ...
     async def query_on(self, session: Session, sql: Any, unbuffered: bool = False) -> int: ...
     async def read_next(self, session: Session, unbuffered: bool = False) -> int: ...
@@ -52,8 +50,7 @@ class AsyncCursor:
     def __init__(self, connection: Any, cursor: Any) -> None:
         self.connection = connection
         self._cursor = cursor
-        self._steps = _cursors.can_step(cursor)
-        self._unbuffered = _cursors.is_unbuffered(cursor)
+        self._steps, self._unbuffered = _cursors.kind_of(cursor)
 
     # -- statements ----------------------------------------------------------------------------------------
 
@@ -63,27 +60,27 @@ class AsyncCursor:
         if connection.floats:
             connection.note(query)
         turn = connection._turn
-        if not turn.take():
+        if turn.is_taken:
             await turn.wait()
+        else:
+            turn.is_taken = True
         try:
-            session = connection.at_once() if self._steps else None
-            if session is None:
+            cursor, unbuffered = self._cursor, self._unbuffered
+            sent = connection.send_at_once(cursor, query, args, unbuffered) if self._steps else None
+            if sent is None:
                 session = await self._enter()
                 if session is None:
-                    return await self._in_a_thread(self._cursor.execute, query, args)  # type: ignore[no-any-return]
+                    return await self._in_a_thread(cursor.execute, query, args)  # type: ignore[no-any-return]
                 return await self._execute(session, query, args)
             # `_execute` in one coroutine, for a connection that has nothing else to do first.
-            cursor, lease, unbuffered = self._cursor, connection.lease, self._unbuffered
-            if args is not None:
-                query = cursor.mogrify(query, args)
-            _cursors.begin(cursor)
-            reply = connection.send(session, COMMAND.COM_QUERY, query, unbuffered)
+            lease = connection.lease
+            session, reply = sent
             try:
                 answer = await reply
             except BaseException as error:  # noqa: BLE001 - raised again
                 connection.not_answered(session, error, lambda answer: _steps.note(lease, answer, unbuffered))
             _steps.note(lease, answer, unbuffered)
-            steps = _cursors.take(cursor, lease, query)
+            steps = _cursors.take(cursor, lease)
             if steps is not None:
                 for _ in steps:
                     while session.has_had_its_share():
@@ -326,5 +323,7 @@ class AsyncCursor:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if is_between_commands(self.connection.lease) and _cursors.close_quietly(self._cursor):
+            return
         if exception is None or self.connection.is_quiet:
             await self.close()  # after an exception the unread rows are not drained (Invariant 10)

@@ -20,6 +20,7 @@ from weakref import WeakSet
 from pymysql import err
 from pymysql.constants import COMMAND, ER
 
+from .._driver import cursors as _cursors
 from .._driver import observed as _observed
 from .._driver import steps as _steps
 from .._driver.exchange import is_between_commands
@@ -76,12 +77,31 @@ class Exchanges:
         """Whether no statement is under way and no result is left to read (Invariant 6)."""
         return is_between_commands(self.lease)
 
-    def at_once(self) -> Session | None:
-        """Return the session for the next exchange; None if work must precede it: see `enter`. Needs the turn."""
+    def send_at_once(self, cursor: Any, query: Any, args: Any, unbuffered: bool) -> tuple[Session, Any] | None:
+        """Send a cursor's statement; returns the session and what to await for its reply, which is then to be noted, or
+        `not_answered`. None: nothing was sent, because something must precede it: see `enter`. Needs the turn."""
         if self.floats or self._was_cut or self.given_back is not None or _observed.observer is not None:
             return None
-        known: Session | None = _steps.watch_if_ready(self.lease)
-        return known if known is not None and known.is_for(asyncio.get_running_loop()) else None
+        lease = self.lease
+        session: Session | None = _steps.watch_if_ready(lease)
+        loop = asyncio.get_running_loop()
+        if session is None or not session.is_for(loop):
+            return None
+        task = asyncio.current_task(loop) if self.token is not None else None
+        if task is None:
+            return None
+        if args is not None:
+            query = cursor.mogrify(query, args)
+        _cursors.begin(cursor)
+        data = _steps.begin_query(lease, query, weakref.ref(task))
+        if data is None:
+            return None
+        _cursors.executed(cursor, query)
+        try:
+            steps = _steps.reader_of_reply(lease, unbuffered, ROWS)
+            return session, session.exchange(data, steps, _steps.read_timeout(lease))
+        except BaseException as error:  # noqa: BLE001 - raised again
+            self.not_answered(session, error, lambda answer: None)
 
     async def enter(self) -> Session | None:
         """Prepare an exchange and return its session; None: a worker thread must do it. Needs the turn."""

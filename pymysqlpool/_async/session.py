@@ -225,7 +225,8 @@ class Session(Watched):
                 answer = steps()
                 if type(answer) is GeneratorType:
                     steps = self._steps = answer
-            if type(steps) is GeneratorType:
+                    asked = steps.send(None)
+            else:
                 asked = steps.send(None)
         except StopIteration as end:
             answer = end.value
@@ -280,7 +281,10 @@ class Session(Watched):
     def _answered(self, answer: Any) -> None:
         """End the exchange, and continue its task: the last step, because the task may begin another exchange."""
         future = self._future
-        self._end()
+        self._steps = None
+        self._waits = False
+        if self._parts or self._is_tls:
+            self._end()
         if future is not None and not future.is_done:
             self._clock.arrive(future, answer)
 

@@ -32,27 +32,28 @@ _OF_TUPLES = frozenset((BufferedCursor, *([former_cursors.Cursor] if IS_KNOWN el
 _IN_MEMORY = _OF_TUPLES | {BufferedDictCursor, *([former_cursors.DictCursor] if IS_KNOWN else [])}
 
 
-def can_step(cursor: Any) -> bool:
-    """Return whether it works as PyMySQL's cursors do, so that these steps are complete. A user's class or wrapper with
-    methods of its own must be called instead."""
-    if Cursor.execute is not _EXECUTE or Cursor.executemany is not _EXECUTE_MANY:
-        return False
+def kind_of(cursor: Any) -> tuple[bool, bool]:
+    """Return whether it works as PyMySQL's cursors do, so that these steps are complete, and whether it is unbuffered.
+
+    A user's class or wrapper with methods of its own must be called instead of these steps.
+    """
     kind = type(cursor)
     known = _known.get(kind)
     if known is None:
-        if not issubclass(kind, Cursor):
-            return False
-        base = next(base for base in _BASES if issubclass(kind, base))
-        known = _known[kind] = all(getattr(kind, name) is getattr(base, name) for name in _OWN)
+        steps = False
+        if issubclass(kind, Cursor):
+            base = next(base for base in _BASES if issubclass(kind, base))
+            steps = all(getattr(kind, name) is getattr(base, name) for name in _OWN)
+        known = steps, isinstance(cursor, SSCursor)
+        if issubclass(kind, Cursor):
+            _known[kind] = known
+    if Cursor.execute is not _EXECUTE or Cursor.executemany is not _EXECUTE_MANY:
+        return False, known[1]
     return known
 
 
 _BASES = (SSCursor, BufferedDictCursor, BufferedCursor, Cursor)
-_known: dict[type, bool] = {}
-
-
-def is_unbuffered(cursor: Any) -> bool:
-    return isinstance(cursor, SSCursor)
+_known: dict[type, tuple[bool, bool]] = {}
 
 
 def begin(cursor: Any) -> None:
@@ -99,9 +100,8 @@ def _convert(cursor: Any, result: Any) -> Generator[None, None, None]:
     cursor._rows = rows
 
 
-def take(cursor: Any, connection: Any, query: Any) -> Generator[None, None, None] | None:
-    """The reply to `query` was read: `answered` and `executed`, or the steps of `conversion` where it takes some."""
-    cursor._executed = query
+def take(cursor: Any, connection: Any) -> Generator[None, None, None] | None:
+    """The reply was read: `answered`, or the steps of `conversion` where it takes some."""
     if type(cursor) in _OF_TUPLES and _OF_PYMYSQL._do_get_result is _DO_GET_RESULT:  # the same, without the calls
         cursor._result = result = connection._result
         cursor.warning_count = result.warning_count

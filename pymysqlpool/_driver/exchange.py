@@ -59,7 +59,7 @@ CLIENT_SESSION_TRACK = 1 << 23
 # For this long after a reply, polling the socket shows nothing new: a notice of the session's end is still on its way.
 SOCKET_CHECK_INTERVAL = 20e-6  # seconds
 
-_NO_BACKSLASH_ESCAPES = SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
+NO_BACKSLASH_ESCAPES = SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
 _thread = callsite.local
 
 
@@ -133,7 +133,7 @@ class WireConnection(LoginConnection, ReadingConnection):
         if isinstance(sql, str):
             sql = sql.encode(self.encoding)
         if command == COM_QUERY:
-            effect = self._read_statement(sql, self.server_status & _NO_BACKSLASH_ESCAPES)
+            effect = self._read_statement(sql, self.server_status & NO_BACKSLASH_ESCAPES)
             if effect == STATE:
                 effect = SAME if self._recipe is not None and self._recipe.holds_after(sql) else OPAQUE
             if slot is not None:

@@ -24,14 +24,14 @@ from pymysql import err
 from pymysql.charset import charset_by_name
 
 from . import pipeline
-from .commands import Command, pack_all
-from .exchange import WireConnection
+from .commands import COM_QUERY, LARGEST_STATEMENT, Command, pack_all, pack_header
+from .exchange import NO_BACKSLASH_ESCAPES, WireConnection
 from .local_infile import reads_local_file
 from .protocol.packets import ERR, OK
 from .protocol.reply import Steps, at_hand, more_rows, reply
 from .receive import SocketSource
-from .session_state import AUTOCOMMIT_STATUS
-from .statements import WROTE, reader_for
+from .session_state import AUTOCOMMIT_STATUS, OPAQUE, SAME
+from .statements import AUTOCOMMIT, STATE, WROTE, reader_for
 from .unbuffered import UnbufferedResult
 from .wire import Wire
 
@@ -135,6 +135,38 @@ def begin(connection: Any, command: int, sql: str | bytes, user: Any = None) -> 
     return sent[0] if len(sent) == 1 else b"".join(sent)
 
 
+def begin_query(connection: Any, sql: str | bytes, user: Any) -> bytes | None:
+    """As `begin` for a statement on a connection for which `watch_if_ready` has found a watch, in a third of the
+    steps. None: nothing was begun, `begin` will, or say why not."""
+    slot, source, exchange = connection._slot, connection._rfile, connection._exchange
+    if slot is None or slot.holder != id(connection) or connection.ended_by_server or not connection._here[0]:
+        return None
+    if isinstance(sql, str):
+        sql = sql.encode(connection.encoding)
+    if len(sql) >= LARGEST_STATEMENT or source.position != len(source.buffer) or connection._sock is None:
+        return None
+    # From here on as `WireConnection._execute_command`.
+    if not exchange.acquire(False):
+        return None
+    if connection._exchange is not exchange:  # given back by another thread at this moment
+        exchange.release()
+        return None
+    effect = connection._read_statement(sql, connection.server_status & NO_BACKSLASH_ESCAPES)
+    if effect == STATE:
+        effect = SAME if connection._recipe is not None and connection._recipe.holds_after(sql) else OPAQUE
+    slot.queries += 1
+    slot.user = user
+    connection._serves_file = False
+    connection._effect = effect
+    connection._unmarked = marks = connection._marks
+    if effect:
+        connection._marks = marks | effect & ~(AUTOCOMMIT | SAME)
+    source.sequence = 1
+    connection._result = None
+    connection._next_seq_id = 1
+    return pack_header(len(sql) + 1, COM_QUERY) + sql
+
+
 # -- between ---------------------------------------------------------------------------------------------------
 
 
@@ -157,37 +189,18 @@ def steps_of_reply(connection: Any, unbuffered: bool, most: int) -> Steps:
 def reader_of_reply(connection: Any, unbuffered: bool, most: int) -> Callable[[], Any]:
     """A function that reads the next reply when some bytes of it are there: it returns the reply, if that is a usual
     one and is there as a whole, or else the steps, as `steps_of_reply` does."""
-    attributes = connection.__dict__
-    own = attributes.get("decoders")
+    return partial(_read_reply, connection, unbuffered, most)
+
+
+def _read_reply(connection: Any, unbuffered: bool, most: int) -> Any:
+    own = connection.__dict__.get("decoders")
     is_shared = own is None
-    return partial(
-        _read_reply,
-        attributes["_rfile"],
-        connection.encoding,
-        connection.use_unicode,
-        connection._pristine_decoders if is_shared else own,
-        is_shared,
-        unbuffered,
-        most,
-        False if connection._local_infile else None,
-    )
-
-
-def _read_reply(
-    source: Any,
-    encoding: str,
-    use_unicode: bool,
-    decoders: Any,
-    is_shared: bool,
-    unbuffered: bool,
-    most: int,
-    local_infile: bool | None,
-) -> Any:
-    answer = at_hand(source, encoding, use_unicode, decoders, is_shared, unbuffered, False, most)
+    decoders = connection._pristine_decoders if is_shared else own
+    terms = connection._rfile, connection.encoding, connection.use_unicode, decoders, is_shared, unbuffered, False
+    answer = at_hand(*terms, most)
     if answer is not None and (unbuffered or answer.is_whole):
         return answer
-    terms = source, encoding, use_unicode, decoders, is_shared, unbuffered, False, local_infile, most
-    return reply(*terms, begun=answer, tried=True)
+    return reply(*terms, False if connection._local_infile else None, most, begun=answer, tried=True)
 
 
 def steps_of_rows(connection: Any, result: Any) -> Steps:

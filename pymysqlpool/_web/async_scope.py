@@ -249,7 +249,8 @@ class AsyncRequestScope(RequestScope):
             if exception is None and place.use is not None:
                 place.use.end()
                 if lent.returns_unchanged(*_END):
-                    self._report(place.use)
+                    if self._watch:
+                        self._watch.report(place.use, self.label or "a request")
                     continue
             returns.append(lent.give_back_nowait(partial(self._give_back, pool, place, exception), _END))
         return returns

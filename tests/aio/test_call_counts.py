@@ -24,8 +24,8 @@ from .conftest import Opened
 pytestmark = pytest.mark.skipif(not HAS_GIL, reason="without a GIL a borrow takes the lock, which costs more calls")
 
 BOUNDS = {
-    "borrow, SELECT 1, return": 78,
-    "the same, after a wait": 103,
+    "borrow, SELECT 1, return": 72,
+    "the same, after a wait": 96,
     "a request with one SELECT, beyond the same SELECT": 34,
 }
 

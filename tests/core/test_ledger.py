@@ -128,7 +128,7 @@ class Books(RuleBasedStateMachine):
     @precondition(lambda self: not (self.ledger.lock_free and self.ledger.idle))
     @rule()
     def a_borrow_that_must_not_block_gets_none(self) -> None:
-        assert lend_idle(self.home, None) == (None, False)  # type: ignore[arg-type]
+        assert lend_idle(self.home, None, None, 0) == (None, False)  # type: ignore[arg-type]
 
     @precondition(lambda self: self.ledger.idle)
     @rule()
