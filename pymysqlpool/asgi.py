@@ -21,10 +21,12 @@ from time import monotonic
 from ._async.worker import in_a_thread_of_its_own, running_loop
 from ._web.async_scope import AsyncRequestScope, current_async_connection, sync_connection
 from ._web.lifespan import live
-from ._web.messages import Application, Message, Receive, Scope, Send, answer
+from ._web.messages import Application, Message, Receive, Scope, Send, answer, header_of
 from ._web.socket_scope import SocketScope
 from .advice import warn_of_missing_timeouts
 from .aio import AsyncConnectionPool
+from .carried_commits import CarriedCommits
+from .carried_commits import check as check_carried
 from .cluster import ClusterPool
 from .failures import is_temporary
 from .health import Health, HealthCheck
@@ -71,6 +73,12 @@ class PoolMiddleware:
             stream that borrows holds the connection until it sends its next chunk.
         server_timing: add a `Server-Timing` header to responses whose request borrowed a connection.
         watch: the slow waits and long holds to log.
+        carry_commits: a `CommitCookie` or `CommitHeader`, where `pool` is a target of a cluster: what a visitor has
+            written is read by the visitor's next requests, too, from the replicas. None: only by the same request.
+
+    Raises:
+        SettingsError: `carry_commits` is none, or `pool` no target of a cluster.
+        TypeError: `pool` is no pool.
     """
 
     def __init__(
@@ -89,6 +97,7 @@ class PoolMiddleware:
         release_on_response_start: bool = False,
         server_timing: bool = False,
         watch: Watch | None = None,
+        carry_commits: CarriedCommits | None = None,
     ) -> None:
         if not isinstance(pool, AsyncConnectionPool | ConnectionPool | ClusterPool):
             raise TypeError(
@@ -98,6 +107,8 @@ class PoolMiddleware:
         self.pool: AsyncConnectionPool = (
             pool if isinstance(pool, AsyncConnectionPool) else AsyncConnectionPool(pool=pool)
         )
+        if carry_commits is not None:
+            check_carried(carry_commits, self.pool.pool)
         warn_of_missing_timeouts(self.pool.pool)
         self.owns_pool = owns_pool
         self.eager = eager
@@ -110,7 +121,8 @@ class PoolMiddleware:
         self.release_on_response_start = release_on_response_start
         self.server_timing = server_timing
         self.watch = watch
-        self._looks_at_heads = commit_veto is not None or server_timing
+        self.carry_commits = carry_commits
+        self._looks_at_heads = commit_veto is not None or server_timing or carry_commits is not None
         self._owns_threads = self.pool is not pool
         self._refusals = RefusalLog()
         self._health = HealthCheck(self.pool.pool)
@@ -146,6 +158,9 @@ class PoolMiddleware:
             deadline=scope.get(DEADLINE, None if self.deadline is None else monotonic() + self.deadline),
         )
         scope[SCOPE] = request
+        if self.carry_commits is not None:
+            said = header_of(scope, self.carry_commits.request_header)
+            self.carry_commits.receive(request, self.pool.pool, said)
         begun = replaced = False
         committing = False  # True also after a failed COMMIT: it may have taken effect, so a 503 would be wrong
 
@@ -192,12 +207,18 @@ class PoolMiddleware:
         await request.async_finish(commit=commits(message["status"], words, None, self.commit_veto))
         if self.server_timing and request.uses:
             headers.append((b"server-timing", server_timing(request).encode()))
+        headers += self._carried(request)
         return {**message, "headers": headers}
+
+    def _carried(self, request: AsyncRequestScope) -> list[tuple[bytes, bytes]]:
+        carries = self.carry_commits
+        header = None if carries is None else carries.response_header(request, self.pool.pool)
+        return [] if header is None else [(header[0].lower().encode(), header[1].encode())]
 
     async def _refuse(self, request: AsyncRequestScope, error: BaseException, method: str, send: Send) -> None:
         self._refusals.note(request.label, error)
         retry_after = (b"retry-after", str(self.retry_after).encode())
-        await answer(send, method, 503, b"text/plain; charset=utf-8", _BUSY, retry_after)
+        await answer(send, method, 503, b"text/plain; charset=utf-8", _BUSY, retry_after, *self._carried(request))
 
     async def _answer_health(self, scope: Scope, send: Send) -> None:
         health = self._health.look()

@@ -87,7 +87,7 @@ class RequestScope:
         self._revalidate_after = revalidate
         self._pool = pool
         self._watch = watch or _NO_WATCH
-        self._committed = Committed()
+        self.committed: Committed = Committed()
         self._lock = new_lock()  # guards the three below; never held while borrowing
         self._places: dict[Lender, Place] = {}
         self._closed = False
@@ -130,7 +130,7 @@ class RequestScope:
     def _borrow(self, pool: Lender, place: Place) -> None:
         started = monotonic()
         try:
-            connection = pool.get_connection(**self._committed.options(pool, self._patience(pool, started), self.uses))
+            connection = pool.get_connection(**self.committed.options(pool, self._patience(pool, started), self.uses))
         except GetConnectionFromPoolError as error:
             self.refused = error
             held = [other.name for other, its in self._places.items() if other is not pool and its.connection]
@@ -279,7 +279,7 @@ class RequestScope:
             return
         use.end()
         if pool.settings.track_commits:
-            self._committed.note(connection)
+            self.committed.note(connection)
         said = {"event": "late write", "pool": pool.name}
         if self.transaction == "request" and self._finished and connection.is_used and connection.marks & WROTE:
             logger.warning(_LATE_WRITE, self.label or "A request", pool.name, extra=said)

@@ -27,6 +27,8 @@ from ._pool.inner import inside
 from ._web.socket_connection import SocketConnection as SocketConnection
 from ._web.socket_connection import is_websocket as is_websocket
 from .advice import warn_of_missing_timeouts
+from .carried_commits import CarriedCommits
+from .carried_commits import check as check_carried
 from .failures import is_temporary
 from .pool import ConnectionPool
 from .refusals import BUSY, RefusalLog
@@ -66,8 +68,11 @@ class PoolMiddleware:
         watch: the slow waits and long holds to log.
         deadline: seconds after its start at which a request stops waiting for connections. None: the pool's `timeout`
             bounds each wait, but not their sum. A monotonic time in environ["pymysqlpool.deadline"] takes precedence.
+        carry_commits: a `CommitCookie` or `CommitHeader`, where `pool` is a target of a cluster: what a visitor has
+            written is read by the visitor's next requests, too, from the replicas. None: only by the same request.
 
     Raises:
+        SettingsError: `carry_commits` is none, or `pool` no target of a cluster.
         TypeError: `pool` is not a pool or is an async pool, or `application` is not callable.
     """
 
@@ -83,6 +88,7 @@ class PoolMiddleware:
         server_timing: bool = False,
         watch: Watch | None = None,
         deadline: float | None = None,
+        carry_commits: CarriedCommits | None = None,
     ) -> None:
         if not callable(application):
             raise TypeError(f"PoolMiddleware(application, pool): {type(application).__name__} is no WSGI application")
@@ -90,6 +96,8 @@ class PoolMiddleware:
             hint = "; a WSGI application takes the pool that it awaits: its .pool" if hasattr(pool, "pool") else ""
             kind = type(pool).__name__  # not its repr: a dict of arguments has a password in it
             raise TypeError(f"PoolMiddleware(application, pool) needs a ConnectionPool, not {kind}{hint}")
+        if carry_commits is not None:
+            check_carried(carry_commits, pool)
         warn_of_missing_timeouts(pool)
         self.application = application
         self.pool = pool
@@ -100,6 +108,7 @@ class PoolMiddleware:
         self.server_timing = server_timing
         self.watch = watch
         self.deadline = deadline
+        self.carry_commits = carry_commits
         self.refusals: RefusalLog = RefusalLog()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -121,6 +130,9 @@ class PoolMiddleware:
             if socket
             else environ.get(DEADLINE, None if self.deadline is None else monotonic() + self.deadline),
         )
+        if self.carry_commits is not None and not socket:
+            name = self.carry_commits.request_header.upper().replace("-", "_")
+            self.carry_commits.receive(scope, self.pool, environ.get(f"HTTP_{name}"))
         return _Exchange(self, scope, start_response, heads_only=method == "HEAD").run(environ)
 
     def _inside(self, scope: RequestScope, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -144,6 +156,8 @@ class _Exchange:
         self._busy = b"" if heads_only else _BUSY
         self._replaced = False  # a 503 replaced the response, and the application's body is dropped
         self._head: tuple[int, list[tuple[str, str]], BaseException | None] | None = None
+        self._said: tuple[Any, ...] | None = None  # the application's arguments, until the head goes out
+        self._server_writes: Callable[[bytes], object] | None = None
         self._sent = False  # the head and at least one byte of the body were sent
         self._committing = False  # True also after a failed COMMIT: it may have taken effect, so a 503 would be wrong
         self._body: Iterable[bytes] = ()
@@ -183,14 +197,27 @@ class _Exchange:
         self._replaced = False
         if self._middleware.server_timing and self._scope.uses:
             headers = [*headers, ("Server-Timing", server_timing(self._scope))]
-        server_writes = self._server_starts(status, headers, *exc_info)
+        self._said = status, headers, *exc_info
+        if self._middleware.carry_commits is None or self._sent:
+            self._go_out()  # else it waits for the commit
+        return self._write
 
-        def write(data: bytes) -> object:
-            self._commit_point()
-            self._sent = True
-            return server_writes(data)
+    def _write(self, data: bytes) -> object:
+        self._commit_point()
+        self._sent = True
+        assert self._server_writes is not None
+        return self._server_writes(data)
 
-        return write
+    def _go_out(self) -> None:
+        """Pass the head on to the server, which sends it with the first byte of the body."""
+        if self._said is not None:
+            (status, headers, *exc_info), self._said = self._said, None
+            self._server_writes = self._server_starts(status, [*headers, *self._carried()], *exc_info)
+
+    def _carried(self) -> list[tuple[str, str]]:
+        carries = self._middleware.carry_commits
+        header = None if carries is None else carries.response_header(self._scope, self._middleware.pool)
+        return [] if header is None else [header]
 
     def _commit_point(self) -> None:
         """The commit point, before the head is sent: a COMMIT that fails here still becomes a 500."""
@@ -198,14 +225,17 @@ class _Exchange:
             self._committing = True
             self._scope.finish(commit=commits(*self._head, self._middleware.commit_veto))
             self._committing = False
+            self._go_out()
 
     def _refuse(self, error: BaseException, *exc_info: Any) -> None:
         """Start a 503 in place of a head that was not sent; if it was sent, the server raises `exc_info`."""
         self._middleware.refusals.note(self._scope.label, error)
+        self._said = None
         headers = [
             ("Content-Type", "text/plain; charset=utf-8"),
             ("Content-Length", str(len(_BUSY))),
             ("Retry-After", str(self._middleware.retry_after)),
+            *self._carried(),
         ]
         self._server_starts("503 Service Unavailable", headers, *exc_info)
 
@@ -233,6 +263,7 @@ class _Exchange:
         if self._replaced:
             self._replaced, self._chunks = False, iter(())
             return self._busy
+        self._go_out()  # an empty chunk comes before the commit point, and after the head
         if chunk is None:
             self._scope.close()
             raise StopIteration

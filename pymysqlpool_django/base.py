@@ -150,7 +150,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         if database.cluster is None:
             connection = database.pool.get_connection(retry_num=0)
         else:
-            after = writes.last_commit(database.cluster)  # a replica must have what the request has written
+            after = writes.to_be_seen(database.cluster)  # a replica must have it
             connection = cast(ClusterPool, database.pool).get_connection(after=after)
         connection.note_place()
         item = None
@@ -159,7 +159,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         else:
             item = work.item() if work.request() is not work.Request.WSGI else None
             ends = Ends.CLOSE if item is None else Ends.WORK
-        self._lease = Lease(database, os.getpid(), ends)
+        self._lease = Lease(database, os.getpid(), ends, writes.current())
         if item is not None:
             self._await_end_of(item)
         return connection
@@ -280,7 +280,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         lease, self._lease = self._lease, None
         if connection is not None:
             if lease.database.cluster is not None:
-                writes.note_commit(self.alias, lease.database.cluster, connection.commit_token)
+                writes.note_commit(lease.unit, self.alias, lease.database.cluster, connection.commit_token)
             try:
                 cast(Connection, connection).close()
             except ReturnConnectionToPoolError:

@@ -16,6 +16,7 @@ from weakref import WeakSet
 from pymysql.constants import SERVER_STATUS
 
 from .pools import PooledDatabase
+from .writes import Unit
 
 # Statements whose effect the same borrower may count on later.
 _REMEMBERED = ("SET", "USE", "LOCK", "PREPARE", "HANDLER", "CALL", "XA")
@@ -48,6 +49,7 @@ class Lease:
         database: what it was borrowed from.
         process: the id of the process that borrowed it.
         ends: see `Ends`; `WORK` becomes `FREE` at the end of the work.
+        unit: the unit of work that it was borrowed for.
         cursors: the open ones, where the lease does not wait for Django's close.
         constraints_off: constraint checks are disabled in this session.
         remembers: a statement left state in the session, see `is_remembered`.
@@ -63,12 +65,14 @@ class Lease:
         "is_set_up",
         "process",
         "remembers",
+        "unit",
     )
 
-    def __init__(self, database: PooledDatabase, process: int, ends: Ends) -> None:
+    def __init__(self, database: PooledDatabase, process: int, ends: Ends, unit: Unit) -> None:
         self.database: PooledDatabase = database
         self.process: int = process
         self.ends: Ends = ends
+        self.unit: Unit = unit
         self.cursors: WeakSet[Any] | None = None if ends is Ends.CLOSE else WeakSet()
         self.constraints_off: bool = False
         self.remembers: bool = False

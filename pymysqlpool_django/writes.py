@@ -20,56 +20,72 @@ from django.db import connections
 from pymysqlpool.cluster import Cluster
 
 
-class _Unit:
+class Unit:
     """One unit of work.
 
     Attributes:
         is_request: it ends with the request; else the notes of an alias end when Django closes the alias.
         aliases: those that were written to, or were asked for in order to write.
         commits: the position of the last commit in a cluster, for `get_connection(after=...)`.
+        carried: the same, of an earlier request of the visitor.
     """
 
-    __slots__ = ("aliases", "commits", "is_request")
+    __slots__ = ("aliases", "carried", "commits", "is_request")
 
     def __init__(self, *, is_request: bool) -> None:
         self.is_request = is_request
         self.aliases: set[str] = set()
         self.commits: dict[str, tuple[Cluster, str]] = {}  # by alias
+        self.carried: dict[Cluster, str] = {}
 
 
-_units: WeakKeyDictionary[Any, _Unit] = WeakKeyDictionary()  # of ASGI requests
-_unit: ContextVar[_Unit] = ContextVar("unit")  # of everything else
+_units: WeakKeyDictionary[Any, Unit] = WeakKeyDictionary()  # of ASGI requests
+_unit: ContextVar[Unit] = ContextVar("unit")  # of everything else
 
 
-def _current() -> _Unit:
+def current() -> Unit:
+    """Return the unit of work that this code belongs to."""
     request = SyncToAsync.thread_sensitive_context.get(None)
     if request is not None:
-        return _units.get(request) or _units.setdefault(request, _Unit(is_request=True))
+        return _units.get(request) or _units.setdefault(request, Unit(is_request=True))
     unit = _unit.get(None)
     if unit is None:
-        unit = _Unit(is_request=False)
+        unit = Unit(is_request=False)
         _unit.set(unit)
     return unit
 
 
 def note_write(alias: str) -> None:
     """Note that the unit of work is about to write to `alias`."""
-    _current().aliases.add(alias)
+    current().aliases.add(alias)
 
 
-def note_commit(alias: str, cluster: Cluster, token: str | None) -> None:
-    """Note, at the return of a connection of `alias`, the `token` of its last commit; None if it had none."""
+def note_commit(unit: Unit, alias: str, cluster: Cluster, token: str | None) -> None:
+    """Note, at the return of a connection of `alias`, the `token` of its last commit; None if it had none.
+
+    Args:
+        unit: that for which it was borrowed. At the end of an executor's work item its context has been left.
+    """
     if token is not None:
-        unit = _current()
         unit.aliases.add(alias)
         unit.commits[alias] = (cluster, token)
 
 
 def has_written(alias: str) -> bool:
     """Return whether the unit of work has written to `alias`, by the ORM or by a committed statement."""
-    if alias in _current().aliases:
+    if alias in current().aliases:
         return True
     return getattr(connections[alias].connection, "commit_token", None) is not None
+
+
+def carry(cluster: Cluster, token: str) -> None:
+    """Begin after the commit at `token` of an earlier request: replicas are read from, once they have it."""
+    current().carried[cluster] = token
+
+
+def to_be_seen(cluster: Cluster) -> str | None:
+    """Return the token of the commit that a replica of `cluster` must have; None if any may be read."""
+    return last_commit(cluster) or current().carried.get(cluster)
 
 
 def last_commit(cluster: Cluster) -> str | None:
@@ -80,12 +96,12 @@ def last_commit(cluster: Cluster) -> str | None:
             token: str | None = getattr(wrapper.connection, "commit_token", None)
             if token is not None:
                 return token
-    return next((token for of, token in reversed(_current().commits.values()) if of is cluster), None)
+    return next((token for of, token in reversed(current().commits.values()) if of is cluster), None)
 
 
 def forget(alias: str) -> None:
     """Called when Django has closed `alias`: outside of a request the notes of it end."""
-    unit = _current()
+    unit = current()
     if not unit.is_request:
         unit.aliases.discard(alias)
         unit.commits.pop(alias, None)
@@ -93,11 +109,11 @@ def forget(alias: str) -> None:
 
 def _started(sender: Any, **kwargs: Any) -> None:
     if "environ" in kwargs:  # else it is an ASGI request, which has a separate context
-        _unit.set(_Unit(is_request=True))
+        _unit.set(Unit(is_request=True))
 
 
 def _finished(sender: Any, **kwargs: Any) -> None:
-    _unit.set(_Unit(is_request=False))
+    _unit.set(Unit(is_request=False))
 
 
 request_started.connect(_started, dispatch_uid="pymysqlpool_django.writes")

@@ -28,6 +28,7 @@ class CommitPoint:
 
     def __init__(self, app: Flask, state: AppState, refusals: Refusals) -> None:
         self._app = weakref.ref(app)
+        self._state = weakref.ref(state)
         self._options = state.options
         self._ahead = state.ahead
         self._refusals = refusals
@@ -58,10 +59,16 @@ class CommitPoint:
             if of_statement(error) is WRONG_ROLE:  # the server has refused the COMMIT; one that is lost may be done
                 return self._refusals.refuse_late(app, environ, error)
             return _answer(app, error)
+        more = []
         if self._options.server_timing and scope.uses:
-            headers.append(("Server-Timing", server_timing(scope)))
-            if refused is not None:
-                refused.headers.extend(headers[-1:])
+            more.append(("Server-Timing", server_timing(scope)))
+        state = self._state()
+        if state is not None and state.carrier is not None:
+            carried = state.carrier.response_header(scope, state.pool(None))
+            more += [] if carried is None else [carried]
+        headers += more
+        if refused is not None:
+            refused.headers.extend(more)
         return refused
 
     def instead(self, environ: WSGIEnvironment, error: Exception) -> Response | None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from pymysqlpool import SettingsError, settings
+from pymysqlpool.carried_commits import CarriedCommits
 from pymysqlpool.request_scope import CommitVeto, TransactionMode
 from pymysqlpool.secrets import Secret, conceal
 
@@ -50,6 +51,9 @@ class AppOptions:
             None: the pool's `timeout` bounds each wait, and nothing their sum.
         share_nested_contexts: whether an application context or a `test_request_context` inside a request uses the
             request's connections, which stay the request's to give back; else each has connections of its own.
+        carry_commits: with `hosts`: what a visitor has written is read by the visitor's next requests, too, from
+            `g.replica`. True: by a cookie, signed by the application's `secret_key`, with the flags of its session
+            cookie; or a `CommitCookie`, or a `CommitHeader`. None or False: only by the same request.
     """
 
     transaction: TransactionMode = None
@@ -61,6 +65,7 @@ class AppOptions:
     long_hold: float | None = None
     deadline: float | None = None
     share_nested_contexts: bool = False
+    carry_commits: CarriedCommits | bool | None = None
 
     def __post_init__(self) -> None:
         if self.transaction not in (None, "request"):
@@ -72,6 +77,9 @@ class AppOptions:
         for flag in ("transaction_on_get", "server_timing", "share_nested_contexts"):
             if not isinstance(getattr(self, flag), bool):
                 raise ConfigError(f"{flag}={getattr(self, flag)!r} must be True or False")
+        if self.carry_commits is not None and not isinstance(self.carry_commits, bool | CarriedCommits):
+            kind = type(self.carry_commits).__name__  # not its repr: it may be the key
+            raise ConfigError(f"carry_commits must be True, a CommitCookie or a CommitHeader, not {kind}")
         for option in ("slow_wait", "long_hold", "deadline"):
             value = getattr(self, option)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
@@ -124,6 +132,8 @@ def read(config: Mapping[str, Any], default_g_name: str | None) -> tuple[AppOpti
         if REPLICA in binds:
             raise ConfigError(f"app.config[{BINDS_KEY!r}]: {REPLICA!r} is the name of the replicas of {KEY}'s hosts")
         binds[REPLICA] = replace(binds[None], g_name=REPLICA, replica_of=KEY)
+    elif options.carry_commits:
+        raise ConfigError(f"app.config[{KEY!r}]: carry_commits needs hosts: one server has all that was committed")
     names = [bind.g_name for bind in binds.values() if bind.g_name is not None]
     if len(names) != len(set(names)):
         raise ConfigError(f"two databases have the same name on g, of {', '.join(names)}; tell them apart by 'g_name'")

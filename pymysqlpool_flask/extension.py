@@ -84,6 +84,8 @@ class PyMySQLPool:
                 f"app.config[{config.BINDS_KEY!r}]"
             )
         state = AppState(self, *config.read(app.config, self._name))
+        if state.carrier is not None and app.secret_key:
+            state.carrier.of(app)  # so that what is wrong is said here
         names.install(app, state.binds, state.connection)
         app.extensions[EXTENSION] = state
         endings = Endings(state)

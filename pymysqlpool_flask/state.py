@@ -30,6 +30,7 @@ from pymysqlpool.wsgi import DEADLINE, SCOPE, SocketConnection, is_websocket
 
 from . import config
 from .ahead import Ahead
+from .carried import Carrier
 from .config import AppOptions, BindOptions
 from .holders import Holder, Outer, current_request, holder
 from .nesting import Nesting
@@ -48,6 +49,7 @@ class AppState:
         self.binds = binds
         self.nesting: Nesting[Outer] = Nesting()
         self.ahead: Ahead = Ahead()
+        self.carrier: Carrier | None = Carrier(options.carry_commits) if options.carry_commits else None
         self._watch = Watch(options.slow_wait, options.long_hold)
         self._lock = RLock()  # guards the creation of pools; reentrant, for a finalizer that uses one meanwhile
         self._pools: dict[str | None, ConnectionPool] = {}
@@ -138,12 +140,15 @@ class AppState:
     def _new_scope(self, its: Holder, key: Request | None) -> RequestScope:
         if key is None:
             return RequestScope(watch=self._watch, label="an application context", revalidate=_REVALIDATE)
-        return RequestScope(
+        scope = RequestScope(
             transaction=self._transaction_of(its, key),
             watch=self._watch,
             label=f"{key.method} {key.path} ({key.endpoint})",
             deadline=None if is_websocket(key.environ) else key.environ.get(DEADLINE),
         )
+        if self.carrier is not None:
+            self.carrier.receive(scope, self.pool(None), key)
+        return scope
 
     def _transaction_of(self, its: Holder, request: Request) -> TransactionMode:
         view = current_app.view_functions.get(request.endpoint or "")

@@ -17,7 +17,7 @@ PACKAGES = ("pymysqlpool", "pymysqlpool_flask", "pymysqlpool_django")
 # Of these packages, the modules that a project imports or names; the others are called by the framework.
 DOORS = {
     "pymysqlpool_flask": {"pymysqlpool_flask"},
-    "pymysqlpool_django": {"pymysqlpool_django.middleware", "pymysqlpool_django.routers", "pymysqlpool_django.views"},
+    "pymysqlpool_django": {f"pymysqlpool_django.{module}" for module in ("carried", "middleware", "routers", "views")},
 }
 FILE = Path(__file__).with_suffix(".txt")
 

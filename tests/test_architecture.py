@@ -25,7 +25,7 @@ FLOORS = (
     {"_pool"},
     {"connection", "refusals", "advice"},
     {"transaction"},
-    {"request_scope"},
+    {"request_scope", "carried_commits"},
     {"pool"},
     {"former"},
     {"_async"},

@@ -150,7 +150,7 @@ class AsyncRequestScope(RequestScope):
             if type(pool) is AsyncConnectionPool:
                 connection = await pool.get_connection(timeout=patience)
             else:  # perhaps a target of a cluster
-                connection = await pool.get_connection(**self._committed.options(pool.pool, patience, self.uses))
+                connection = await pool.get_connection(**self.committed.options(pool.pool, patience, self.uses))
         except GetConnectionFromPoolError as error:
             self.refused = error
             self._note_what_is_held(pool.pool, error)

@@ -9,6 +9,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from http.cookies import SimpleCookie
 from typing import Any, cast
 
 import pymysql
@@ -18,11 +19,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connections, models, router, transaction
 from django.db.utils import ConnectionHandler
-from django.test import override_settings
+from django.http import HttpResponse
+from django.test import AsyncRequestFactory, RequestFactory, override_settings
 
+from pymysqlpool.carried_commits import CarriedCommits, CommitHeader
 from pymysqlpool.cluster import Cluster
 from pymysqlpool.devserver import DevServer
 from pymysqlpool_django import pools
+from pymysqlpool_django.carried import CarryCommitsMiddleware
 from pymysqlpool_django.checks import check_options
 from tests.routing.servers import account
 from tests.routing.test_cluster import Trio, execute, trio
@@ -88,7 +92,7 @@ def aliases(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aliases]:
                 del connections[alias]
 
     make()
-    with override_settings(DATABASE_ROUTERS=[ROUTER]):
+    with override_settings(DATABASE_ROUTERS=[ROUTER], SECRET_KEY="a key of more than sixteen characters"):
         request_finished.send(None)
         yield make
         request_finished.send(None)
@@ -248,14 +252,21 @@ def test_outside_of_requests_a_unit_of_work_ends_when_django_closes_the_alias(al
     assert router.db_for_read(Thing) == "replica"
 
 
-def test_under_asgi_a_write_is_known_in_every_thread_of_its_request_and_in_no_other(aliases: Aliases) -> None:
+def write_raw() -> None:
+    connections["default"].cursor().execute(f"INSERT INTO {TABLE} (server) VALUES ('raw')")
+
+
+@pytest.mark.parametrize("write", [lambda: Thing.objects.create(server="new"), write_raw], ids=["ORM", "raw statement"])
+def test_under_asgi_a_write_is_known_in_every_thread_of_its_request_and_in_no_other(
+    aliases: Aliases, write: Callable[[], object]
+) -> None:
     def close() -> None:
         connections.close_all()
 
     async def request(writes: bool) -> list[str]:
         async with ThreadSensitiveContext():
             if writes:
-                await Thing.objects.acreate(server="new")
+                await sync_to_async(write)()
             found = [
                 (await Thing.objects.aget(pk=1)).server,
                 await sync_to_async(read, thread_sensitive=False)(),
@@ -268,6 +279,90 @@ def test_under_asgi_a_write_is_known_in_every_thread_of_its_request_and_in_no_ot
         return list(await asyncio.gather(request(True), request(False)))
 
     assert asyncio.run(both()) == [["server 0"] * 3, ["server 1"] * 3]
+
+
+class Visitor:
+    """Requests of one visitor to a site with the middleware; the cookies of the answers are sent again."""
+
+    def __init__(self, *, runs_async: bool = False, middleware: type[Any] = CarryCommitsMiddleware) -> None:
+        self.cookies = SimpleCookie()
+        self._runs_async = runs_async
+        self._middleware = middleware
+
+    def visit(self, view: Callable[[], str]) -> str:
+        factory: Any = AsyncRequestFactory() if self._runs_async else RequestFactory()
+        factory.cookies.update(self.cookies)
+        if self._runs_async:
+            answer = asyncio.run(self._visit(view, factory.get("/")))
+        else:
+            request_started.send(None, environ={})
+            site = self._middleware(lambda request: HttpResponse(view()))
+            answer = site(factory.get("/"))  # type: ignore[assignment]
+            request_finished.send(None)
+        self.cookies.update(answer.cookies)
+        return answer.content.decode()
+
+    async def _visit(self, view: Callable[[], str], request: Any) -> HttpResponse:
+        async def served(request: Any) -> HttpResponse:
+            return HttpResponse(await sync_to_async(view)())
+
+        async with ThreadSensitiveContext():
+            answer: HttpResponse = await self._middleware(served)(request)  # type: ignore[misc]
+            await sync_to_async(connections.close_all)()
+            return answer
+
+
+def write() -> str:
+    Thing.objects.create(server="new")
+    return "written"
+
+
+@pytest.mark.parametrize("runs_async", [False, True], ids=["WSGI", "ASGI"])
+@pytest.mark.parametrize("release", ["request", "transaction"])
+def test_a_visitor_reads_what_an_earlier_request_has_written_and_others_the_replica(
+    aliases: Aliases, runs_async: bool, release: str
+) -> None:
+    """These servers do not replicate, so the replica never has what was written."""
+    aliases(release=release)
+    visitor, other = Visitor(runs_async=runs_async), Visitor(runs_async=runs_async)
+    assert visitor.visit(read) == "server 1"
+    assert not visitor.cookies, "nothing was written"
+    assert visitor.visit(write) == "written"
+    (cookie,) = visitor.cookies.values()
+    assert (cookie["httponly"], cookie["secure"], cookie["samesite"], cookie["path"]) == (True, "", "Lax", "/")
+    assert [visitor.visit(read), visitor.visit(read)] == ["server 0", "server 0"]
+    assert other.visit(read) == "server 1"
+    with override_settings(SECRET_KEY="another secret key, after a change", SECRET_KEY_FALLBACKS=[]):
+        assert visitor.visit(read) == "server 1"
+
+
+def test_a_client_of_an_api_gets_the_position_in_a_header(aliases: Aliases) -> None:
+    class ForTheApi(CarryCommitsMiddleware):
+        def carrier(self) -> CarriedCommits:
+            return CommitHeader("a key of more than sixteen characters")
+
+    request_started.send(None, environ={})
+    answer: Any = ForTheApi(lambda request: HttpResponse(write()))(RequestFactory().get("/"))
+    request_finished.send(None)
+    request_started.send(None, environ={})
+    headers = {"X-Commit-Position": answer["X-Commit-Position"]}
+    answer = ForTheApi(lambda request: HttpResponse(read()))(RequestFactory(headers=headers).get("/"))
+    assert answer.content == b"server 0"
+
+
+def test_carried_commits_need_a_cluster_and_a_key(aliases: Aliases, monkeypatch: pytest.MonkeyPatch) -> None:
+    with override_settings(SECRET_KEY="short"), pytest.raises(ImproperlyConfigured, match="at least 16"):
+        CarryCommitsMiddleware(lambda request: HttpResponse())
+
+    class OfAnother(CarryCommitsMiddleware):
+        primary = "archive"
+
+    sqlite = {"ENGINE": "django.db.backends.sqlite3"}
+    archive = ConnectionHandler({"default": {}, "archive": sqlite}).settings["archive"]
+    monkeypatch.setitem(connections.settings, "archive", archive)
+    with pytest.raises(ImproperlyConfigured, match=r"DATABASES\['archive'\]"):
+        OfAnother(lambda request: HttpResponse())(RequestFactory().get("/"))
+    del connections["archive"]
 
 
 def test_the_writes_follow_the_primary(aliases: Aliases, trio: Trio) -> None:

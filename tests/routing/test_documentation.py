@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 
@@ -52,6 +53,27 @@ def test_a_primary_and_replicas_as_they_are_shown(servers: Replication) -> None:
         with db.replica.get_connection(after=names["connection"].commit_token) as reader:
             reader.execute("SELECT item FROM orders")
             assert reader.fetchall() == (("tea",),)
+        names |= {"SECRET_KEY": "a key of more than sixteen characters", "application": orders()}
+        run("carry_commits", servers, names)
+        environ: dict[str, Any] = {}
+        setup_testing_defaults(environ)
+        started: list[Any] = []
+        names["application"](environ, lambda *head: started.append(head))
+        ((_, headers),) = started
+        assert "HttpOnly" in dict(headers)["Set-Cookie"]
+
+
+def orders() -> Any:
+    """An application that writes."""
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        lease = environ["pymysqlpool.scope"].connection()
+        lease.execute("INSERT INTO orders (item) VALUES ('milk')")
+        lease.commit()
+        start_response("200 OK", [])
+        return [b"written"]
+
+    return application
 
 
 @pytest.mark.slow
