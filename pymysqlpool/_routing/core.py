@@ -11,6 +11,7 @@ Invariants that live here: 4 (nothing slow under the lock), 13 (fork), 22 (news 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,7 @@ from time import monotonic
 from .._pool.beside import cut_lent
 from .._util.lock import Lock, new_lock
 from .._util.log import logger
-from .._util.process import mark_process
+from .._util.process import Mark, mark_process
 from ..pool import ConnectionPool
 from .asking import Asks
 from .endpoints import FOREVER, Answer, Endpoint, State, Target, behind, described
@@ -62,11 +63,19 @@ class ClusterCore:
         self._check_interval = check_interval
         self._records = [endpoint for _, _, endpoint in places]
         self.pools: list[ConnectionPool] = [new_pool(place, index, self) for index, place in enumerate(places)]
+        self._entering: dict[int, Lock] = {}  # by process id: the first thread opens the books, the others wait for it
+        self._here: Mark = (0,)
         self._enter_process()
 
     def _enter_process(self) -> None:
         """Open the books of this process. In a forked child the parent's lock may be taken, and an endpoint be asked,
-        by a thread that does not exist here; nothing has to run at the fork itself. `_here` is assigned last."""
+        by a thread that does not exist here; nothing has to run at the fork itself."""
+        with self._entering.setdefault(os.getpid(), new_lock()):
+            if not self._here[0]:
+                self._open_books()
+
+    def _open_books(self) -> None:
+        """`_here` is assigned last."""
         self._own_lock = new_lock()
         del self._records[len(self.pools) :]  # another thread was about to add one
         self._topology = self._new_topology([replace(record) for record in self._records])  # guarded by _lock,

@@ -87,6 +87,26 @@ def test_a_node_that_came_back_takes_the_writes_after_a_while(nodes: Galera) -> 
     assert not nodes.lost(0, seen.written)
 
 
+def test_a_transaction_goes_on_where_it_began_when_the_writes_go_back(nodes: Galera) -> None:
+    first = nodes.servers[0]
+    name = f"{first.host}:{first.port}"
+    one, other = next(numbers), next(numbers)
+    with Cluster(nodes.hosts(), size=2, maxsize=2, timeout=10, failback_after=0.2, **APP) as cluster:
+        cluster.drain(name)
+        with cluster.primary.get_connection() as held, held.cursor() as cursor:
+            port = held.port
+            assert port != first.port
+            cursor.execute("INSERT INTO written VALUES (%s, 1)", (one,))
+            cluster.undrain(name)
+            wait_until(lambda: port_of_the_primary(cluster) == first.port, "writes are back", 30)
+            cursor.execute("INSERT INTO written VALUES (%s, @@port)", (other,))
+            assert held.port == port
+        assert port_of_the_primary(cluster) == first.port
+        with cluster.primary.get_connection(after="?") as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT server FROM written WHERE id IN (%s, %s) ORDER BY id", (one, other))
+            assert cursor.fetchall() == ((1,), (port,)), "both, and on the node where the transaction began"
+
+
 def test_another_node_shows_what_was_just_written(nodes: Galera) -> None:
     with Cluster(nodes.hosts(), size=4, maxsize=4, timeout=10, **APP) as cluster:
         for _ in range(100):
