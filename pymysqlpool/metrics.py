@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from ._pool.core import open_pools
+from ._pool.registry import all_pools
 from .pool import ConnectionPool
 from .stats import BOUNDS, Histogram, PoolStats
 
@@ -18,7 +18,7 @@ __all__ = ["BOUNDS", "Histogram", "PoolStats", "pools", "snapshot"]
 
 def pools() -> list[ConnectionPool]:
     """Return the open pools of this process, by label."""
-    return sorted((pool for pool in open_pools if not pool.is_closed), key=lambda pool: (pool.label, id(pool)))
+    return sorted((pool for pool in all_pools() if not pool.is_closed), key=lambda pool: (pool.label, id(pool)))
 
 
 def snapshot(pool: ConnectionPool) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import reuse, settings
-from ._pool import checkin, diagnostics, log_fields, maintenance
+from ._pool import checkin, diagnostics, log_fields, maintenance, observed
 from ._pool.beforehand import pre_create
 from ._pool.checkout import checkout, withdraw
 from ._pool.checkout_request import CheckoutRequest
@@ -265,6 +265,8 @@ class ConnectionPool(FirstStep, Travelling, PoolCore):
         if "_here" not in self.__dict__ or not self._here[0]:
             return
         try:
+            if observed.at_end is not None and not is_finalizing():
+                observed.at_end(self)
             for slot in self._ledger.slots():
                 if slot.wire is not None:
                     slot.wire.close(quiet=slot.state is IDLE)

@@ -45,7 +45,7 @@ def publish(folder: Folder = None) -> bool:
 
 def page(folder: Folder = None) -> Answer:
     """Return content type and body of the page at this moment; send it with `HEADERS`."""
-    return "text/html; charset=utf-8", render(all_processes(folder)).encode()
+    return "text/html; charset=utf-8", render(all_processes(folder)).encode("utf-8", "replace")
 
 
 def text(folder: Folder = None) -> str:
@@ -92,14 +92,14 @@ def _others(its: Board) -> list[dict[str, Any]]:
 class Drain:
     """A requested drain."""
 
-    def __init__(self, its: Board, asked_at: float) -> None:
+    def __init__(self, its: Board, name: str) -> None:
         self._board = its
-        self._asked_at = asked_at
+        self._name = name
 
     def progress(self) -> tuple[int, int]:
         """Return the number of processes that have seen the request, and the number of all processes."""
         running = _others(self._board)
-        return sum(process["drained_at"] >= self._asked_at for process in running), len(running)
+        return sum(self._name in process["drained"] for process in running), len(running)
 
     def watch(self, timeout: float) -> Iterator[tuple[int, int]]:
         """Yield `progress()` each time that it has changed, until all processes have seen the request.

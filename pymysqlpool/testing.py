@@ -35,8 +35,8 @@ from pymysql.constants import ER, SERVER_STATUS
 
 from ._driver.commands import Command
 from ._pool import diagnostics as _report
-from ._pool.core import open_pools
 from ._pool.lease import Connection
+from ._pool.registry import all_pools
 from ._util import callsite
 from .errors import PoolError, PoolTimeout
 from .failures import number_of
@@ -83,7 +83,7 @@ def assert_nothing_left_behind() -> Iterator[None]:
     Leases without references count too, and those that were cut off because the block closed their pool. Other threads
     have a second to return what they hold.
     """
-    before = WeakKeyDictionary({pool: _not_given_back(pool) for pool in list(open_pools)})
+    before = WeakKeyDictionary({pool: _not_given_back(pool) for pool in all_pools()})
     cut_off: list[str] = []
     really_close = ConnectionPool.close
 
@@ -99,10 +99,10 @@ def assert_nothing_left_behind() -> Iterator[None]:
     with patch.object(ConnectionPool, "close", close):
         yield
     give_up_at = monotonic() + _A_MOMENT
-    while any(left(pool) > 0 for pool in list(open_pools)) and monotonic() < give_up_at:
+    while any(left(pool) > 0 for pool in all_pools()) and monotonic() < give_up_at:
         Event().wait(0.01)
     still = [
-        f"{left(pool)} connections of pool({pool.name}):{_holders(pool)}" for pool in list(open_pools) if left(pool) > 0
+        f"{left(pool)} connections of pool({pool.name}):{_holders(pool)}" for pool in all_pools() if left(pool) > 0
     ]
     assert not cut_off + still, "not given back:\n" + "\n".join(cut_off + still)
 

@@ -6,11 +6,12 @@ of connections write. A reader adds up all files. The counters of a process or p
 sum, its gauges (in use, idle, waiting) are not. `ended.py` merges the files of ended processes into one.
 
 A file is replaced in one step, so that a reader never sees half of it. Numbers are at most `INTERVAL` old. A process
-that is killed, and a pool that is garbage-collected, lose what they counted since the last write.
+that is killed loses what it counted since the last write. Where a process cannot write (the disk is full, the folder is
+another user's), a page that it answers shows its own numbers all the same; the log says so once.
 
 A drain is requested by a file in the folder; each process reads it at its next write.
 
-Never: writes a user or a password; trusts a file that it cannot read.
+Never: writes a user or a password; trusts a file that it cannot read; fails the application because of the folder.
 """
 
 from __future__ import annotations
@@ -21,41 +22,26 @@ import os
 import sys
 import tempfile
 import threading
-import weakref
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
 
 from .._pool import observed
-from .._pool.core import open_pools
-from ..metrics import pools, snapshot
-from .counts import counts_of, merged
+from .._util.log import logger
+from .drains import Drains, ask
 from .ended import REST, add_up, read_sum
+from .process import follow, looks_and_ended
 
 INTERVAL = 1.0  # seconds
 _LATE = 1.5 * INTERVAL  # since the last line: the thread does not run
 FOLDER = "PYMYSQLPOOL_BOARD"  # environment variable: the folder
 _PROMETHEUS = "PROMETHEUS_MULTIPROC_DIR"
-_FORMAT = 2
+_FORMAT = 3
 _CURVE = 60  # samples that are kept for a curve
 _ADD_UP_EVERY = 60  # lines
-_DRAIN = "drain"  # the file by which a drain is asked for
-
-
-def looks() -> list[dict[str, Any]]:
-    """Return for each pool of this process its numbers, the holders of its connections, and its last events."""
-    return [_look(pool) for pool in pools()]
-
-
-def _look(pool: Any) -> dict[str, Any]:
-    return snapshot(pool) | {
-        "borrowers": [asdict(one) for one in pool.borrowers()],
-        "events": [asdict(one) for one in pool.events()],
-    }
 
 
 def default_folder() -> Path | None:
@@ -85,16 +71,17 @@ class Board:
         self.folder = folder
         self._pid = 0  # of the process whose thread runs
         self._curve: dict[str, list[tuple[int, int]]] = {}  # by label: in use, waiting
-        self._drained_at = 0.0  # when the last drain that this process carried out was requested
+        self._drains = Drains(folder)
+        self._failing: dict[str, tuple[Any, ...]] = {}  # what cannot be done, and the error that was logged
+        self._stopped = threading.Event()  # the thread ends
         self._start_counting()
+        follow()
         atexit.register(self._write_last)
 
     def _start_counting(self) -> None:
         """A forked child counts from zero, and its parent's thread may have held the lock."""
         self._lock = threading.Lock()  # one write at a time: an older state must not replace a newer one
         self._written_at = 0.0  # monotonic
-        self._seen: dict[int, tuple[Any, dict[str, Any]]] = {}  # by id: a weak reference, and the last numbers
-        self._dropped: list[dict[str, Any]] = []  # counts of pools that were garbage-collected, by label
 
     def publish(self) -> None:
         """Start to write this process's numbers. Further calls do nothing; a forked child starts anew."""
@@ -103,15 +90,16 @@ class Board:
         self._pid = os.getpid()
         self._curve = {}
         self._start_counting()
-        self._drained_at = time()
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._drains.ignore_those_there()
         _published.add(self)
         observed.follow_maintenance(_keep_up)
-        threading.Thread(target=self._run, args=(self._pid,), name="pymysqlpool board", daemon=True).start()
+        self._stopped = threading.Event()
+        threading.Thread(target=self._run, args=(self._stopped,), name="pymysqlpool board", daemon=True).start()
 
     def stop(self) -> None:
         """Stop writing in this process."""
         self._pid = -1
+        self._stopped.set()
         _published.discard(self)
 
     def keep_up(self) -> None:
@@ -120,89 +108,127 @@ class Board:
             self.publish()
         if monotonic() - self._written_at > _LATE and self._lock.acquire(blocking=False):
             try:
-                self._drain_if_asked()
-                self._write_locked(adds_to_curve=True)
+                self._work_locked()
             finally:
                 self._lock.release()
 
-    def _run(self, pid: int) -> None:
-        pause, lines = threading.Event(), 0
-        while self._pid == pid == os.getpid():
-            with suppress(OSError):
-                self._drain_if_asked()
-                self._write(adds_to_curve=True)
-                if lines % _ADD_UP_EVERY == 0:
+    def _run(self, stopped: threading.Event) -> None:
+        lines = 0
+        while not stopped.is_set():
+            with self._lock:
+                self._work_locked()
+            if lines % _ADD_UP_EVERY == 0:
+                with self._telling("add up"):
                     add_up(self.folder, _has_ended, self._replace)
             lines += 1
-            pause.wait(INTERVAL)
+            stopped.wait(INTERVAL)
+
+    def _work_locked(self) -> None:
+        with self._telling("drain"):
+            self._drains.carry_out()
+        with self._telling("write"):
+            self._write_locked(adds_to_curve=True)
 
     def _write_last(self) -> None:
         if self._pid == os.getpid():
-            with suppress(OSError):
-                self.write()
+            self.write()
 
-    def write(self) -> None:
-        """Write this process's file now."""
-        self._write(adds_to_curve=False)
-
-    def _write(self, adds_to_curve: bool) -> None:
+    def write(self) -> dict[str, Any]:
+        """Write this process's file now, if the folder allows it; return its content."""
         with self._lock:
-            self._write_locked(adds_to_curve)
+            content: dict[str, Any] = {}
+            with self._telling("write"):
+                self._write_locked(adds_to_curve=False, content=content)
+            return content
 
-    def _write_locked(self, adds_to_curve: bool) -> None:
+    def _write_locked(self, adds_to_curve: bool, content: dict[str, Any] | None = None) -> None:
         self._written_at = monotonic()
-        found, closed = self._look_locked()
-        for pool in found:
-            curve = self._curve.setdefault(pool["label"], [])
-            if adds_to_curve:
-                curve.append((pool["in_use"], pool["waiting"]))
-                del curve[:-_CURVE]
-            pool["curve"] = list(curve)
-        content = {
+        content = {} if content is None else content
+        found, ended = looks_and_ended()
+        self._add_curves(found, adds_to_curve)
+        content |= {
             "format": _FORMAT,
             "pid": os.getpid(),
             "started": _started(os.getpid()),
             "at": time(),
-            "drained_at": self._drained_at,
+            "drained": sorted(self._drains.seen),
             "pools": found,
-            "closed": closed,
+            "closed": ended,
         }
-        self._replace(f"{content['pid']}-{content['started']}.json", content)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it may have been removed meanwhile
+        self._replace(_file_of(content), content)
 
-    def _look_locked(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Return the numbers of each open pool, and the counts of those that were closed or dropped, by label."""
-        pid, there = os.getpid(), list(open_pools)
-        for key, (reference, numbers) in list(self._seen.items()):
-            if reference() is None:
-                del self._seen[key]
-                self._dropped = merged([*self._dropped, counts_of(pid, numbers)])
-        found, closed = [], []
-        for pool in there:
-            numbers = _look(pool)
-            self._seen[id(pool)] = weakref.ref(pool), numbers
-            if pool.is_closed:
-                closed.append(counts_of(pid, numbers))
-            else:
-                found.append(numbers)
-        return found, merged([*self._dropped, *closed])
+    def _add_curves(self, found: list[dict[str, Any]], adds_to_curve: bool) -> None:
+        """Give the first pool of each label the curve of all."""
+        now: dict[str, tuple[int, int]] = {}
+        for pool in found:
+            in_use, waiting = now.get(pool["label"], (0, 0))
+            now[pool["label"]] = in_use + pool["in_use"], waiting + pool["waiting"]
+        curves = {label: self._curve.get(label, []) for label in now}
+        if adds_to_curve:
+            curves = {label: [*curve[1 - _CURVE :], now[label]] for label, curve in curves.items()}
+            self._curve = curves
+        for pool in found:
+            pool["curve"] = curves.get(pool["label"], []) if now.pop(pool["label"], None) else []
 
     def _replace(self, name: str, content: Any, mode: int = 0o600) -> None:
         handle, new = tempfile.mkstemp(dir=self.folder, prefix=".new-")
-        with open(handle, "w") as file:
-            json.dump(content, file)
-        os.chmod(new, mode)
-        os.replace(new, self.folder / name)
+        try:
+            with open(handle, "w") as file:
+                file.write(json.dumps(content))  # `json.dump` is several times slower
+            os.chmod(new, mode)
+            os.replace(new, self.folder / name)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(new)
+            raise
 
-    def read(self) -> Iterator[dict[str, Any]]:
+    @contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        """Log an error of the block, once until the block has succeeded or failed by another one."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - numbers for operators must not fail the application
+            self._tell(what, error)
+        else:
+            self._failing.pop(what, None)
+
+    def _tell(self, what: str, error: Exception) -> None:
+        kind = type(error), getattr(error, "errno", None)
+        if self._failing.get(what) != kind:
+            self._failing[what] = kind
+            logger.warning(
+                "The numbers of pools in %s: can't %s: %s",
+                self.folder,
+                what,
+                error,
+                exc_info=None if isinstance(error, OSError) else error,
+                extra={"event": "board failed", "folder": str(self.folder), "error": str(error)},
+            )
+
+    def read(self, own: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
         """Yield what each process wrote last, with `alive`: whether it runs. The counts of closed pools, and those of
-        ended processes, come as further entries that are not alive."""
-        found = {}
+        ended processes, come as further entries that are not alive.
+
+        Args:
+            own: what this process writes at this moment, whether or not the folder takes it.
+        """
+        found, unreadable = {}, None
         for path in sorted(self.folder.glob("*.json")):
-            with suppress(OSError, ValueError, KeyError, TypeError):
+            try:
                 content = json.loads(path.read_text())
                 if content["format"] == _FORMAT:
                     content["alive"] = _started(content["pid"]) == content["started"] and not _is_old(content["at"])
                     found[path.name] = content
+            except PermissionError as error:
+                unreadable = error
+            except (OSError, ValueError, KeyError, TypeError):
+                pass  # removed at this moment, or not ours
+        with self._telling("read all files"):
+            if unreadable is not None:
+                raise unreadable
+        if own:
+            found[_file_of(own)] = own | {"alive": True}
         ended = read_sum(self.folder)  # after the files; the header of `ended.py` says why
         for name, content in found.items():
             if name not in ended["names"]:
@@ -210,27 +236,16 @@ class Board:
                 if closed := content.get("closed"):
                     yield content | {"alive": False, "pools": closed}
         if ended["pools"]:
-            yield {"pid": 0, "alive": False, "at": 0.0, "drained_at": 0.0, "pools": ended["pools"]}
+            yield {"pid": 0, "alive": False, "at": 0.0, "drained": [], "pools": ended["pools"]}
 
-    # -- drains --------------------------------------------------------------------------------------------
+    def ask_for_drain(self, label: str | None) -> str:
+        """Ask all processes to renew the connections of the pool `label`, or of all. Returns the name of the request,
+        which each process that has seen it lists as `drained`."""
+        return ask(self._replace, label)
 
-    def ask_for_drain(self, label: str | None) -> float:
-        """Ask all processes to renew the connections of the pool `label`, or of all; returns when, as `drained_at`."""
-        at = time()
-        self._replace(_DRAIN, {"at": at, "label": label}, mode=0o644)  # root may ask, the processes must read
-        return at
 
-    def _drain_if_asked(self) -> None:
-        try:
-            asked = json.loads((self.folder / _DRAIN).read_text())
-            at, label = float(asked["at"]), asked["label"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return  # there is no drain, or no readable one: the numbers must be written in any case
-        if at > self._drained_at:
-            for pool in pools():
-                if label in (None, pool.label):
-                    pool.drain()
-            self._drained_at = at
+def _file_of(content: dict[str, Any]) -> str:
+    return f"{content['pid']}-{content['started']}.json"
 
 
 _published: set[Board] = set()  # of this process and of those that it was forked from
@@ -238,14 +253,12 @@ _published: set[Board] = set()  # of this process and of those that it was forke
 
 def _keep_up() -> None:
     for its in [*_published]:
-        with suppress(OSError):
-            its.keep_up()
+        its.keep_up()
 
 
 def _publish_in_child() -> None:
     for its in [*_published]:
-        with suppress(OSError):
-            its.publish()
+        its.publish()
 
 
 if hasattr(os, "register_at_fork"):
@@ -255,11 +268,13 @@ if hasattr(os, "register_at_fork"):
 def all_processes(folder: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
     """Return what each process of the board in `folder` wrote last, this process now; without a board, this process."""
     its = board(folder)
-    if its is None:
-        return [{"pid": os.getpid(), "alive": True, "at": time(), "pools": looks()}]
-    its.publish()  # some servers fork workers without running the fork hooks
-    its.write()
-    return list(its.read())
+    if its is not None:
+        its.publish()  # some servers fork workers without running the fork hooks
+        return list(its.read(own=its.write()))
+    follow()
+    found, ended = looks_and_ended()
+    this = {"pid": os.getpid(), "at": time()}
+    return [this | {"alive": True, "pools": found}, this | {"alive": False, "pools": ended}]
 
 
 def _started(pid: int) -> str:

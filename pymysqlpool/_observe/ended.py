@@ -23,6 +23,7 @@ from time import time
 from typing import Any
 
 from .counts import counts_of, merged
+from .drains import PREFIX
 
 if sys.platform != "win32":
     import fcntl
@@ -57,7 +58,9 @@ def add_up(folder: Path, has_ended: Callable[[str], bool], replace: Callable[[st
         paths = [path for path in folder.glob("*.json") if has_ended(path.name) and _rests(path, now)]
         new = [path for path in paths if path.name not in total["names"]]
         if new:
-            counts = [counts for path in new for counts in _counts_in(path)]
+            contents = {path: _counts_in(path) for path in new}
+            new = [path for path in new if contents[path] is not None]
+            counts = [counts for path in new for counts in contents[path] or ()]
             names = {
                 name: since
                 for name, since in total["names"].items()
@@ -65,19 +68,27 @@ def add_up(folder: Path, has_ended: Callable[[str], bool], replace: Callable[[st
             }
             names |= dict.fromkeys((path.name for path in new), now)
             replace(SUM, {"names": names, "pools": merged([*total["pools"], *counts])})
-        for path in [*paths, *(path for path in folder.glob(".new-*") if _rests(path, now))]:
+            paths = [path for path in paths if path.name in names]
+        others = [path for path in folder.glob(".new-*") if _rests(path, now)]
+        others += [path for path in folder.glob(f"{PREFIX}*") if _rests(path, now, _REMEMBERED)]
+        for path in [*paths, *others]:
             path.unlink(missing_ok=True)
 
 
-def _counts_in(path: Path) -> Iterator[dict[str, Any]]:
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        content = json.loads(path.read_text())
-        yield from [counts_of(content["pid"], pool) for pool in content["pools"]] + content.get("closed", [])
-
-
-def _rests(path: Path, now: float) -> bool:
+def _counts_in(path: Path) -> list[dict[str, Any]] | None:
+    """Return the counts in a file; None if it cannot be read, and must stay until it can."""
     try:
-        return now - path.stat().st_mtime > REST
+        content = json.loads(path.read_text())
+        return [counts_of(content["pid"], pool) for pool in content["pools"]] + list(content.get("closed", []))
+    except OSError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def _rests(path: Path, now: float, time: float = REST) -> bool:
+    try:
+        return now - path.stat().st_mtime > time
     except OSError:
         return False
 

@@ -2,23 +2,26 @@
 https://opentelemetry.io/docs/specs/semconv/database/database-metrics/
 
 Gauges and counters are observed when a reader collects. OpenTelemetry has no observable histogram, so each collection
-records the values that the pools have counted since the last one: as many values as were counted, each inside its
-bucket, with the measured sum. A returning thread pays nothing, the reader's thread about 10 us for each value.
+records the values that the pools of a label have counted since the last one, those that have ended meanwhile included:
+as many values as were counted, each inside its bucket, with the measured sum. A returning thread pays nothing, the
+reader's thread about 10 us for each value.
 
 Never: counts anything itself, records a value twice.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from ..metrics import BOUNDS, Histogram, PoolStats, pools
 from ..pool import ConnectionPool
+from .process import counts, follow
 
 POOL = "db.client.connection.pool.name"
 _STATE = "db.client.connection.state"
@@ -29,11 +32,11 @@ _GAUGES: tuple[tuple[str, str, str, Callable[[PoolStats], int]], ...] = (
     ("max", "{connection}", "Connections that a pool may have at most.", lambda now: now.maxsize),
     ("pending_requests", "{request}", "Callers that wait for a connection.", lambda now: now.waiting),
 )
-_HISTOGRAMS: tuple[tuple[str, str, Callable[[PoolStats], Histogram]], ...] = (
-    ("create_time", "How long connecting took.", lambda now: now.create),
-    ("wait_time", "How long calls waited that had to wait.", lambda now: now.wait),
-    ("use_time", "From a borrow to its return.", lambda now: now.use),
-)
+_HISTOGRAMS = {
+    "create": ("create_time", "How long connecting took."),
+    "wait": ("wait_time", "How long calls waited that had to wait."),
+    "use": ("use_time", "From a borrow to its return."),
+}
 
 
 class ConnectionMetrics:
@@ -52,20 +55,23 @@ class ConnectionMetrics:
             description="Duration of statements.",
             explicit_bucket_boundaries_advisory=BOUNDS,
         )
-        self._recorded: WeakKeyDictionary[ConnectionPool, dict[str, Histogram]] = WeakKeyDictionary()
+        self._recorded: dict[tuple[str, str], Histogram] = {}  # by label and name
+        self._pid = os.getpid()
+        self._records = threading.Lock()  # never waited for; several readers may collect at once
         self._histograms = {
             name: meter.create_histogram(
-                f"db.client.connection.{name}", unit="s", description=says, explicit_bucket_boundaries_advisory=BOUNDS
+                f"db.client.connection.{its}", unit="s", description=says, explicit_bucket_boundaries_advisory=BOUNDS
             )
-            for name, says, _ in _HISTOGRAMS
+            for name, (its, says) in _HISTOGRAMS.items()
         }
+        follow()
         for name, unit, says, number in _GAUGES:
             meter.create_observable_up_down_counter(
                 f"db.client.connection.{name}", [self._observed(number)], unit=unit, description=says
             )
         meter.create_observable_counter(
             "db.client.connection.timeouts",
-            [self._observed(lambda now: now.timeouts)],
+            [self._timeouts],
             unit="{timeout}",
             description="Calls that got no connection in time.",
         )
@@ -85,17 +91,27 @@ class ConnectionMetrics:
             numbers = [pool.stats() for pool in several]
             yield Observation(sum(now.idle for now in numbers), {POOL: label, _STATE: "idle"})
             yield Observation(sum(now.in_use for now in numbers), {POOL: label, _STATE: "used"})
-            for pool, now in zip(several, numbers, strict=True):
-                self._record_news(label, pool, now)
+        if self.is_on and self._records.acquire(blocking=False):
+            try:
+                self._record_news()
+            finally:
+                self._records.release()
 
-    def _record_news(self, label: str, pool: ConnectionPool, now: PoolStats) -> None:
-        before = self._recorded.setdefault(pool, {})
-        for name, _, histogram in _HISTOGRAMS:
-            after = histogram(now)
-            for value, times in values_between(before.get(name, Histogram()), after):
-                for _ in range(times):
-                    self._histograms[name].record(value, {POOL: label})
-            before[name] = after
+    def _timeouts(self, options: CallbackOptions) -> Iterator[Observation]:
+        for label, numbers in counts().items() if self.is_on else ():
+            yield Observation(numbers["timeouts"], {POOL: label})
+
+    def _record_news(self) -> None:
+        if self._pid != os.getpid():  # a forked child counts from zero
+            self._pid, self._recorded = os.getpid(), {}
+        for label, numbers in counts().items():
+            for name, instrument in self._histograms.items():
+                before = self._recorded.get((label, name), Histogram())
+                after = Histogram(tuple(numbers[name]["counts"]), numbers[name]["sum"])
+                self._recorded[label, name] = after
+                for value, times in values_between(before, after):
+                    for _ in range(times):
+                        instrument.record(value, {POOL: label})
 
     def _by_label(self) -> dict[str, list[ConnectionPool]]:
         found: dict[str, list[ConnectionPool]] = {}
@@ -108,8 +124,6 @@ class ConnectionMetrics:
 def values_between(before: Histogram, after: Histogram) -> list[tuple[float, int]]:
     """What was counted between two looks: a value for each bucket, and how many of it. The values are in their buckets,
     and add up to the seconds between the two where the buckets allow it."""
-    if after.count < before.count:
-        before = Histogram()  # a forked child counts from nothing
     counts = [new - old for new, old in zip(after.counts, before.counts, strict=True)]
     seconds = after.sum - before.sum
     lows = (0.0, *BOUNDS)

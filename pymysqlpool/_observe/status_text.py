@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._util.log import one_line
+
 _HOLDERS_SHOWN = 10
 
 
@@ -30,12 +32,13 @@ def describe(processes: list[dict[str, Any]]) -> str:
                 f"  closed   {discarded or 'none'}",
             ]
             lines += [
-                f"  held     {one['seconds']:.1f} s by {one['who']}, {'in' if one['in_transaction'] else 'not in'} a "
-                f"transaction, borrowed at {one['where'].strip()}"
+                f"  held     {one['seconds']:.1f} s by {one_line(one['who'])}, "
+                f"{'in' if one['in_transaction'] else 'not in'} a transaction, borrowed at {one['where'].strip()}"
                 for one in pool["borrowers"][:_HOLDERS_SHOWN]
             ]
     if not lines:
         return ""
     total = sum(pool["maxsize"] for process in processes for pool in process["pools"])
     lines.append(f"{len(processes)} process{'es' * (len(processes) != 1)} may have {total} connections at most")
-    return "\n".join(lines)
+    text = "\n".join(lines)
+    return text.encode("utf-8", "backslashreplace").decode()  # the name of a file may have bytes that are no text

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from enum import Enum
@@ -43,6 +42,7 @@ from .counters import Counters
 from .idle_lease import HAS_GIL, learn_attributes, make_idle_lease
 from .lease import standalone
 from .ledger import Ledger
+from .registry import all_pools, register
 from .slot import CONNECTING, Lease, MaintenanceLease, Slot
 from .waiter import ThreadWaiter, Waiter
 
@@ -50,8 +50,6 @@ INTERVAL = 1.0  # seconds between two rounds of maintenance
 CONNECT_TIMEOUT = 10.0  # seconds; PyMySQL's default
 NEVER = float("inf")  # monotonic
 _LIFETIME_JITTER = 0.05
-
-open_pools: weakref.WeakSet[Any] = weakref.WeakSet()  # every ConnectionPool that is referred to
 
 
 @cache
@@ -63,7 +61,7 @@ def _close_at_exit() -> None:
 def _quit_idle_connections() -> None:
     """At the interpreter's exit: COM_QUIT on idle connections, so that the server counts no aborted clients. Waits for
     nothing and wakes no waiter: daemon threads, all that are left, could only log errors."""
-    for pool in list(open_pools):
+    for pool in all_pools():
         if pool._here[0]:
             pool._close_idle(_because_closed)
 
@@ -130,7 +128,7 @@ class PoolCore:
         self._books: dict[int, tuple[Any, ...]] = {}  # by process id
         self._pid = 0
         self._enter_process()
-        open_pools.add(self)
+        register(self)
         _close_at_exit()
 
     def _enter_process(self) -> None:

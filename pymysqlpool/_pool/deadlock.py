@@ -18,7 +18,8 @@ from typing import Any
 
 from .._util.lock import InsideOwnStepError
 from .._util.record import Record
-from .core import PoolCore, open_pools
+from .core import PoolCore
+from .registry import all_pools
 from .slot import IN_USE
 from .waiter import WAITING, Waiter
 
@@ -85,11 +86,7 @@ def _find_once(core: PoolCore, me: int) -> Circle | None:
 
 def _all_but(core: PoolCore) -> list[View]:
     """Return the other pools of this process that have waiters."""
-    try:
-        pools = list(open_pools)
-    except RuntimeError:
-        return []  # another thread made a pool at this moment; the next look sees it
-    views = [_look(pool) for pool in pools if pool is not core and pool._here[0] and pool._ledger.waiters]
+    views = [_look(pool) for pool in all_pools() if pool is not core and pool._here[0] and pool._ledger.waiters]
     return [view for view in views if view is not None]
 
 

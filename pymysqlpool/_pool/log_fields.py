@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._util.log import one_line
 from ..settings import label_of
 from .core import PoolCore
 
 
 def label(core: PoolCore) -> str:
-    """The pool's own `name`, else host:port/database."""
-    return core._settings.name or label_of(core._connect_args)
+    """The pool's own `name`, else host:port/database. What no exporter or terminal takes is escaped."""
+    return one_line(core._settings.name or label_of(core._connect_args))
 
 
 def fields(core: PoolCore, event: str, **more: Any) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""The hooks of what looks at pools from outside: an observer of borrows, a call after each maintenance, and a call at
-the refusals of one pool's server.
+"""The hooks of what looks at pools from outside: an observer of borrows, a call after each maintenance, a call at
+the refusals of one pool's server, and a call at the end of a pool.
 
 The observer is called at the end of a borrow that had to wait or connect; a borrow that is served at once never comes
 here. Maintenance is done at a return, at most once a second, so a publisher of numbers that hears of it needs neither a
@@ -43,3 +43,12 @@ def follow_refusals(pool: Any, told: Callable[[], object]) -> None:
 
 def unheard() -> None:
     """What a pool calls of whose refusals nothing is to be told."""
+
+
+at_end: Callable[[Any], None] | None = None  # runs in a finalizer; raises nothing, waits for nothing
+
+
+def follow_ends(told: Callable[[Any], None]) -> None:
+    """Call `told` with each pool that is collected from now on."""
+    global at_end
+    at_end = told

@@ -33,8 +33,9 @@ def one_line(text: str) -> str:
     return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), text)
 
 
-# C0, DEL and C1, the separators that `str.splitlines` knows, and what turns the direction of writing.
-_CONTROL = pattern("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# C0, DEL and C1, the separators that `str.splitlines` knows, what turns the direction of writing, and lone surrogates,
+# which no encoding takes.
+_CONTROL = pattern("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class OneLine:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,11 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pymysqlpool import ConnectionPool, status
+from pymysqlpool._observe.board import all_processes
+from pymysqlpool._observe.status_text import describe
 from pymysqlpool.metrics import pools
-from pymysqlpool.prometheus import PoolCollector
+from pymysqlpool.prometheus import PoolCollector, metrics_page
 from tests.conftest import MakePool
 from tests.serving import ROOT, serving
 from tests.support import wait_until
@@ -64,6 +69,41 @@ def test_a_label_has_neither_a_user_nor_a_path(make_pool: MakePool, connect_args
     assert by_socket.label == f"localhost/{connect_args['database']}"
     pool.close()
     assert pool not in pools()
+
+
+HARMLESS = ["<script>", "{{7*7}}", "x" * 5000]
+STRANGE = ["\ud800", "a\0b", 'a"b\\c\nd', "\x1b[31mred", "\u202e"]
+
+
+@pytest.mark.parametrize("name", [*HARMLESS, *STRANGE])
+def test_a_strange_name_of_a_pool_breaks_no_page_and_no_terminal(
+    name: str, make_pool: MakePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = make_pool(name=name)
+    with pool.get_connection():
+        seen = scraped(metrics_page()[1].decode())
+        assert seen["db_client_connection_count", pool.label, "used"] == 1
+        assert b"<script>" not in status.page()[1]
+        monkeypatch.setattr(threading.current_thread(), "name", name)
+        assert name in HARMLESS or name not in describe(all_processes())
+        status.page()
+        describe(all_processes()).encode()
+
+
+def test_the_counts_of_a_pool_that_has_ended_stay_also_without_a_folder(
+    make_pool: MakePool, connect_args: dict[str, Any]
+) -> None:
+    collector = PoolCollector()
+    for pool in (make_pool(name="shop"), ConnectionPool(**connect_args, name="shop")):
+        pool.get_connection().close()
+    assert scrape(collector)["pymysqlpool_borrowed_total", "shop"] == 2
+    pool.close()
+    assert scrape(collector)["pymysqlpool_borrowed_total", "shop"] == 2
+    del pool
+    gc.collect()
+    seen = scrape(collector)
+    assert seen["pymysqlpool_borrowed_total", "shop"] == 2
+    assert seen["db_client_connection_count", "shop", "idle"] == 1
 
 
 def test_a_wait_and_a_timeout_are_counted(make_pool: MakePool) -> None:

@@ -149,20 +149,37 @@ def test_a_drain_by_the_folder_renews_the_pool_that_was_named(make_pool: MakePoo
     board.publish()
     wait_until(lambda: alive(board), "the process to be seen")
     asked = board.ask_for_drain("one")
-    wait_until(lambda: [process["drained_at"] for process in alive(board)] == [asked], "the drain")
+    wait_until(lambda: [process["drained"] for process in alive(board)] == [[asked]], "the drain")
     assert one.stats().discarded == {"generation": 1}
     assert two.stats().discarded == {}
 
 
 def test_a_drain_that_cannot_be_read_does_not_stop_the_numbers(board: Board) -> None:
     board.folder.mkdir()
-    assert board.ask_for_drain(None) > 0
-    request = board.folder / "drain"
+    request = board.folder / board.ask_for_drain(None)
     assert request.stat().st_mode & 0o444 == 0o444, "the processes may run as another user than root"
-    request.unlink()
-    request.mkdir()
     board.publish()
-    wait_until(lambda: alive(board), "the numbers")
+    for content in ("", "[]", "3", "{}", "\0"):
+        (board.folder / f"drain-{len(content)}").write_text(content)
+    (board.folder / "drain-none").mkdir()
+    wait_until(lambda: [len(process["drained"]) for process in alive(board)] == [5], "the numbers")
+
+
+def test_two_requests_for_a_drain_in_one_second_are_both_carried_out(
+    make_pool: MakePool, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = make_pool(name="one", pre_create_num=1), make_pool(name="two", pre_create_num=1)
+    board.publish()
+    wait_until(lambda: alive(board), "the process to be seen")
+    monkeypatch.setattr("pymysqlpool._observe.board.time", lambda: 0.0)  # somebody has set the clock back
+    asked = sorted([board.ask_for_drain("one"), board.ask_for_drain("two")])
+    wait_until(lambda: [process["drained"] for process in alive(board)] == [asked], "both drains")
+    assert one.stats().discarded == two.stats().discarded == {"generation": 1}
+    later = Board(board.folder)
+    later._drains.ignore_those_there()
+    later._drains.carry_out()
+    assert later._drains.seen == {*asked}
+    assert one.stats().discarded == {"generation": 1}, "older requests are no business of a new process"
 
 
 def test_a_strange_file_in_the_folder_is_no_process(tmp_path: Path) -> None:

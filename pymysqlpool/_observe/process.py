@@ -1,0 +1,108 @@
+"""The pools of this process: the numbers of the open ones, and the counts of those that have ended.
+
+A pool that was closed keeps its counts as long as there is a reference to it; when Python collects it, its finalizer
+leaves them here. So the counts of a label only grow, from the first call of `follow` on. A forked child counts from
+zero.
+
+Never: takes a lock that a finalizer or a signal handler could wait for (Invariant 19), keeps a pool alive.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+from weakref import WeakSet
+
+from .._pool import observed
+from .._pool.registry import all_pools
+from ..metrics import snapshot
+from .counts import counts_of, merged
+
+
+class _Collected:
+    """The counts of pools that were collected in this process."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self._pools: WeakSet[Any] = WeakSet()  # those whose finalizer runs at this moment
+        self._news: list[Any] = []  # the counts of one pool each; None: in the sum
+        self._sum: tuple[int, list[dict[str, Any]]] = 0, []  # how many of the news are in it, and by label
+        self._adds_up = threading.Lock()  # never waited for
+
+    def add(self, pool: Any) -> None:
+        self._pools.add(pool)
+        self._news.append(counts_of(self.pid, look(pool)))
+
+    def has(self, pool: Any) -> bool:
+        return pool in self._pools
+
+    def by_label(self) -> list[dict[str, Any]]:
+        while True:
+            before = self._sum
+            number, total = before
+            news = self._news[number:]
+            if self._sum is before:  # else another thread may have put None in between
+                break
+        if news:
+            total = merged([*total, *news])
+            if self._adds_up.acquire(blocking=False):
+                try:
+                    if self._sum is before:
+                        self._sum = number + len(news), total
+                        self._news[number : number + len(news)] = [None] * len(news)
+                finally:
+                    self._adds_up.release()
+        return total
+
+
+_known = _Collected()
+
+
+def _collected() -> _Collected:
+    global _known
+    if _known.pid != os.getpid():
+        _known = _Collected()
+    return _known
+
+
+def follow() -> None:
+    """Keep the counts of pools that end from now on."""
+    observed.follow_ends(_note_end)
+
+
+def _note_end(pool: Any) -> None:
+    with suppress(Exception):  # in a finalizer, where an error helps nothing
+        _collected().add(pool)
+
+
+def look(pool: Any) -> dict[str, Any]:
+    """Return the numbers of a pool, the holders of its connections, and its last events."""
+    return snapshot(pool) | {
+        "borrowers": [asdict(one) for one in pool.borrowers()],
+        "events": [asdict(one) for one in pool.events()],
+    }
+
+
+def looks_and_ended() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return what `look` does for each open pool, and the counts of those that have ended, by label."""
+    pid, collected, there = os.getpid(), _collected(), all_pools()
+    found, ended = [], [*collected.by_label()]  # in this order: no pool of `there` ends meanwhile
+    for pool in there:
+        if not collected.has(pool):
+            numbers = look(pool)
+            if pool.is_closed:
+                ended.append(counts_of(pid, numbers))
+            else:
+                found.append(numbers)
+    found.sort(key=lambda numbers: str(numbers["label"]))
+    return found, merged(ended)
+
+
+def counts() -> dict[str, dict[str, Any]]:
+    """Return the counts of all pools, open or ended, by label."""
+    pid = os.getpid()
+    found, ended = looks_and_ended()
+    return {one["label"]: one for one in merged([*ended, *(counts_of(pid, numbers) for numbers in found)])}
