@@ -13,17 +13,23 @@ Never: shows a user or a password.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
+from django.conf import settings
 from django.contrib.admin.views.decorators import staff_member_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import NoReverseMatch, reverse
+from django.utils.functional import lazy
 from django.views.decorators.http import require_safe
 
 from pymysqlpool import PoolStats, status
 from pymysqlpool.stats import Histogram
 
 from . import pools
+
+_View = TypeVar("_View", bound=Callable[..., HttpResponse])
 
 
 def as_dict(numbers: PoolStats) -> dict[str, Any]:
@@ -36,7 +42,21 @@ def as_dict(numbers: PoolStats) -> dict[str, Any]:
     return plain
 
 
-@staff_member_required
+def _login() -> str:
+    """The login of the admin; on a site without one, LOGIN_URL."""
+    try:
+        return reverse("admin:login")
+    except NoReverseMatch:
+        return str(settings.LOGIN_URL)
+
+
+def _for_staff(view: _View) -> _View:
+    """Show `view` to staff; send others to the login."""
+    login_url: Any = lazy(_login, str)()  # the URLs are not loaded yet
+    return staff_member_required(view, login_url=login_url)
+
+
+@_for_staff
 def pool_status(request: HttpRequest) -> JsonResponse:
     """Return the numbers of the pools of the process that answers, as JSON."""
     by_alias = {alias: [as_dict(one) for one in several] for alias, several in pools.stats().items()}
@@ -44,7 +64,7 @@ def pool_status(request: HttpRequest) -> JsonResponse:
 
 
 @require_safe
-@staff_member_required
+@_for_staff
 def status_page(request: HttpRequest) -> HttpResponse:
     """Return the status page of all processes: HTML without JavaScript, for staff."""
     return _response(status.page())

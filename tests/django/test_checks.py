@@ -136,6 +136,15 @@ def test_the_page_is_for_staff_and_the_metrics_are_for_a_scraper(registered: Any
         assert views.status_page(request).status_code == 302
 
 
+def test_on_a_site_without_the_admin_the_page_sends_others_to_its_own_login(registered: Any, alias: str) -> None:
+    registered()
+    request = RequestFactory().get("/pools/")
+    request.user = AnonymousUser()
+    with override_settings(ROOT_URLCONF=(), LOGIN_URL="/enter/", ALLOWED_HOSTS=["testserver"]):
+        for view in (views.status_page, views.pool_status):
+            assert view(request)["Location"].startswith("/enter/?next=")
+
+
 CHECK = """
 def main():
     from django.core.management import call_command
