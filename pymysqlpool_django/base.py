@@ -65,6 +65,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
     features_class: type[DatabaseFeatures] = DatabaseFeatures
     validation_class: type[DatabaseValidation] = DatabaseValidation
     autocommit: bool
+    isolation_level: str | None
     connection: Any  # PyMySQL's, or a lease
 
     _lease: Lease | None = None  # of `connection`; None when it was not borrowed

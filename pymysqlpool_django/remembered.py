@@ -34,7 +34,7 @@ class Remembered:
         self._params = conceal(params)  # Django's frames hold it while it connects, and tools report their variables
         self._stays_flat = not any(isinstance(value, dict | list) for name, value in params.items() if name != "conv")
         self.isolation_level: str | None = wrapper.isolation_level
-        self.pool = options.wanted(wrapper)
+        self.pool: Any = options.wanted(wrapper)
 
     def is_of(self, settings: Mapping[str, Any]) -> bool:
         """Return whether the settings are still the same."""

@@ -115,8 +115,9 @@ class Spot:
     __slots__ = ("f_code", "f_lasti")
 
     def __init__(self, place: Place) -> None:
-        self.f_code: Any
-        self.f_code, self.f_lasti = (place, 0) if isinstance(place, str) else place
+        code, instruction = (place, 0) if isinstance(place, str) else place
+        self.f_code: Any = code
+        self.f_lasti: int = instruction
 
 
 def resolve(place: Any, offset: int) -> Place | None:
