@@ -119,14 +119,16 @@ def test_a_wait_and_a_timeout_are_counted(make_pool: MakePool) -> None:
 APPLICATION = """
 import os
 from flask import Flask, g
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest, multiprocess
 from pymysqlpool.prometheus import PoolCollector
 from pymysqlpool_flask import PyMySQLPool
 
+visits = Counter("visits", "The application's own.")
 app = Flask(__name__)
 app.config.from_prefixed_env()
 PyMySQLPool(app)
 registry = CollectorRegistry()
+multiprocess.MultiProcessCollector(registry)
 registry.register(PoolCollector())
 
 @app.get("/numbers")
@@ -135,6 +137,7 @@ def numbers():
 
 @app.get("/one")
 def one():
+    visits.inc()
     with g.db.cursor() as cursor:
         cursor.execute("SELECT 1")
     return str(os.getpid())
@@ -149,6 +152,7 @@ def test_the_sums_are_those_of_all_workers_also_when_one_was_killed(
     tmp_path: Path, connect_args: dict[str, Any]
 ) -> None:
     (tmp_path / "counted.py").write_text(APPLICATION)
+    (tmp_path / "shared").mkdir()
     environment = {
         "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
         "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "shared"),
@@ -166,5 +170,8 @@ def test_the_sums_are_those_of_all_workers_also_when_one_was_killed(
         wait_until(lambda: web.ask("GET", "/one")[0] == 200, "another worker")
         wait_until(lambda: sums()["pymysqlpool_borrowed_total", "shop"] > asked, "what it counted still counts")
         seen = sums()
+        assert seen["visits_total",] == seen["pymysqlpool_borrowed_total", "shop"], (
+            "beside the application's own metrics"
+        )
         assert seen["db_client_connection_count", "shop", "used"] == 0
         assert seen["db_client_connection_max", "shop"] <= 4
