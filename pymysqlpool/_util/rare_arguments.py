@@ -14,7 +14,6 @@ from typing import Any
 
 from pymysql.connections import Connection
 from pymysql.constants import CLIENT
-from pymysql.converters import escape_item
 
 from ..errors import SettingsError
 from ..secrets import reveal
@@ -71,7 +70,7 @@ def _conv(name: str, value: Any, given: Mapping[str, Any]) -> None:
     if given.get("autocommit", False) is None:
         return
     try:
-        escape_item(False, given.get("charset"), {kind: value[kind] for kind in value if type(kind) is not int})
+        Connection(conv=value, defer_connect=True, ssl_disabled=True).escape(False)  # newer versions use `conv` there
     except Exception as error:
         raise SettingsError(
             f"{name} cannot convert False, which pymysql.connect() needs for autocommit: {error!r}; begin with a copy "

@@ -132,6 +132,8 @@ REFUSED: list[tuple[str, Any]] = [
     ("client_flag", -(10**30)),
     ("conv", {**conversions, 3: 5}),  # called for a column of this type
     ("conv", {**conversions, bytes: "x"}),
+    ("conv", {str: 5}),
+    ("conv", {"a": 1}),
     ("max_allowed_packet", -1),  # no byte of a file could be sent
     ("max_allowed_packet", -(10**30)),
     ("read_default_group", "\0"),  # no section of a file is called so
@@ -180,6 +182,8 @@ def pool_or_refusal(given: dict[str, Any]) -> tuple[ConnectionPool | None, str]:
 
 def is_meant(option: str, value: Any) -> bool:
     name = ALIASES.get(option, option)
+    if name.startswith("ssl") and pymysql.VERSION < (1, 2):
+        return False  # which goes on without TLS, and looks at no file, where the server has none
     return name == "autocommit" or (any(type(value) is kind for kind in MEANT[name]) and (option, value) not in REFUSED)
 
 

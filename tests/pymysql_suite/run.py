@@ -14,6 +14,7 @@ import sys
 import tarfile
 import urllib.request
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable
 from pathlib import Path
 
 import pymysql
@@ -29,10 +30,16 @@ SUBJECTS = {
     "pool": "ours, lent by a pool",
 }
 SOURCE = "https://github.com/PyMySQL/PyMySQL/archive/refs/tags/v{}.tar.gz"
+FRESH = tuple(
+    statement
+    for database in ("test1", "test2")
+    for statement in (
+        f"DROP DATABASE IF EXISTS {database}",
+        f"CREATE DATABASE {database} DEFAULT CHARACTER SET utf8mb4",
+    )
+)
 SET_UP = (
     "SET GLOBAL local_infile = 1",
-    "CREATE DATABASE test1 DEFAULT CHARACTER SET utf8mb4",
-    "CREATE DATABASE test2 DEFAULT CHARACTER SET utf8mb4",
     "CREATE USER test2 IDENTIFIED BY 'some password'",
     "GRANT ALL ON test2.* TO test2",
     "CREATE USER test2@localhost IDENTIFIED BY 'some password'",
@@ -56,13 +63,11 @@ def main() -> int:
         parser.error(f"unknown subject in {' '.join(subjects)}")
     source = given.source or _download(given.cache, given.pymysql)
     with DevServer(database=None, options=["--max-allowed-packet=64M"]) as server:
-        with pymysql.connect(**server.socket_args, autocommit=True) as connection:
-            for statement in SET_UP:
-                connection.query(statement)
+        _execute(server, SET_UP)
         (source / "pymysql" / "tests" / "databases.json").write_text(json.dumps(_databases(server)))
         _report(f"{server.version}, {source.name}, Python {sys.version.split()[0]}")
-        stock = _run("stock", source, given.cache)
-        differences = [_compare(stock, _run(subject, source, given.cache)) for subject in subjects]
+        stock, *others = (_run(subject, server, source, given.cache) for subject in ("stock", *subjects))
+        differences = [_compare(stock, ours) for ours in others]
     return 1 if any(differences) else 0
 
 
@@ -94,7 +99,14 @@ def _download(cache: Path, version: str) -> Path:
     return folder
 
 
-def _run(subject: str, source: Path, cache: Path) -> Results:
+def _execute(server: DevServer, statements: Iterable[str]) -> None:
+    with pymysql.connect(**server.socket_args, autocommit=True) as connection:
+        for statement in statements:
+            connection.query(statement)
+
+
+def _run(subject: str, server: DevServer, source: Path, cache: Path) -> Results:
+    _execute(server, FRESH)  # a test that fails may leave its table behind
     report = cache / f"{source.name}-{subject}.xml"
     report.unlink(missing_ok=True)
     environment = {
