@@ -116,10 +116,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
     def get_connection_params(self) -> dict[str, Any]:
         remembered = self._what_is_remembered()
         if remembered is None:
-            params = super().get_connection_params()
-            if params.pop("pool", None):
-                # Django sets it after connecting; here it is so from the start, and costs no round trip.
-                params["autocommit"] = bool(self.settings_dict["AUTOCOMMIT"])
+            params = options.arguments(self, super().get_connection_params)
             if params["conv"] is mysql.django_conversions:
                 params["conv"] = _CONVERSIONS
             remembered = self._remembered = Remembered(self, params)

@@ -3,7 +3,7 @@
 `check_options` looks at the settings alone. `check_server` asks the servers, so it runs only where Django's own
 database checks do: `check --database default`, `migrate`.
 
-    pymysqlpool.E001  OPTIONS["pool"] cannot be used
+    pymysqlpool.E001  OPTIONS["pool"], or what stands beside it, cannot be used
     pymysqlpool.E002  CONN_MAX_AGE together with a pool
     pymysqlpool.W001  OPTIONS["pool"] is an empty dict, which means no pool
     pymysqlpool.W002  max_waiting=0
@@ -43,12 +43,11 @@ def _of_alias(alias: str, wrapper: DatabaseWrapper) -> list[CheckMessage]:
                 f"DATABASES[{alias!r}]['OPTIONS']['pool'] is an empty dict, which means no pool.",
                 hint="Write True for a pool with the default options.",
                 id="pymysqlpool.W001",
-            )
+            ),
+            *pool_errors(wrapper),
         ]
-    if not wanted:
-        return []
     found = pool_errors(wrapper)
-    if found:
+    if found or not wanted:
         return found
     understood = options.read(alias, wanted, bool(wrapper.settings_dict["CONN_HEALTH_CHECKS"]))
     if understood.core.get("max_waiting") == 0:

@@ -25,11 +25,12 @@ for that view; before Django 6.2 the view's error page is rendered in another th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db.backends.base.base import NO_DB_ALIAS
 
 from pymysqlpool import SettingsError
 from pymysqlpool.cluster import Cluster
@@ -126,19 +127,66 @@ def read(alias: str, given: Any, health_checks: bool) -> PoolOptions:
     return PoolOptions(core, is_released, cluster, target or "primary")
 
 
+def arguments(wrapper: Any, read_settings: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the arguments for PyMySQL, which Django's own `read_settings` makes of the settings of a DatabaseWrapper.
+
+    Raises:
+        ImproperlyConfigured: it cannot, or, where there is no pool, whose making checks them: PyMySQL would not take
+            them. The message names the setting, and no password.
+    """
+    alias = wrapper.alias
+    try:
+        params = read_settings()
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ImproperlyConfigured(f"DATABASES[{alias!r}]{_unreadable(wrapper.settings_dict, error)}.") from error
+    has_pool = params.pop("pool", None)
+    if not has_pool or alias == NO_DB_ALIAS:
+        _refuse_misplaced(alias, params)
+        _check_arguments(alias, params)
+    if has_pool:  # Django sets it after connecting; here it is so from the start, and costs no round trip
+        params["autocommit"] = bool(wrapper.settings_dict["AUTOCOMMIT"])
+    return params
+
+
+def _unreadable(settings: Mapping[str, Any], error: Exception) -> str:
+    """Say from which setting the `error` came."""
+    if not isinstance(settings["HOST"], str):
+        return "['HOST'] must be text; several hosts are OPTIONS['pool']['hosts']"
+    if settings["PORT"] and not str(settings["PORT"]).isdecimal():
+        return "['PORT'] must be a number"
+    if not isinstance(settings["OPTIONS"].get("isolation_level"), str | None):
+        return "['OPTIONS']['isolation_level'] must be text or None"
+    return f" cannot be used for a connection: {error!r}"
+
+
 def check(alias: str, options: PoolOptions, connect_args: Mapping[str, Any]) -> None:
     """Check that the core would make a pool of these options, without making one.
 
     Raises:
         ImproperlyConfigured: it would not. The message names the place: `pool`, or the options beside it.
     """
+    _refuse_misplaced(alias, connect_args)
+    if options.cluster is not None and {"host", "port", "unix_socket"} & set(connect_args):
+        _refuse(alias, "has hosts, and HOST or PORT stands beside it: leave out the one or the other")
+    _check_arguments(alias, connect_args)
+    core = {name: value for name, value in options.core.items() if name not in OWN_NAMES}
+    try:
+        split({**connect_args, **core})
+        if options.cluster is not None:
+            options.make_cluster(connect_args, pre_create_num=0)
+    except SettingsError as error:
+        _refuse(alias, f"cannot be used: {error}", error)
+
+
+def _refuse_misplaced(alias: str, connect_args: Mapping[str, Any]) -> None:
     misplaced = sorted((set(connect_args) & ALLOWED) - {"autocommit"})
     if misplaced:
         raise ImproperlyConfigured(
             f"DATABASES[{alias!r}]['OPTIONS'] has {', '.join(misplaced)}: a pool's option belongs into OPTIONS['pool']."
         )
-    if options.cluster is not None and {"host", "port", "unix_socket"} & set(connect_args):
-        _refuse(alias, "has hosts, and HOST or PORT stands beside it: leave out the one or the other")
+
+
+def _check_arguments(alias: str, connect_args: Mapping[str, Any]) -> None:
     try:
         split(connect_args)
     except SettingsError as error:
@@ -147,13 +195,6 @@ def check(alias: str, options: PoolOptions, connect_args: Mapping[str, Any]) -> 
             hint = " OPTIONS are those of pymysql.connect(), not mysqlclient's: ssl={'ca': ...} instead of ssl_mode."
         what = str(error).partition("; the pool's options are")[0]
         raise ImproperlyConfigured(f"DATABASES[{alias!r}] cannot be used for a connection: {what}.{hint}") from error
-    core = {name: value for name, value in options.core.items() if name not in OWN_NAMES}
-    try:
-        split({**connect_args, **core})
-        if options.cluster is not None:
-            options.make_cluster(connect_args, pre_create_num=0)
-    except SettingsError as error:
-        _refuse(alias, f"cannot be used: {error}", error)
 
 
 def refuse_persistent(alias: str, max_age: float | None) -> None:

@@ -115,7 +115,7 @@ class PooledDatabase:
         self.key: PoolKey = key
 
 
-def session_setup(init_command: str | None, isolation_level: str | None) -> str | None:
+def session_setup(init_command: object, isolation_level: str | None) -> str | None:
     """One statement that sets up a session for Django after the user's `init_command`; None if that cannot be joined.
 
     The pool repeats it whenever it resets a session. PyMySQL takes one statement only, so the isolation level is
@@ -127,7 +127,7 @@ def session_setup(init_command: str | None, isolation_level: str | None) -> str 
         assignments.append(f"SESSION /*M!100000 tx_isolation *//*!80000 transaction_isolation */ = '{level}'")
     if not init_command:
         return "SET " + ", ".join(assignments)
-    if not _SETS_VARIABLES.fullmatch(init_command):
+    if not isinstance(init_command, str) or not _SETS_VARIABLES.fullmatch(init_command):
         return None
     return ", ".join([init_command.rstrip("; \t\r\n"), *assignments])
 

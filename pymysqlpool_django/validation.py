@@ -38,13 +38,14 @@ class DatabaseValidation(validation.DatabaseValidation):
 
 
 def pool_errors(wrapper: Any) -> list[CheckMessage]:
-    """Return why no pool can be made for the alias of `wrapper`: E001, E002. Asks no server."""
+    """Return why the alias of `wrapper` cannot connect, or have its pool: E001, E002. Asks no server."""
     wanted = options.wanted(wrapper)
-    if not wanted:
-        return []
     try:
+        params = wrapper.get_connection_params()
+        if not wanted:
+            return []
         understood = options.read(wrapper.alias, wanted, bool(wrapper.settings_dict["CONN_HEALTH_CHECKS"]))
-        options.check(wrapper.alias, understood, wrapper.get_connection_params())
+        options.check(wrapper.alias, understood, params)
     except ImproperlyConfigured as error:
         return [Error(str(error), id="pymysqlpool.E001")]
     try:

@@ -175,6 +175,11 @@ def _bind(key: str, given: dict[str, Any], default_g_name: str | None) -> BindOp
                 f"app.config[{key!r}]: {option} must be text and is a number or a truth value; in an environment "
                 "variable write it with quotes inside, as in '\"1234\"'"
             )
+    if isinstance(given.get("autocommit"), str):
+        raise ConfigError(
+            f"app.config[{key!r}]: autocommit={given['autocommit']!r} is text, and any text counts as true; write True "
+            "or False, and in an environment variable true or false"
+        )
     given.setdefault("timeout", DEFAULT_TIMEOUT)
     cluster = {option: given.pop(option) for option in _OF_A_CLUSTER if option in given} if "hosts" in given else None
     try:
@@ -185,9 +190,12 @@ def _bind(key: str, given: dict[str, Any], default_g_name: str | None) -> BindOp
 
 
 def _mapping(key: str, value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+    if not isinstance(value, Mapping):
         kind = type(value.reveal() if isinstance(value, Secret) else value).__name__
         raise ConfigError(f"app.config[{key!r}] must be a dict with names as keys, not {kind}")
+    for name in value:
+        if not isinstance(name, str):
+            raise ConfigError(f"app.config[{key!r}] has the key {name!r}, which must be a name, as text")
     return value
 
 

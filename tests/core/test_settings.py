@@ -11,6 +11,7 @@ import pathlib
 import re
 import ssl
 import threading
+import traceback
 from typing import Any
 
 import pymysql
@@ -176,6 +177,14 @@ def test_nonsense_is_accepted_or_refused_by_name_and_nothing_else_happens(kind: 
         else:
             (pool.pool if kind is AsyncConnectionPool else pool).close()
         assert not said or option in said or ALIASES.get(option, option) in said, repr(value)
+
+
+@pytest.mark.parametrize("returned", ["mysql://me:hunter2@db/shop", "me:hunter2@db"])
+def test_a_function_that_returns_a_url_as_host_is_told_so_at_once_and_shows_no_password(returned: str) -> None:
+    with ConnectionPool(host=lambda: returned, timeout=30) as pool:
+        with pytest.raises(SettingsError, match="for host returned what cannot be used: host is a URL") as caught:
+            pool.get_connection()
+        assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("policy", [lambda facts: None, lambda facts: 1 // 0])

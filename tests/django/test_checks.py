@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import traceback
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import connections
 from django.test import RequestFactory, override_settings
@@ -56,6 +58,8 @@ def ids(found: list[Any]) -> list[str]:
         (True, {"ssl_mode": "REQUIRED"}, ["pymysqlpool.E001"]),
         (True, {"CONN_MAX_AGE": 60}, ["pymysqlpool.E002"]),
         ({"max_waiting": 0}, {}, ["pymysqlpool.W002"]),
+        (None, {"ssl_mode": "REQUIRED"}, ["pymysqlpool.E001"]),
+        ({}, {"ssl_mode": "REQUIRED"}, ["pymysqlpool.W001", "pymysqlpool.E001"]),
     ],
 )
 def test_bad_settings_are_found_without_a_server(
@@ -169,6 +173,7 @@ def main():
         ),
         (True, {"ssl_mode": "REQUIRED"}, "(pymysqlpool.E001) DATABASES['default'] cannot be used for a connection: "),
         (True, {"max_size": 5}, "(pymysqlpool.E001) DATABASES['default']['OPTIONS'] has max_size: "),
+        (None, {"max_size": 5}, "(pymysqlpool.E001) DATABASES['default']['OPTIONS'] has max_size: "),
     ],
 )
 def test_check_with_database_reports_unusable_settings_once(
@@ -179,6 +184,41 @@ def test_check_with_database_reports_unusable_settings_once(
     told = run_site(CHECK, {"default": database(server, pool, **changes)}, INSTALLED_APPS=apps)
     assert told.count("pymysqlpool.E") == 1, told
     assert expected in told
+
+
+UNUSABLE = [
+    ({"HOST": ["a", "b"]}, "['HOST'] must be text"),
+    ({"HOST": "127.0.0.1:3306"}, "has a port in it"),
+    ({"HOST": "mysql://me:hunter2@127.0.0.1/shop"}, "host is a URL"),
+    ({"PORT": "x"}, "['PORT'] must be a number"),
+    ({"PORT": 99999}, "port=99999 must be a whole number"),
+    ({"isolation_level": 2}, "['isolation_level'] must be text"),
+    ({"init_command": ["SET @a = 1"]}, "init_command=['SET @a = 1'] must be one statement"),
+    ({"init_command": "SET @a = 1; SET @b = 2"}, "init_command is more than one statement"),
+    ({"charset": "utf8mb5"}, "charset='utf8mb5'"),
+    ({"connect_timeout": "10"}, "connect_timeout='10'"),
+    ({"cursorclass": "DictCursor"}, "cursorclass='DictCursor'"),
+    ({"ssl_disabled": False, "ssl": True}, "ssl=True must be a dict"),
+    ({"ssl_disabled": False, "ssl": {"ca": "/nowhere/ca.pem"}}, "ssl['ca']='/nowhere/ca.pem' does not exist"),
+    ({"foo": 1}, "unknown option 'foo'"),
+]
+
+
+@pytest.mark.parametrize("pool", [True, None], ids=["pooled", "without a pool"])
+@pytest.mark.parametrize(("changes", "expected"), UNUSABLE, ids=[expected for _, expected in UNUSABLE])
+def test_what_cannot_connect_is_named_by_the_check_and_at_the_first_use(
+    registered: Any, alias: str, pool: Any, changes: dict[str, Any], expected: str
+) -> None:
+    wrapper = registered(pool, **changes)
+    (found,) = checks.check_options()
+    assert found.id == "pymysqlpool.E001"
+    for use in (wrapper.ensure_connection, lambda: wrapper._nodb_cursor().__enter__()):
+        with pytest.raises(ImproperlyConfigured) as caught:
+            use()
+        assert expected in found.msg
+        assert expected in str(caught.value)
+        assert alias in found.msg
+        assert "hunter2" not in found.msg + "".join(traceback.format_exception(caught.value))
 
 
 def test_what_is_not_pymysqls_is_named_with_its_place_and_its_like(registered: Any) -> None:

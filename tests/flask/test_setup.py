@@ -199,6 +199,8 @@ def test_the_environment_configures_it(connect_args: dict[str, Any], monkeypatch
         ({"PYMYSQLPOOL": {"HOST": "a", "host": "b"}}, "'host' twice"),
         ({"PYMYSQLPOOL": {"g_name": "get"}}, "g_name='get'"),
         ({"PYMYSQLPOOL": ["host"]}, "must be a dict"),
+        ({"PYMYSQLPOOL_BINDS": {1: {}}}, "has the key 1"),
+        ({"PYMYSQLPOOL": {"autocommit": "False"}}, "autocommit='False' is text"),
         ({"PYMYSQLPOOL_BINDS": {"r": {"retry_after": 3}}}, "retry_after"),
         ({"PYMYSQLPOOL": {}, "PYMYSQLPOOL_BINDS": {"db": {}}}, "same name on g"),
     ],
