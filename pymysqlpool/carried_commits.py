@@ -24,7 +24,6 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NoBase64
 from collections.abc import Sequence
-from hashlib import sha256
 from time import time
 from typing import Any, Literal, Protocol
 
@@ -236,7 +235,7 @@ def _derived(key: Secret) -> Secret:
 
 
 def _signature(key: Secret, cluster: str, said: str) -> bytes:
-    return hmac.digest(key.reveal(), f"{cluster}\n{said}".encode(), sha256)
+    return hmac.digest(key.reveal(), f"{cluster}\n{said}".encode(), "sha256")
 
 
 def _text(data: bytes) -> str:
