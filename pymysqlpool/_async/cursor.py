@@ -149,14 +149,15 @@ class AsyncCursor:
             return await self._in_a_thread(cursor.execute, query)  # type: ignore[no-any-return]
         _cursors.begin(cursor)
         await connection.query_on(session, query, self._unbuffered)
-        return await self._take(query)
+        return await self._take(session, query)
 
-    async def _take(self, query: Any = None) -> int:
+    async def _take(self, session: Session, query: Any = None) -> int:
         cursor = self._cursor
         steps = _cursors.conversion(cursor, self.connection.lease)
         if steps is not None:
             for _ in steps:
-                await asyncio.sleep(0)
+                while session.has_had_its_share():
+                    await asyncio.sleep(0)
         else:
             _cursors.answered(cursor)
         if query is not None:
@@ -166,7 +167,7 @@ class AsyncCursor:
     async def _next(self, session: Session) -> None:
         _cursors.begin(self._cursor)
         await self.connection.read_next(session, self._unbuffered)
-        await self._take()
+        await self._take(session)
 
     # -- results -------------------------------------------------------------------------------------------
 

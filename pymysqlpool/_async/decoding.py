@@ -1,4 +1,8 @@
-"""Fair decoding: all sessions of a loop together decode for at most `_SLICE` seconds, then the loop runs other tasks.
+"""Fair decoding: in one turn of a loop, all its sessions and cursors together decode for at most `_SLICE` seconds and
+one step more; then the loop runs other tasks.
+
+There is one deadline for each turn: a reply that has just come, a reply whose decoding was put off, and a task that
+converts rows all ask for it. A short reply asks for nothing: it takes less than the question.
 
 Never: decodes by itself.
 """
@@ -28,7 +32,7 @@ class Turns:
         self._until = 0.0  # monotonic: the end of the current slice; 0: no slice is running
 
     def is_over(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether the tasks that decode by themselves have used up the slice of this loop iteration."""
+        """Whether the slice of this turn of the loop is used up."""
         if not self._until:
             self._until = monotonic() + _SLICE
             loop.call_soon(self._end_slice)
@@ -45,11 +49,10 @@ class Turns:
             loop.call_soon(self._run, loop)
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        until = monotonic() + _SLICE
         queue = self.queue
         while queue:
             queue.popleft().decode()
-            if monotonic() > until:
+            if self.is_over(loop):
                 break
         self._is_scheduled = bool(queue)
         if queue:

@@ -34,6 +34,7 @@ from .pending import Pending
 from .watched import Watched
 
 ROWS = 100  # decoded in one step
+_SHORT = 4 * 1024  # bytes, which are decoded in 0.1 ms
 _SEGMENT = 64 * 1024  # bytes
 _LARGEST_SEGMENT = 256 * 1024
 DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
@@ -202,7 +203,7 @@ class Session(Watched):
         source = self._source
         source.buffer = data
         source.position = 0
-        if self._turns.queue:
+        if len(data) > _SHORT and (self._turns.queue or self._turns.is_over(self._loop)):
             self._take_turn()
         else:
             self.decode()

@@ -17,6 +17,7 @@ from pymysql.cursors import Cursor, DictCursorMixin, SSCursor
 
 from . import former_cursors
 from .buffered import IS_KNOWN, BufferedCursor, BufferedDictCursor
+from .protocol.reply import fewer
 
 PAUSE_AFTER = 200  # rows
 
@@ -82,19 +83,20 @@ def conversion(cursor: Any, connection: Any) -> Generator[None, None, None] | No
     """The steps that replace `answered` where the cursor converts each of many rows."""
     result = connection._result
     rows = result.rows
-    if not isinstance(cursor, DictCursorMixin) or not rows or len(rows) <= PAUSE_AFTER:
+    if not isinstance(cursor, DictCursorMixin) or not rows:
         return None
-    return _convert(cursor, result)
+    at_once = fewer(PAUSE_AFTER, result.field_count)
+    return _convert(cursor, result, at_once) if len(rows) > at_once else None
 
 
-def _convert(cursor: Any, result: Any) -> Generator[None, None, None]:
+def _convert(cursor: Any, result: Any, at_once: int) -> Generator[None, None, None]:
     rows = list(result.rows)
     result.rows = rows[:1]
     cursor._do_get_result()
     result.rows = ()
     convert = cursor._conv_row
-    for start in range(0, len(rows), PAUSE_AFTER):
-        end = start + PAUSE_AFTER
+    for start in range(0, len(rows), at_once):
+        end = start + at_once
         rows[start:end] = map(convert, rows[start:end])  # in place: freeing all at once would take milliseconds
         yield
     cursor._rows = rows

@@ -28,7 +28,7 @@ from .commands import COM_QUERY, LARGEST_STATEMENT, Command, pack_all, pack_head
 from .exchange import NO_BACKSLASH_ESCAPES, WireConnection
 from .local_infile import reads_local_file
 from .protocol.packets import ERR, OK
-from .protocol.reply import Steps, at_hand, more_rows, reply
+from .protocol.reply import Steps, at_hand, fewer, more_rows, reply
 from .receive import SocketSource
 from .session_state import AUTOCOMMIT_STATUS, OPAQUE, SAME
 from .statements import AUTOCOMMIT, STATE, WROTE, reader_for
@@ -205,7 +205,7 @@ def _read_reply(connection: Any, unbuffered: bool, most: int) -> Any:
 
 def steps_of_rows(connection: Any, result: Any) -> Steps:
     """Read the next rows of an unbuffered `result`; `result.take` keeps them."""
-    return more_rows(connection._rfile, result, _BATCH)
+    return more_rows(connection._rfile, result, fewer(_BATCH, result.field_count))
 
 
 def begin_all(connection: Any, commands: Sequence[Command]) -> tuple[bytes, Steps]:

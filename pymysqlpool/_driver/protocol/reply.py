@@ -34,9 +34,15 @@ from .rows import END, NotConvertedError, decode_row, decode_rows
 from .source import Source
 
 ALL = sys.maxsize  # rows
+USUAL = 8  # columns
 _OUT_OF_SYNC = CR.CR_COMMANDS_OUT_OF_SYNC
 
 _read_header = struct.Struct("<I").unpack_from
+
+
+def fewer(rows: int, columns: int) -> int:
+    """How many rows with so many columns take as long as `rows` with the usual number."""
+    return rows * USUAL // max(columns, USUAL) or 1
 
 
 class ResultSet(Reply):
@@ -108,6 +114,8 @@ def at_hand(
     result = ResultSet(columns, columns.converting(decoders, use_unicode, is_shared))
     if unbuffered:
         return result
+    if most < ALL and columns.number > USUAL:
+        most = fewer(most, columns.number)
     try:
         wanted = decode_rows(source, result.converting, result.rows, most)
     except NotConvertedError as unfit:
@@ -149,7 +157,7 @@ def reply(
         unbuffered: end before the rows of a result set.
         only_ok: a result set is an error.
         local_infile: whether the statement may ask for a local file; None where the connection may not at all.
-        most: yield 0 after so many rows.
+        most: yield 0 after so many rows, or fewer where they have many columns.
         begun: what `at_hand` has read of it.
         tried: `at_hand` was asked, of the bytes that are in the source now.
 
@@ -177,6 +185,8 @@ def reply(
         result = ResultSet(columns, columns.converting(decoders, use_unicode, is_shared))
     if unbuffered or result.is_whole:
         return result
+    if most < ALL and result.field_count > USUAL:
+        most = fewer(most, result.field_count)
     while result.failure is None:
         try:
             wanted = decode_rows(source, result.converting, result.rows, most)
