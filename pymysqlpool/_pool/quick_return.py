@@ -15,7 +15,7 @@ from typing import Any
 
 from .._driver.steps import is_unchanged
 from ..stats import BOUNDS
-from .idle_lease import HAS_GIL, return_clean
+from .idle_lease import HAS_GIL, UnusedLease, return_clean
 from .lease import Connection
 from .spent_lease import SpentLease
 
@@ -24,13 +24,13 @@ SOON = 0.1
 
 
 def give_back_unchanged(lease: Connection, place: Any, offset: int) -> bool:
-    """Return `lease`, if it was used and left nothing behind. `place`, `offset`: the call site, as in `Slot.place`.
+    """Return `lease`, if it left nothing behind. `place`, `offset`: the call site, as in `Slot.place`.
 
     Returns:
         Whether it was returned. If not, nothing was done.
     """
     if type(lease) is not Connection or not HAS_GIL:
-        return False
+        return isinstance(lease, UnusedLease) and _give_back_unused(lease)
     core: Any = lease._pool
     slot = lease._slot
     attributes = lease.__dict__
@@ -70,4 +70,16 @@ def give_back_unchanged(lease: Connection, place: Any, offset: int) -> bool:
     use.sum += held
     slot.since = now
     return_clean(lease)
+    return True
+
+
+def _give_back_unused(lease: UnusedLease) -> bool:
+    core: Any = lease._pool
+    slot = lease._slot
+    if slot is None or slot.holder != id(lease) or core._verbose or not core._ledger.allows_lock_free:
+        return False
+    now = monotonic()
+    if now >= slot.expires_at or now >= core._tend_at - SOON:
+        return False
+    lease.close()
     return True

@@ -196,3 +196,28 @@ def test_a_report_names_the_line_of_the_return(opened: Opened, end: str) -> None
                 connection.lease.query("SELECT 1")
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_used", [False, True], ids=["unused", "used"])
+def test_the_return_of_an_unchanged_connection_takes_no_thread(opened: Opened, is_used: bool) -> None:
+    async def main() -> None:
+        async with opened(size=1, maxsize=1) as pool:
+            async with pool.get_connection():
+                pass  # connects in a thread
+            pool.pool._tend_at = float("inf")  # maintenance takes one
+            submitted: list[Any] = []
+            pool._workers.submit = submitted.append  # type: ignore[method-assign]
+
+            async def borrow() -> None:
+                for _ in range(5):
+                    connection = await pool.get_connection()
+                    if is_used:
+                        await rows(connection, "SELECT 1")
+                    await asyncio.sleep(0)
+                    await connection.close()
+
+            await asyncio.gather(borrow(), borrow())
+            assert submitted == []
+            del pool._workers.submit  # type: ignore[method-assign]
+
+    asyncio.run(main())
