@@ -14,6 +14,7 @@ from typing import Any
 
 from .._driver.steps import begin_all
 from .._util.callsite import Token
+from .pending import Pending
 from .session import Session
 from .worker import ThreadsafeEvent
 
@@ -47,7 +48,9 @@ class Cleaner:
         try:
             handle, commands = self._exchanges.send(replies)
             data, steps = begin_all(handle, commands)
-            reply = asyncio.ensure_future(self._session.exchange(data, steps, None))
+            reply = self._session.exchange(data, steps, None)
+            if type(reply) is not Pending:  # the socket did not take all bytes at once
+                reply = asyncio.ensure_future(reply)
         except StopIteration:
             self._end(None)
         except Exception as error:  # noqa: BLE001 - the pool's to handle
@@ -55,7 +58,7 @@ class Cleaner:
         else:
             reply.add_done_callback(self._answered)
 
-    def _answered(self, reply: asyncio.Future[Any]) -> None:
+    def _answered(self, reply: Pending | asyncio.Future[Any]) -> None:
         try:
             replies = reply.result()
         except BaseException as error:  # noqa: BLE001 - the pool's to handle
