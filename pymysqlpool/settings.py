@@ -139,8 +139,10 @@ class Settings(Record):
         seconds("reset_timeout", self.reset_timeout, 0.001)
         if not isinstance(self.pre_ping, bool):
             seconds("pre_ping", self.pre_ping, 0.001)
-        if self.name is not None and not isinstance(self.name, str):
-            raise SettingsError(f"name={self.name!r} must be a string")
+        if self.name is not None:
+            if not isinstance(self.name, str):
+                raise SettingsError(f"name={self.name!r} must be a string")
+            arguments.sendable("name", self.name)
         if self.reset not in ("auto", "always", "never"):
             raise SettingsError(f"reset={self.reset!r} must be 'auto', 'always' or 'never'")
         if self.role not in ("any", "ready", "primary", "replica"):
@@ -158,7 +160,7 @@ class Settings(Record):
         ):
             if not isinstance(getattr(self, flag), bool):
                 raise SettingsError(f"{flag}={getattr(self, flag)!r} must be True or False")
-        if self.pipeline_reset not in (None, True, False):
+        if self.pipeline_reset is not None and not isinstance(self.pipeline_reset, bool):
             raise SettingsError(f"pipeline_reset={self.pipeline_reset!r} must be True, False or None")
         for hook in ("on_connect", "on_checkout", "on_checkin", "on_discard"):
             if getattr(self, hook) is not None:

@@ -18,7 +18,7 @@ from pymysql.constants import CLIENT
 from pymysql.converters import conversions
 from pymysql.cursors import Cursor, DictCursor, SSCursor, SSDictCursor
 
-from pymysqlpool import ConnectionPool, SettingsError
+from pymysqlpool import ConnectionPool, SettingsError, settings
 from pymysqlpool._util import arguments
 from pymysqlpool.devserver import DevServer
 
@@ -175,7 +175,7 @@ def outcome(connect: Callable[[], Any]) -> str | int:
 
 def pool_or_refusal(given: dict[str, Any]) -> tuple[ConnectionPool | None, str]:
     try:
-        return ConnectionPool(size=1, maxsize=1, **given), ""
+        return ConnectionPool(**{"maxsize": 1, **given}), ""
     except SettingsError as error:
         return None, str(error)
 
@@ -239,6 +239,21 @@ def test_what_a_function_returns_is_refused_as_the_value_itself_would_be(option:
                     with pytest.raises(SettingsError, match=f"the function for {option} returned what cannot be used"):
                         pool.get_connection(timeout=30)
                     assert pool.stats().in_use == 0
+
+
+@pytest.mark.parametrize("option", sorted(settings.OPTION_NAMES))
+def test_an_option_of_the_pool_that_is_accepted_does_not_fail_a_borrow(option: str, server: DevServer) -> None:
+    for value in NONSENSE:
+        if callable(value) or (option == "timeout" and value == 0):
+            continue
+        pool, _ = pool_or_refusal({"timeout": 30, **server.connect_args, option: value})
+        if pool is None:
+            continue
+        with pool:
+            for _ in range(2):
+                assert outcome(pool.get_connection) == "works", repr(value)
+            pool.get_connection().close()
+            assert repr(pool).encode()
 
 
 @pytest.mark.parametrize("value", [int, str, len, dict, object, abs])
