@@ -39,7 +39,7 @@ from .block import Block
 from .commands import COM_QUERY, LARGEST_STATEMENT, Command, pack_header
 from .commits import commit_after
 from .deadline import UNKNOWN_TIMEOUT, within
-from .last_word import TOO_LARGE, too_large
+from .last_word import TOO_LARGE, is_hang_up, too_large
 from .local_infile import reads_local_file
 from .login import LoginConnection
 from .pipeline import outcomes, pipeline, rollback
@@ -75,7 +75,6 @@ class WireConnection(LoginConnection, ReadingConnection):
     _fetch: threading.Lock | None = None  # taken = a thread is reading on, see `_reading`
     _read_statement: Callable[[bytes, int], int] = staticmethod(read_as_anything)  # until it is connected
     _effect = NOTHING  # what the statement being answered may do, from its text
-    _unmarked = NOTHING  # the marks before it
     _tracked = False  # the server reports session state changes
     _tracks_commits = False  # the server reports the global transaction ids of commits
     _commit_token: str | None = None  # of this lease's last commit
@@ -84,7 +83,8 @@ class WireConnection(LoginConnection, ReadingConnection):
     _login: Sequence[Command] = ()  # what gives again what the login gave, see `given_by_login`
     _slot: Usage | None = None  # of the lease; None outside a pool
     block: Block | None = None  # the transaction block that is open
-    refusal: err.MySQLError | None = None  # of a statement that was too large, see `last_word`
+    _limit = sys.maxsize  # bytes of a statement, from which on the server refuses it; as far as it is known
+    _long = 0  # bytes of the last statement that was a large one
     ended_by_server: bool = False  # the server's last error packet ended this session
     _owner_pid = 0
     _here: Mark = (1,)  # whether this is still that process
@@ -152,11 +152,12 @@ class WireConnection(LoginConnection, ReadingConnection):
                 self._refuse_surplus()
             source.sequence = 1
         try:
-            if len(sql) < LARGEST_STATEMENT:
+            if len(sql) < LARGEST_STATEMENT and len(sql) < self._limit:
                 self._result = None
                 self._write_bytes(pack_header(len(sql) + 1, command) + sql)
                 self._next_seq_id = 1
             else:
+                self._long = len(sql)
                 super()._execute_command(command, sql)
                 if type(source) is SocketSource:
                     source.sequence = self._next_seq_id  # the packets of a long statement are counted on
@@ -164,9 +165,7 @@ class WireConnection(LoginConnection, ReadingConnection):
             self._refuse_if_closed()
             raise
         except err.OperationalError as error:
-            if self.refusal is not None:
-                self._marks = self._unmarked
-                raise self.refusal from error
+            self._raise_refusal(error)
             raise
 
     def write_packet(self, payload: Any) -> None:
@@ -183,8 +182,8 @@ class WireConnection(LoginConnection, ReadingConnection):
         self._marks &= ~WROTE
 
     def _force_close(self) -> None:
-        if isinstance(sys.exc_info()[1], ConnectionError) and self._sock is not None:
-            self.refusal = too_large(self._sock)
+        if self._sock is not None and is_hang_up(sys.exc_info()[1]):
+            self.refusal = too_large(self._sock, self._long, self._limit)
         super()._force_close()
 
     def _finish_previous(self) -> None:

@@ -14,6 +14,7 @@ Sources: MariaDB Knowledge Base, "CREATE USER" (resource limits), "max_statement
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,10 +23,11 @@ from pymysql.constants import CLIENT, COMMAND
 from .commands import Command
 
 _LIMIT = b"CONCAT('SET max_statement_time = ', NULLIF(@@session.max_statement_time, @@global.max_statement_time))"
-# By whether the server is a MariaDB. The second column is a statement, or NULL. Only a pool's first session is asked
-# for the others: the third is for `init_connect`, the fourth says whether transactions are READ ONLY by default.
+# By whether the server is a MariaDB. The second column is a statement, or NULL; the third is for `last_word`. Only a
+# pool's first session is asked for the others: the fourth is for `init_connect`, the fifth says whether transactions
+# are READ ONLY by default.
 QUESTION: dict[bool, Command] = {
-    is_mariadb: (COMMAND.COM_QUERY, b"SELECT CURRENT_ROLE(), " + limit)
+    is_mariadb: (COMMAND.COM_QUERY, b"SELECT CURRENT_ROLE(), " + limit + b", CONCAT(@@session.max_allowed_packet)")
     for is_mariadb, limit in ((False, b"NULL"), (True, _LIMIT))
 }
 FIRST_QUESTION: dict[bool, Command] = {
@@ -59,6 +61,11 @@ def given_again_by(answer: Any, client_flag: int, *, sets_sql_mode: bool) -> Seq
     if client_flag & CLIENT.IGNORE_SPACE and not sets_sql_mode:
         commands.append((COMMAND.COM_QUERY, b"SET sql_mode = CONCAT(@@session.sql_mode, ',IGNORE_SPACE')"))
     return commands
+
+
+def limit_of_a_statement(answer: Any) -> int:
+    """Return the `max_allowed_packet` in the answer to one of the questions; None: it was not asked."""
+    return int(_bytes(answer.rows[0][2])) if answer is not None else sys.maxsize
 
 
 def _bytes(text: Any) -> bytes:

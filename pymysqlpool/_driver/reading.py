@@ -59,8 +59,10 @@ class ReadingConnection(PyMySQLConnection):
     _serves_file = False  # the statement being answered reads a local file
     _deadline: float | None = None  # a monotonic instant, see `within`
     _marks = NOTHING  # what this lease may have done to the session
+    _unmarked = NOTHING  # the marks before the statement being answered
     _error_args: tuple[Any, ...] = ()  # of the last error packet
     _current_timeout: float | None = UNKNOWN_TIMEOUT  # of the socket, in seconds; as newer PyMySQL has it
+    refusal: err.MySQLError | None = None  # of a statement that was too large, see `last_word`
     _result: Any = None  # a dead handle has none: a cursor that outlives it asks
     _pristine_decoders: Mapping[int, Any]  # a pool's, for as long as there are no `decoders` of this handle alone
     decoders: dict[int, Callable[[str], Any]] = _fresh("_pristine_decoders")
@@ -83,6 +85,12 @@ class ReadingConnection(PyMySQLConnection):
     def _refuse_if_closed(self) -> None:
         """Raise when the socket is gone."""
         raise NotImplementedError
+
+    def _raise_refusal(self, error: BaseException) -> None:
+        """Raise what the server had to say of the statement, where it hung up with `error`."""
+        if self.refusal is not None:
+            self._marks = self._unmarked
+            raise self.refusal from error
 
     # -- cursors -------------------------------------------------------------------------------------------
 
@@ -180,8 +188,10 @@ class ReadingConnection(PyMySQLConnection):
             self._refuse_if_closed()
         elif isinstance(error, err.MySQLError) or not isinstance(error, Exception):
             self._force_close()  # out of step, lost, or what nothing asked for; an interrupt. A refusal does not raise
+            self._raise_refusal(error)
         elif isinstance(error, OSError):
             self._force_close()
+            self._raise_refusal(error)
             raise err.OperationalError(CR.CR_SERVER_LOST, f"{LOST} ({error})") from error
         raise error  # a malformed packet leaves the socket open, but the exchange never ends
 
@@ -231,4 +241,5 @@ class ReadingConnection(PyMySQLConnection):
             if self._sock is not None and not self._establishing:
                 self._error_args = error.args
                 self._reply_failed(error)
+            self._raise_refusal(error)
             raise

@@ -31,7 +31,7 @@ from . import character_set, commits, init_connect
 from .commands import Command
 from .exchange import WireConnection, is_between_commands
 from .first_answers import raise_news, says_read_only
-from .given_by_login import FIRST_QUESTION, QUESTION, given_again_by
+from .given_by_login import FIRST_QUESTION, QUESTION, given_again_by, limit_of_a_statement
 from .renewal import FORGETS, ROLLBACK, Renewal
 from .role import QUESTIONS, read
 from .sameness import Sameness, look
@@ -157,12 +157,12 @@ class Recipe:
             self._judge_server(connection, server)
         answer = results[0] if self._login_question else None
         if is_first:
-            said, read_only = (None, 0) if answer is None else answer.rows[0][2:]
+            said, read_only = (None, 0) if answer is None else answer.rows[0][3:]
             self.says_read_only = says_read_only(self._init_command) or bool(read_only)
             again = init_connect.is_set_again(said, self._init_command, self._wanted_autocommit is not None)
             self.can_reset, self._knows_init_connect = self._knows_reset and again, True
         connection._login = given_again_by(answer, connection.client_flag, sets_sql_mode=self._sql_mode is not None)
-        connection._tracked = self.tracks
+        connection._limit, connection._tracked = limit_of_a_statement(answer), self.tracks
         if len(self._tracking) > 1:
             role = connection._server_role
             connection._tracks_commits = self.tracks and role is not None and role.gtids

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,9 +12,11 @@ from flask import Flask, g
 from pymysql.err import MySQLError, OperationalError
 
 from pymysqlpool import ConnectionPool
+from pymysqlpool.aio import AsyncConnectionPool
 from pymysqlpool.devserver import DevServer
 from pymysqlpool.failures import is_temporary
 from pymysqlpool_flask import PyMySQLPool
+from tests.proxy import Proxy
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,53 @@ def test_the_error_names_the_limit(small: DevServer, size: int, ssl_disabled: bo
             connection.close()
         with pool.get_connection() as connection:
             connection.execute("SELECT 1")
+
+
+@pytest.mark.parametrize("ssl_disabled", [False, True], ids=["TLS", "plain"])
+@pytest.mark.parametrize("size", [1_100_000, 5_000_000, 17_000_000])
+def test_the_error_names_the_limit_on_an_event_loop(small: DevServer, size: int, ssl_disabled: bool) -> None:
+    async def main() -> None:
+        async with AsyncConnectionPool(**small.connect_args, ssl_disabled=ssl_disabled, maxsize=1, timeout=5) as pool:
+            connection = await pool.get_connection()
+            with pytest.raises(OperationalError, match="max_allowed_packet") as caught:
+                await connection.cursor().execute(f"SELECT '{'a' * size}'")
+            assert caught.value.args[0] == 1153
+            await connection.close()
+
+    asyncio.run(main())
+
+
+@pytest.fixture
+def overtaken(small: DevServer) -> Iterator[Proxy]:
+    """The server's reset comes before its error packet: it takes a large statement to its end, and says nothing."""
+    with Proxy((small.host, small.port)) as proxy:
+        came = bytearray()
+
+        def take(data: bytes) -> bytes:
+            if b"a" * 1000 not in data and not came:
+                return data
+            came.extend(data)
+            if came.endswith(b"'"):
+                proxy.reset()
+            return b""
+
+        proxy.rewrite = take
+        yield proxy
+
+
+@pytest.mark.parametrize(("size", "number"), [(1_100_000, 1153), (900_000, 2013)])
+@pytest.mark.parametrize("fast_reader", [True, False])
+def test_the_error_names_the_limit_where_a_reset_has_overtaken_the_packet_that_does(
+    small: DevServer, overtaken: Proxy, size: int, number: int, fast_reader: bool
+) -> None:
+    options = {**small.connect_args, "port": overtaken.port, "ssl_disabled": True, "fast_reader": fast_reader}
+    with ConnectionPool(**options, maxsize=1, timeout=5) as pool:
+        connection = pool.get_connection()
+        with pytest.raises(OperationalError) as caught:
+            connection.execute(f"SELECT '{'a' * size}'")
+        assert caught.value.args[0] == number, caught.value
+        assert ("max_allowed_packet" in str(caught.value)) == (number == 1153)
+        connection.close()
 
 
 def test_a_visitor_is_not_told_to_come_back_with_it(small: DevServer) -> None:
