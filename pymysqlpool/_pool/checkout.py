@@ -42,7 +42,7 @@ from .log_fields import fields
 from .slot import CONNECTING, IN_USE, Slot
 from .spent_lease import SpentLease
 from .waiter import GIVEN, Waiter
-from .while_waiting import looks_around, meets_deadlock, sleep_of_one
+from .while_waiting import count_timeout, looks_around, meets_deadlock, sleep_of_one
 
 Failure = type[GetConnectionFromPoolError]
 
@@ -74,10 +74,10 @@ def checkout(
                     if request.refusal is not None:
                         raise failures.said_again(request.refusal) from request.refusal  # the same for every caller
                     cause = core._backoff.error or request.last_error
-                    raise diagnostics.failure(core, failure, waiter, now - request.started, cause) from cause
+                    raise diagnostics.failure(core, failure, waiter, now - request.started, cause, request) from cause
             if slot is None:
                 if not waiting_since:
-                    waiting_since = now
+                    waiting_since = now - request.queued
                     if ledger.leaked or lock.pending:
                         yield Work(partial(maintenance.reclaim_leaked, core), awaited=False)
                     if ledger.idle:  # became idle while this call queued
@@ -105,10 +105,14 @@ def checkout(
         failure_seen = error
         raise
     finally:
-        if waiting_since:
-            core._counters.waited(monotonic() - waiting_since)
-        if observed.observer is not None and (waiting_since or connects):
-            observed.observer(core, request.started, connects, request.what_ended_it(failure_seen))
+        if request.call is not None:
+            request.call.waited |= bool(waiting_since)
+            request.call.connected |= connects
+        elif waiting_since or connects:
+            if waiting_since:
+                core._counters.waited(monotonic() - waiting_since)
+            if observed.observer is not None:
+                observed.observer(core, request.started, connects, request.what_ended_it(failure_seen))
     own, wire = core._settings, slot.wire
     if wire is None:
         raise diagnostics.failure(core, PoolClosed, waiter, now - request.started, None)  # cut off at this moment
@@ -174,7 +178,7 @@ def _next_move_locked(
         is_told = backoff.error is not None or request.last_error is not None
         lent = ledger.total >= ledger.maxsize and ledger.count(IN_USE)
         if lent or not (is_told or has_no_answer(core, now)):
-            core._counters.add(counters.TIMEOUTS)
+            count_timeout(core, request)
             return None, PoolTimeout
         return None, _unavailable_locked(core, request)
     if waiter.arrival not in ledger.waiters:
@@ -262,8 +266,8 @@ def is_fit(core: PoolCore, lease: Connection, slot: Slot, waiter: Waiter, reques
         if asks_role or slot.doubted or (request.pre_ping and request.wants_ping(now - slot.since)):
             until = time_for_check(core, now, request.deadline, request.checks_until)
             if until <= now:
-                core._counters.add(counters.TIMEOUTS)
-                raise diagnostics.failure(core, PoolTimeout, waiter, now - request.started, None)
+                count_timeout(core, request)
+                raise diagnostics.failure(core, PoolTimeout, waiter, now - request.started, None, request)
             answer = ask(core, wire, until, asks_role)
             dead, wrong_role = answer is not None, answer is WRONG_ROLE
             # the failure of a very short timeout says nothing about other connections

@@ -13,6 +13,7 @@ from typing import Any
 from .._util import callsite
 from .._util.log import DEBUG, logger
 from ..settings import patience, seconds
+from . import observed
 from .asking import SHORTEST_CHECK
 from .core import CONNECT_TIMEOUT, NEVER, PoolCore
 
@@ -36,6 +37,7 @@ class CheckoutRequest:
     __slots__ = (
         "asks_role_after",
         "borrower",
+        "call",
         "checks_until",
         "deadline",
         "give_up_at",
@@ -45,6 +47,7 @@ class CheckoutRequest:
         "offset",
         "place",
         "pre_ping",
+        "queued",
         "refusal",
         "retry_interval",
         "started",
@@ -82,6 +85,8 @@ class CheckoutRequest:
         core._verbose = logger.isEnabledFor(DEBUG)
         self.next_retry = self.started if core._verbose else NEVER  # when to log that the call is waiting
         self.checks_until = max(self.deadline, self.started + SHORTEST_CHECK)
+        self.call = observed.call.get()
+        self.queued = 0.0  # seconds, before this request was made
         self.last_error: BaseException | None = None
         # the server's error for every caller while it refuses the pool's login
         self.refusal: BaseException | None = None
@@ -93,6 +98,7 @@ class CheckoutRequest:
 
     def began_before(self, seconds: float) -> None:
         """How long the call has waited, in seconds."""
+        self.queued = seconds
         self.started -= seconds
         self.grow_at -= seconds
         self.give_up_at -= seconds

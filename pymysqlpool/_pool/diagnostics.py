@@ -22,8 +22,9 @@ from ..errors import (
 )
 from ..failures import Server
 from ..stats import Borrower, PoolEvent, PoolStats
-from . import counters
+from . import counters, observed
 from . import deadlock as _deadlock
+from .checkout_request import CheckoutRequest
 from .core import PoolCore
 from .log_fields import fields
 from .slot import CLOSING, CONNECTING, IDLE, IN_USE, RESERVED
@@ -139,10 +140,12 @@ def failure(
     waiter: Waiter,
     waited: float,
     cause: BaseException | None,
+    request: CheckoutRequest | None = None,
 ) -> GetConnectionFromPoolError:
     """The error of `kind` for the call of `waiter`, after `waited` seconds; `cause` is the last connect error."""
     now = numbers(core)
-    core._counters.happened("no connection", f"{kind.__name__} after {waited:.2f} s")
+    if request is None or request.call is None:
+        _note(core, kind, waited)
     where = f"pool({core.name})"
     if kind is PoolClosed:
         text = f"can't get connection from {where}: the pool is closed"
@@ -184,6 +187,28 @@ def failure(
         waiting=now.waiting,
         maxsize=now.maxsize,
     )
+
+
+def _note(core: PoolCore, kind: type[BaseException], waited: float) -> None:
+    core._counters.happened("no connection", f"{kind.__name__} after {waited:.2f} s")
+
+
+def count_call(core: PoolCore, call: observed.Call, began: float, error: BaseException | None) -> None:
+    """Count a call that borrowed in parts, the last of them here.
+
+    Args:
+        began: monotonic.
+        error: what ended it; None: a lease.
+    """
+    waited = monotonic() - began
+    if call.waited:
+        core._counters.waited(waited)
+    if isinstance(error, PoolTimeout):
+        core._counters.add(counters.TIMEOUTS)
+    if isinstance(error, GetConnectionFromPoolError):
+        _note(core, type(error), waited)
+    if observed.observer is not None and (call.waited or call.connected):
+        observed.observer(core, began, call.connected, error)
 
 
 def warn_of_deadlock(core: PoolCore, waiter: Waiter) -> None:

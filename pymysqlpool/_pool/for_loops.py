@@ -51,7 +51,7 @@ def queue_up(core: PoolCore, waiter: Waiter, timeout: float | None) -> float | N
     own = core._settings
     if core._has_checkout_hooks or core._verbose or own.max_waiting is not None or own.background or not HAS_GIL:
         return None
-    if core._ledger.leaked or observed.observer is not None:
+    if core._ledger.leaked or observed.observer is not None or observed.call.get() is not None:
         return None
     try:
         if not core._lock.step(_queue_up_locked, core, waiter):

@@ -10,7 +10,9 @@ Owns: the hooks. Never: changes a borrow.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 # Called in the borrower's thread or task with the pool, when the call began (monotonic), whether it connected, and the
@@ -52,3 +54,31 @@ def follow_ends(told: Callable[[Any], None]) -> None:
     """Call `told` with each pool that is collected from now on."""
     global at_end
     at_end = told
+
+
+class Call:
+    """A call that borrows in parts, as a cluster's does, which looks for a better host each quarter of a second. It is
+    counted once, when it has ended (`diagnostics.count_call`); its parts only note what they did.
+
+    Attributes:
+        waited: whether a part had to wait.
+        connected: whether a part connected.
+    """
+
+    __slots__ = ("connected", "waited")
+
+    def __init__(self) -> None:
+        self.waited = self.connected = False
+
+
+call: ContextVar[Call | None] = ContextVar("call", default=None)  # that the present borrow is a part of
+
+
+@contextmanager
+def part_of(whole: Call) -> Iterator[None]:
+    """A borrow inside of this block is a part of `whole`."""
+    call.set(whole)
+    try:
+        yield
+    finally:
+        call.set(None)  # no reset: a coroutine may be collected in another context

@@ -49,7 +49,8 @@ def meets_deadlock(core: PoolCore, waiter: Waiter, request: CheckoutRequest) -> 
     if core._settings.deadlock == "raise":
         if not core._lock.step(_leave_queue_locked, core, waiter):
             return False
-        raise diagnostics.failure(core, PoolDeadlock, waiter, monotonic() - request.started, None)
+        count_timeout(core, request)
+        raise diagnostics.failure(core, PoolDeadlock, waiter, monotonic() - request.started, None, request)
     if monotonic() < request.give_up_at:  # else the timeout's error reports it
         diagnostics.warn_of_deadlock(core, waiter)
     return True
@@ -58,6 +59,11 @@ def meets_deadlock(core: PoolCore, waiter: Waiter, request: CheckoutRequest) -> 
 def _leave_queue_locked(core: PoolCore, waiter: Waiter) -> bool:
     if waiter.state is not WAITING:
         return False  # served at this moment
-    core._counters.add(counters.TIMEOUTS)
     core._ledger.withdraw(waiter)
     return True
+
+
+def count_timeout(core: PoolCore, request: CheckoutRequest) -> None:
+    """Count a call that got no connection in time; a part of a call is none."""
+    if request.call is None:
+        core._counters.add(counters.TIMEOUTS)

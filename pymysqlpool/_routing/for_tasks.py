@@ -22,6 +22,7 @@ from .._async.tokens import current_borrower
 from .._async.worker import ThreadCall, WorkerThreads, running_loop
 from .._pool.checkout_request import Work
 from .._pool.for_loops import lend_idle
+from .._pool.observed import part_of
 from .._util import callsite
 from ..aio import AsyncConnectionPool
 from ..errors import PoolTimeout, PoolUnavailable
@@ -125,7 +126,8 @@ class AsyncClusterPool(AsyncConnectionPool):
                 if isinstance(step, Borrow):
                     endpoint = self._for_tasks(pools[step.endpoint])
                     try:
-                        connection = await endpoint.get_connection(pre_ping=step.pre_ping, timeout=step.timeout)
+                        with part_of(step.call):
+                            connection = await endpoint.get_connection(pre_ping=step.pre_ping, timeout=step.timeout)
                     except (PoolTimeout, PoolUnavailable) as error:
                         step = steps.throw(error)
                     else:

@@ -19,7 +19,9 @@ from typing import Any
 from pymysql import err
 
 from .._pool.checkout_request import Work
+from .._pool.diagnostics import count_call
 from .._pool.lease import Connection
+from .._pool.observed import Call, part_of
 from ..errors import AmbiguousPrimary, PoolClosed, PoolTimeout, PoolUnavailable, ReturnConnectionToPoolError
 from ..pool import ConnectionPool
 from .asking import ask_server
@@ -35,12 +37,13 @@ _ASKING_BESIDE = 0.25  # the same, where another endpoint is up
 
 @dataclass(frozen=True, slots=True)
 class Borrow:
-    """A step of a borrow: borrow from this endpoint's pool within a number of seconds. The caller sends the lease as
-    the result, or throws the error into the generator."""
+    """A step of a borrow: borrow from this endpoint's pool within a number of seconds, as a part of `call`. The caller
+    sends the lease as the result, or throws the error into the generator."""
 
     endpoint: int
     pre_ping: bool | float
     timeout: float
+    call: Call
 
 
 class HeldWork(Work):
@@ -66,7 +69,8 @@ class Lending(ClusterCore):
                 if isinstance(step, Borrow):
                     pool = self.pools[step.endpoint]
                     try:
-                        lease = pool.get_connection(pre_ping=step.pre_ping, timeout=step.timeout)
+                        with part_of(step.call):
+                            lease = pool.get_connection(pre_ping=step.pre_ping, timeout=step.timeout)
                     except (PoolTimeout, PoolUnavailable) as error:
                         step = steps.throw(error)
                     else:
@@ -117,6 +121,7 @@ class Lending(ClusterCore):
         problem: BaseException | None = None
         serves: tuple[int, ...] = ()
         asked: int | None = None
+        call, last, ended = Call(), self.pools[0], None
         try:
             with self._lock:
                 queue = self._queue_locked(target)
@@ -132,6 +137,7 @@ class Lending(ClusterCore):
                         self._topology.asking(asked)
                     enters = isinstance(decision, Use) and queue.may_enter(ticket, self._room(decision))
                 if isinstance(decision, Ask):
+                    last = self.pools[decision.endpoint]
                     problem = (yield Work(partial(self._ask, decision.endpoint, deadline))) or problem
                     asked = None
                 elif isinstance(decision, Ambiguous):
@@ -140,14 +146,20 @@ class Lending(ClusterCore):
                     raise self._too_late(target, now - started, problem) from problem
                 elif enters:
                     assert isinstance(decision, Use)
-                    lease, problem = yield from self._borrow(decision, target, pre_ping, deadline, problem)
+                    last = self.pools[decision.endpoints[0]]
+                    lease, problem = yield from self._borrow(decision, target, pre_ping, deadline, problem, call)
                     if lease is not None:
-                        serves = decision.endpoints
+                        serves, last = decision.endpoints, lease.pool
                         return lease
                 else:
                     until = deadline if isinstance(decision, Use) else min(deadline, decision.until)
+                    call.waited = True
                     yield max(0.0, min(SLICE, until - now))
+        except BaseException as error:
+            ended = error
+            raise
         finally:
+            count_call(last, call, started, ended)
             with self._lock:
                 if asked is not None:
                     self._topology.not_asked(asked)
@@ -159,7 +171,13 @@ class Lending(ClusterCore):
                 following.call()
 
     def _borrow(
-        self, decision: Use, target: Target, pre_ping: bool | float, deadline: float, problem: BaseException | None
+        self,
+        decision: Use,
+        target: Target,
+        pre_ping: bool | float,
+        deadline: float,
+        problem: BaseException | None,
+        call: Call,
     ) -> Generator[Borrow | Work, Any, tuple[Connection | None, BaseException | None]]:
         """Borrow from the first of the endpoints that lends at once; else wait for up to `SLICE` at the best one."""
         for place, index in enumerate(decision.endpoints):
@@ -169,8 +187,9 @@ class Lending(ClusterCore):
                 continue
             left = deadline - monotonic()
             try:
-                lease: Connection = yield Borrow(index, pre_ping, max(0.001, min(left, SLICE)))
+                lease: Connection = yield Borrow(index, pre_ping, max(0.001, min(left, SLICE)), call)
             except PoolTimeout as error:
+                call.waited = True
                 return None, error  # all its connections are lent; check whether another endpoint fits by now
             except PoolUnavailable as error:
                 self._tell_failed(index, error)
@@ -200,7 +219,9 @@ class Lending(ClusterCore):
         is_alone = not any(endpoint.state is State.UP for endpoint in self._topology.endpoints)
         longest = _ASKING if is_alone else _ASKING_BESIDE
         try:
-            with pool.get_connection(timeout=max(0.001, min(longest, deadline - monotonic()))) as lease:
+            with part_of(Call()):
+                lease = pool.get_connection(timeout=max(0.001, min(longest, deadline - monotonic())))
+            with lease:
                 answer = ask_server(lease, self.asks)
             self._tell(index, answer)
         except (PoolTimeout, PoolClosed) as error:

@@ -28,6 +28,7 @@ from pymysqlpool._async import worker as _worker
 from pymysqlpool._async.worker import ThreadCall
 from pymysqlpool._driver.wire import Wire
 from pymysqlpool._pool.for_loops import A_CUT
+from pymysqlpool._pool.while_waiting import LOOK_AROUND
 from pymysqlpool.aio import AsyncConnection, AsyncConnectionPool
 from pymysqlpool.transaction import TransactionError
 
@@ -568,3 +569,24 @@ def test_only_the_outermost_block_commits_and_gives_back(opened: Opened, table: 
                 assert await cursor.fetchall() == ((2,),)
 
     asyncio.run(main())
+
+
+def test_a_wait_is_counted_from_its_beginning(opened: Opened) -> None:
+    """A task waits for `LOOK_AROUND` by a shorter path, and then by the one of threads."""
+
+    async def main() -> None:
+        async with opened(size=1, maxsize=1) as pool:
+            held = await pool.get_connection()
+            waiter = asyncio.create_task(_borrow(pool))
+            await until(lambda: pool.stats().waiting)
+            await asyncio.sleep(LOOK_AROUND * 1.5)  # the length of the wait is the claim
+            await held.close()
+            await (await waiter).close()
+            assert pool.stats().waits == 1
+            assert pool.stats().wait_time >= LOOK_AROUND * 1.4
+
+    asyncio.run(main())
+
+
+async def _borrow(pool: AsyncConnectionPool) -> AsyncConnection:
+    return await pool.get_connection()
