@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -129,6 +130,25 @@ def test_the_wheel_has_the_three_packages_and_nothing_else(wheel: Path) -> None:
         assert f"{package}/py.typed" in names
     assert not [name for name in names if name.endswith((".so", ".pyd", ".c"))]
     assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_files_for_the_forge_name_what_there_is() -> None:
+    """They have run nowhere yet: at least each script, test and version in them is one of ours."""
+    yaml = pytest.importorskip("yaml")
+    files = sorted((ROOT / ".github").rglob("*.yml"))
+    texts = {file.name: file.read_text() for file in files}
+    assert {"check.yml", "release.yml", "bug.yml", "feature.yml"} <= texts.keys()
+    for name, text in texts.items():
+        yaml.safe_load(text)
+        for path in re.findall(r"\b(?:scripts|tests)/[\w/.-]*\w", text):
+            assert (ROOT / path).exists(), f"{name}: {path}"
+    check = yaml.safe_load(texts["check.yml"])["jobs"]
+    classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
+    pythons = [line.rpartition(" ")[2] for line in classifiers if re.search(r":: 3\.\d+$", line)]
+    assert check["python"]["strategy"]["matrix"]["python"] == pythons
+    djangos = [line.rpartition(" ")[2] for line in classifiers if re.search(r"Django :: \d", line)]
+    wanted = [each["package"] for each in check["frameworks"]["strategy"]["matrix"]["include"]]
+    assert [each for each in wanted if "Django" in each] == [f"Django~={version}.0" for version in djangos]
 
 
 NAMESAKES = ["pymysql_pool-0.3.7", "pymysql_pooling-1.0.6", "pymysqlpool_dd-0.1.4"]

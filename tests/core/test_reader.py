@@ -438,7 +438,14 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.S
 
 
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("transport", ["unix", "tcp", "tls"])
+@pytest.mark.parametrize(
+    "transport",
+    [
+        pytest.param("unix", marks=pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no unix sockets")),
+        "tcp",
+        "tls",
+    ],
+)
 def test_over_real_sockets_too(tmp_path: Path, transport: str, tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     servers: list[Server] = []
 
