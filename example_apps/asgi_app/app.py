@@ -153,6 +153,7 @@ def from_environment() -> Starlette:
         size=lines,
         maxsize=lines,
         timeout=float(os.environ.get("DB_TIMEOUT", "5")),
+        read_timeout=30,  # seconds; above the slowest statement
         kill_on_cancel=True,
     )
     return create_app(pool)

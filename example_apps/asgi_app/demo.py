@@ -53,7 +53,12 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{server.version} is up, process {server.pid}; everything it writes is in {server.folder}")
             print(f"The harbour log has {asyncio.run(_load(server.connect_args))} entries", flush=True)
             pool = AsyncConnectionPool(
-                **server.connect_args, size=CONNECTIONS, maxsize=CONNECTIONS, timeout=1.5, kill_on_cancel=True
+                **server.connect_args,
+                size=CONNECTIONS,
+                maxsize=CONNECTIONS,
+                timeout=1.5,
+                read_timeout=30,
+                kill_on_cancel=True,
             )
             with serving(create_app(pool), given.port) as port:
                 print(f"The log answers at http://{HOST}:{port}/ (one event loop, {CONNECTIONS} connections)")

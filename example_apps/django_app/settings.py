@@ -21,6 +21,7 @@ DATABASES = {
         "NAME": os.environ.get("LIBRARY_NAME", "library"),
         "ATOMIC_REQUESTS": True,
         "OPTIONS": {
+            "read_timeout": 30,  # seconds; above the slowest statement
             "pool": {
                 "max_size": 6,
                 "timeout": 10,

@@ -60,6 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
                         **server.connect_args,
                         "size": CONNECTIONS,
                         "maxsize": CONNECTIONS,
+                        "read_timeout": 30,  # seconds; above the slowest statement
                         "server_timing": True,
                     },
                     "PLAYGROUND": True,

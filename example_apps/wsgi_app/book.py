@@ -21,6 +21,7 @@ pool = ConnectionPool(
     size=CONNECTIONS,
     maxsize=CONNECTIONS,
     timeout=10,
+    read_timeout=30,  # seconds; above the slowest statement
 )
 
 TABLE = "CREATE TABLE IF NOT EXISTS visitor (id INT AUTO_INCREMENT PRIMARY KEY, line VARCHAR(200) NOT NULL)"
