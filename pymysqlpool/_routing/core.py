@@ -24,7 +24,7 @@ from .._util.process import Mark, mark_process
 from ..pool import ConnectionPool
 from .asking import Asks
 from .endpoints import FOREVER, Answer, Endpoint, State, Target, behind, described
-from .express import Express
+from .express import Express, least_used
 from .hosts import Place, place
 from .making import PoolMaker
 from .members import Changes, Members
@@ -98,8 +98,12 @@ class ClusterCore:
         """One of these endpoints has just served the target's callers, and none waits: unless there was other news
         meanwhile."""
         if not self.closed and all(self._topology.serves(index, target) for index in fitting):
+            pools = [self.pools[index] for index in fitting]
             choose = partial(self._topology.next_of, fitting, self._in_use)
-            self.express[target] = Express([self.pools[index] for index in fitting], choose)
+            if self._topology.balance == "least-used":
+                weights = [self._topology.endpoints[index].weight for index in fitting]
+                choose = partial(least_used, list(zip(pools, weights, strict=True)))
+            self.express[target] = Express(pools, choose)
 
     def _in_use(self, index: int) -> int:
         pool = self.pools[index]

@@ -8,8 +8,9 @@ Owns: how long a decision holds, and which of its endpoints is next. Never: take
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
+from typing import Protocol
 
 from ..pool import ConnectionPool
 
@@ -38,3 +39,29 @@ class Express:
     def pool(self) -> ConnectionPool:
         """Return the pool to borrow from."""
         return self._only or self._pools[self._choose()]
+
+
+class Counted(Protocol):
+    """The numbers of a pool's connections: all, and those that are idle."""
+
+    @property
+    def connection_num(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+
+def least_used(hosts: Sequence[tuple[Counted, float]]) -> int:
+    """Return the place of the host that `spread` with balance="least-used" puts first. It is asked at each borrow, so
+    it sorts nothing, and reads no endpoint.
+
+    Args:
+        hosts: the pool of each, and its weight.
+    """
+    place, first, least = 0, 0, float("inf")
+    for pool, weight in hosts:
+        usage = (pool.connection_num - pool.size) / weight
+        if usage < least:
+            first, least = place, usage
+        place += 1  # noqa: SIM113 - `enumerate` makes a tuple for each
+    return first

@@ -63,7 +63,7 @@ class Topology:
     ) -> None:
         self.endpoints = list(endpoints)
         self.primary: int | None = None
-        self._balance = balance
+        self.balance: Balance = balance
         self._zone = zone
         self._max_lag = max_lag
         self._failback_after = failback_after
@@ -322,10 +322,10 @@ class Topology:
 
     def next_of(self, fitting: Sequence[int], in_use: Callable[[int], int]) -> int:
         """Return the place in `fitting`, endpoints of an earlier decision for readers, of that which is used next."""
-        order = spread(self.endpoints, fitting, self._balance, self._zone, in_use, self._random)
+        order = spread(self.endpoints, fitting, self.balance, self._zone, in_use, self._random)
         return fitting.index(order[0])
 
     def _readers(self, in_use: Callable[[int], int], fitting: list[int], otherwise: Decision) -> Decision:
         if not fitting:
             return otherwise
-        return Use(spread(self.endpoints, fitting, self._balance, self._zone, in_use, self._random))
+        return Use(spread(self.endpoints, fitting, self.balance, self._zone, in_use, self._random))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pymysqlpool._routing.endpoints import Ambiguous, Answer, Ask, Endpoint, State, Target, Use, Wait, agree
+from pymysqlpool._routing.endpoints import Ambiguous, Answer, Ask, Endpoint, State, Target, Use, Wait, agree, spread
+from pymysqlpool._routing.express import least_used
 from pymysqlpool._routing.topology import LONGEST_DELAY, Topology
 
 NUMBER = 3
@@ -379,6 +381,21 @@ def test_readers_are_spread_as_asked(balance: Any, order: tuple[int, ...]) -> No
     for index in range(3):
         topology.answered(index, 1.0, Answer())
     assert topology.decide("any", 1.0, [2, 3, 2].__getitem__) == Use(order)
+
+
+class Counted(NamedTuple):
+    """The numbers of a pool."""
+
+    connection_num: int
+    size: int
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.sampled_from([0.5, 1.0, 2.0, 3.0])), min_size=1))
+def test_a_reader_of_known_hosts_is_sent_where_a_decision_would_send_it(hosts: list[tuple[int, int, float]]) -> None:
+    lent = [used for used, _, _ in hosts]
+    endpoints = [Endpoint(str(place), weight=weight) for place, (_, _, weight) in enumerate(hosts)]
+    order = spread(endpoints, range(len(hosts)), "least-used", "", lent.__getitem__, lambda: 0.5)
+    assert least_used([(Counted(used + idle, idle), weight) for used, idle, weight in hosts]) == order[0]
 
 
 def test_a_weight_is_a_share_of_the_readers() -> None:
