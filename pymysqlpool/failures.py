@@ -213,10 +213,13 @@ def said_again(error: BaseException) -> BaseException:
 def is_temporary(error: BaseException | None) -> bool:
     """Return whether a web response should be 503 with Retry-After: the pool is exhausted, or the server is lost, full,
     starting, or does not accept writes, or it is not known which of several does; or the transaction was the victim of
-    a deadlock. Looks through the wrappers of SQLAlchemy and of `raise ... from`. What fails because a statement over
-    max_allowed_packet has ended the session is not temporary: it would end the next one."""
+    a deadlock. Looks through the wrappers of SQLAlchemy and of `raise ... from`, and into an ExceptionGroup, which is
+    temporary if all in it are. What fails because a statement over max_allowed_packet has ended the session is not
+    temporary: it would end the next one."""
     answer = None
     for cause in _causes(error):
+        if isinstance(cause, BaseExceptionGroup):
+            return answer is not False and all(map(is_temporary, cause.exceptions))
         if isinstance(cause, PoolTimeout | PoolUnavailable | PoolOverloaded | WrongRole | AmbiguousPrimary):
             return answer is not False
         if isinstance(cause, err.MySQLError) and not isinstance(cause, PoolError):

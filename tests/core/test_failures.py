@@ -118,6 +118,11 @@ class Wrapped(Exception):
         (operational(1045), False),
         (err.IntegrityError(1062, "Duplicate entry"), False),
         (ValueError(), False),
+        (ExceptionGroup("of tasks", [PoolTimeout("exhausted"), operational(2013)]), True),
+        (ExceptionGroup("of tasks", [ExceptionGroup("inner", [PoolTimeout("exhausted")])]), True),
+        (caused(RuntimeError("wrapped"), ExceptionGroup("of tasks", [PoolTimeout("exhausted")])), True),
+        (ExceptionGroup("of tasks", [PoolTimeout("exhausted"), KeyError("a bug")]), False),
+        (ExceptionGroup("of tasks", [PoolTimeout("exhausted"), operational(1153)]), False),
     ],
     ids=lambda value: repr(value)[:60],
 )

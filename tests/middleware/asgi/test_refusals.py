@@ -76,6 +76,27 @@ def test_refused_requests_make_one_line_a_second_and_the_metric_counts_all(
     assert pool.stats().rejected == 11
 
 
+def test_tasks_of_a_group_that_find_no_connection_are_a_503(make: Make) -> None:
+    pool = make(size=1, maxsize=1, timeout=0.5)
+
+    async def in_a_group(request: Request) -> PlainTextResponse:
+        async def ask() -> None:
+            async with pool.get_connection():
+                raise AssertionError
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ask())
+            group.create_task(ask())
+        raise AssertionError
+
+    async def main() -> None:
+        async with pool.get_connection():
+            done = await Exchange(routes(pool, in_a_group), "/in_a_group").run()
+        assert (done.status, done.headers["retry-after"]) == (503, "1")
+
+    run(main)
+
+
 @pytest.mark.parametrize("kind", ["async", "sync"])
 def test_a_500_after_a_second_borrow_that_was_good_stays_a_500(make: Make, kind: str) -> None:
     """44: the first one, which failed, was not what ended the request."""
