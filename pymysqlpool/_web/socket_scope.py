@@ -12,8 +12,9 @@ task keeps it:
 * **The task ends**: the lease is returned, also if the task outlives the websocket. Uncommitted changes are rolled
   back, and a warning is logged.
 
-Tasks and threads that are started inside a block use the block's lease. Other threads use the lease of the task that
-started them, or of the websocket's own task.
+Tasks and threads that are started inside a block use the block's lease, as long as it is open. Other threads cannot
+tell which task has started them: they use the lease that it or a task above it has asked for, or the one of the
+websocket's own task, together with other threads.
 
 Never: takes uncommitted work from its task, lets two tasks share a lease outside a block (Invariant 23).
 """

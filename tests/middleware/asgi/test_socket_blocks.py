@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -90,6 +91,33 @@ def test_what_they_write_is_undone_with_it(make: Make, table: Callable[[], list[
 
     served(make, message, size=1, maxsize=1, timeout=1)
     assert table() == []
+
+
+@THAT_COMMIT
+def test_threads_of_several_tasks_keep_apart_in_a_block_each(
+    make: Make, table: Callable[[], list[int]], block: Any
+) -> None:
+    met = threading.Barrier(2)
+
+    def save_and_fail(number: int, fails: bool) -> None:
+        save_in_a_thread(number)
+        met.wait(10)
+        if fails:
+            raise LookupError
+
+    async def task(scope: Any, number: int, fails: bool) -> None:
+        async with await block(scope):
+            await asyncio.to_thread(save_and_fail, number, fails)
+
+    async def message(scope: Any) -> None:
+        tasks = [asyncio.create_task(task(scope, 1, fails=False)), asyncio.create_task(task(scope, 2, fails=True))]
+        assert [type(each) for each in await asyncio.gather(*tasks, return_exceptions=True)] == [
+            type(None),
+            LookupError,
+        ]
+
+    served(make, message)
+    assert table() == [1]
 
 
 @ALL
