@@ -24,6 +24,7 @@ TIMEOUTS = "timeouts"
 REJECTED = "rejected"
 CONNECT_ERRORS = "connect_errors"
 LEAKED = "leaked"
+WAITING_OUTSIDE = "waiting outside"
 _REMEMBERED = 20  # events
 
 
@@ -45,7 +46,7 @@ class Counters:
 
     def __init__(self) -> None:
         self._lock = new_lock()
-        names = (CREATED, RESET, TIMEOUTS, REJECTED, CONNECT_ERRORS, LEAKED)
+        names = (CREATED, RESET, TIMEOUTS, REJECTED, CONNECT_ERRORS, LEAKED, WAITING_OUTSIDE)
         self._numbers: dict[str, float] = dict.fromkeys(names, 0)  # guarded by _lock
         self._discarded: dict[str, int] = {}  # by reason; guarded by _lock
         self.wait = Durations()  # guarded by _lock

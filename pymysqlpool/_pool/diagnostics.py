@@ -7,6 +7,8 @@ point.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic
 
 from .. import failures
@@ -59,7 +61,7 @@ def numbers(core: PoolCore) -> PoolStats:
         connecting=states.count(CONNECTING),
         reserved=states.count(RESERVED),
         closing=states.count(CLOSING),
-        waiting=len(ledger.waiters),
+        waiting=len(ledger.waiters) + counted[counters.WAITING_OUTSIDE],
         borrowed=lent,
         returned=lent - states.count(IN_USE),
         created=counted[counters.CREATED],
@@ -209,6 +211,16 @@ def count_call(core: PoolCore, call: observed.Call, began: float, error: BaseExc
         _note(core, type(error), waited)
     if observed.observer is not None and (call.waited or call.connected):
         observed.observer(core, began, call.connected, error)
+
+
+@contextmanager
+def waiting_outside(core: PoolCore) -> Iterator[None]:
+    """Inside of this block a caller waits for a connection of this pool in another queue, as in that of a cluster."""
+    core._counters.add(counters.WAITING_OUTSIDE)
+    try:
+        yield
+    finally:
+        core._counters.add(counters.WAITING_OUTSIDE, -1)
 
 
 def warn_of_deadlock(core: PoolCore, waiter: Waiter) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from pymysql import err
 
 from .._pool.checkout_request import Work
-from .._pool.diagnostics import count_call
+from .._pool.diagnostics import count_call, waiting_outside
 from .._pool.lease import Connection
 from .._pool.observed import Call, part_of
 from ..errors import AmbiguousPrimary, PoolClosed, PoolTimeout, PoolUnavailable, ReturnConnectionToPoolError
@@ -138,7 +138,7 @@ class Lending(ClusterCore):
                     enters = isinstance(decision, Use) and queue.may_enter(ticket, self._room(decision))
                 if isinstance(decision, Ask):
                     last = self.pools[decision.endpoint]
-                    problem = (yield Work(partial(self._ask, decision.endpoint, deadline))) or problem
+                    problem = (yield Work(partial(self._ask, decision.endpoint, deadline, call))) or problem
                     asked = None
                 elif isinstance(decision, Ambiguous):
                     raise self._ambiguous(decision)
@@ -154,7 +154,9 @@ class Lending(ClusterCore):
                 else:
                     until = deadline if isinstance(decision, Use) else min(deadline, decision.until)
                     call.waited = True
-                    yield max(0.0, min(SLICE, until - now))
+                    last = self.pools[decision.endpoints[0]] if isinstance(decision, Use) else last
+                    with waiting_outside(last):
+                        yield max(0.0, min(SLICE, until - now))
         except BaseException as error:
             ended = error
             raise
@@ -213,13 +215,13 @@ class Lending(ClusterCore):
 
     # -- news ----------------------------------------------------------------------------------------------
 
-    def _ask(self, index: int, deadline: float) -> BaseException | None:
+    def _ask(self, index: int, deadline: float, call: Call) -> BaseException | None:
         """Ask an endpoint for its role; return the error, or None."""
         pool = self.pools[index]
         is_alone = not any(endpoint.state is State.UP for endpoint in self._topology.endpoints)
         longest = _ASKING if is_alone else _ASKING_BESIDE
         try:
-            with part_of(Call()):
+            with part_of(call):
                 lease = pool.get_connection(timeout=max(0.001, min(longest, deadline - monotonic())))
             with lease:
                 answer = ask_server(lease, self.asks)

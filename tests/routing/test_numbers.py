@@ -115,6 +115,21 @@ def test_a_call_that_finds_no_host_is_one_wait_and_one_span(
     assert calls(spans) == [("PoolUnavailable", True)]
 
 
+@pytest.mark.parametrize("awaits", [False, True])
+def test_each_caller_that_waits_is_one_that_waits(awaits: bool, cluster: Cluster, spans: InMemorySpanExporter) -> None:
+    """The pool of a host has only those in its queue that the cluster lets in; the others are in the cluster's."""
+    held = cluster.primary.get_connection()
+    callers = [threading.Thread(target=borrow, args=(cluster, awaits, 20)) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    wait_until(lambda: cluster.primary.stats().waiting == len(callers), "all callers")
+    held.close()
+    for caller in callers:
+        caller.join(20)
+    assert cluster.primary.stats().waiting == 0
+    assert len(calls(spans)) == 1 + len(callers), "the first one connected"
+
+
 def test_a_call_that_is_served_at_once_is_no_wait(cluster: Cluster, spans: InMemorySpanExporter) -> None:
     borrow(cluster, False, 5)
     spans.clear()
