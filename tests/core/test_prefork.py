@@ -139,8 +139,15 @@ def check_parent(ground: Ground) -> None:
 
 
 @needs("gunicorn")
-@pytest.mark.parametrize("application", APPLICATIONS)
-@pytest.mark.parametrize("worker_class", ["sync", "gthread"])
+@pytest.mark.parametrize(
+    ("worker_class", "application"),
+    [
+        ("sync", APPLICATIONS[0]),
+        ("gthread", APPLICATIONS[1]),
+        pytest.param("sync", APPLICATIONS[1], marks=pytest.mark.slow),
+        pytest.param("gthread", APPLICATIONS[0], marks=pytest.mark.slow),
+    ],
+)
 def test_gunicorn_with_preload(ground: Ground, admin: Any, application: str, worker_class: str) -> None:
     """Workers are recycled after 5 requests, so many come and go; the server counts no aborted client."""
     if application.startswith("flask"):
