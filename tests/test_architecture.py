@@ -216,7 +216,7 @@ def test_no_wing_uses_private_attributes_of_another() -> None:
     own: dict[str, set[str]] = {}
     for module, path in ALL.items():
         own.setdefault(wing(module), set()).update(private_names_made_in(path))
-    everybodys = set().union(*own.values())
+    all_own = set().union(*own.values())
     found = [
         f"{module}:{node.lineno}: {node.attr}"
         for module, path in ALL.items()
@@ -224,10 +224,25 @@ def test_no_wing_uses_private_attributes_of_another() -> None:
         if isinstance(node, ast.Attribute)
         and node.attr.startswith("_")
         and not node.attr.startswith("__")
-        and node.attr in everybodys
+        and node.attr in all_own
         and node.attr not in own[wing(module)]
     ]
     assert not found, "\n".join(found)
+
+
+def test_each_lock_free_step_on_the_idle_stack_is_written_once() -> None:
+    """The steps under the lock are the ledger's."""
+    found = [
+        f"{module}: {node.attr}"
+        for module, path in ALL.items()
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Attribute)
+        and node.attr in ("pop", "append")
+        and isinstance(node.value, ast.Attribute)
+        and node.value.attr == "idle"
+    ]
+    rooms = "pymysqlpool._pool.idle_lease", "pymysqlpool._pool.ledger"
+    assert sorted(found) == sorted(f"{room}: {step}" for room in rooms for step in ("pop", "append"))
 
 
 def test_no_file_is_longer_than_a_reader_can_hold() -> None:

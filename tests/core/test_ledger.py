@@ -243,14 +243,14 @@ class Books(RuleBasedStateMachine):
 
     @precondition(lambda self: self.closed)
     @rule()
-    def somebody_asks_a_closed_pool(self) -> None:
+    def a_caller_asks_a_closed_pool(self) -> None:
         assert self.ledger.take(Lease()) is None
 
     # -- and goes -------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.lent)
     @rule(data=st.data(), keep=st.booleans())
-    def somebody_returns(self, data: Any, keep: bool) -> None:
+    def a_borrower_returns_with_the_lock(self, data: Any, keep: bool) -> None:
         lease = self.lent.pop(data.draw(st.integers(0, len(self.lent) - 1)))
         slot = lease._slot
         assert slot is not None

@@ -171,7 +171,7 @@ def test_two_requests_for_a_drain_in_one_second_are_both_carried_out(
     one, two = make_pool(name="one", pre_create_num=1), make_pool(name="two", pre_create_num=1)
     board.publish()
     wait_until(lambda: alive(board), "the process to be seen")
-    monkeypatch.setattr("pymysqlpool._observe.board.time", lambda: 0.0)  # somebody has set the clock back
+    monkeypatch.setattr("pymysqlpool._observe.board.time", lambda: 0.0)  # the clock was set back
     asked = sorted([board.ask_for_drain("one"), board.ask_for_drain("two")])
     wait_until(lambda: [process["drained"] for process in alive(board)] == [asked], "both drains")
     assert one.stats().discarded == two.stats().discarded == {"generation": 1}
