@@ -126,12 +126,12 @@ class UnusedLease(Connection):
         # No call from the questions to the last answer, so that nothing comes between them. A slot that was taken from
         # its lease is also expired.
         if not ledger.lock_free or slot.expires_at <= slot.since:
-            self._return_slowly(_getframe(1))
+            _return_slowly(self, pool, _getframe(1))
             return
         try:
             del self._claim
         except AttributeError:
-            self._return_slowly(_getframe(1))  # another thread used it, or gave it back, at this moment
+            _return_slowly(self, pool, _getframe(1))  # used or given back, perhaps by another thread at this moment
             return
         slot.state = IDLE
         slot.holder = yours
@@ -141,11 +141,6 @@ class UnusedLease(Connection):
             pool._look_again()
         if slot.since >= pool._tend_at or pool._verbose:
             pool._after_return(slot.since)
-
-    def _return_slowly(self, frame: FrameType) -> None:
-        """Everything that `close` does not do."""
-        assert self._pool is not None
-        self._pool._give_back(self, None, frame)
 
     def cursor(self, cursor: Any = None) -> Any:
         UnusedLease._touch(self)
@@ -193,6 +188,20 @@ class UnusedLease(Connection):
         if not hasattr(self, "_pool") or self._pool is None:
             return f"<{type(self).__name__} that is not lent yet>"
         return f"<{type(self).__name__} of pool {self._pool.name!r} {'lent' if self.open else 'returned'}>"
+
+
+def _return_slowly(lease: Connection, home: Home, frame: FrameType) -> None:
+    """Everything that `UnusedLease.close` does not do. `lease` may be of any class: `close = connection.close`, called
+    after the connection was used, is still that function."""
+    if type(lease) is SpentLease:
+        try:
+            del lease._claim  # there if it comes from `return_clean`, and not if its return is under way elsewhere
+        except AttributeError:
+            pass
+        else:
+            home._give_to_next(lease)
+            return
+    home._give_back(lease, None, frame)
 
 
 AT_ONCE: Any = (

@@ -8,7 +8,6 @@ socket (Invariant 7).
 from __future__ import annotations
 
 from contextlib import suppress
-from types import FrameType
 from typing import Any
 
 from .._driver.wire import Wire, fact
@@ -31,11 +30,6 @@ class SpentLease(Connection):
     def put_on(self, wire: Wire) -> None:
         """Begin to live, with the session of `wire`."""
         self.__dict__ = wire.attributes()
-
-    def _return_slowly(self, frame: FrameType) -> None:
-        """Its connection is clean, and the lock is needed to pass it on; see `idle_lease.return_clean`."""
-        assert self._pool is not None
-        self._pool._give_to_next(self)
 
     def __getattr__(self, name: str) -> Any:
         if name not in Connection.__slots__:

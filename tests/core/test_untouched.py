@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 import threading
@@ -252,3 +253,42 @@ def is_in(thread: threading.Thread, function: str) -> bool:
     while frame is not None and frame.f_code.co_name != function:
         frame = frame.f_back
     return frame is not None
+
+
+def test_a_close_that_was_looked_up_before_the_use_returns_what_was_used(make_pool: MakePool, admin: Any) -> None:
+    """`stack.callback(connection.close)`, `atexit.register(connection.close)`, `addCleanup(connection.close)`."""
+    admin.cursor().execute("CREATE OR REPLACE TABLE looked_up (v INT)")
+    pool = make_pool(size=1, maxsize=1)
+    for _ in range(2):
+        connection = pool.get_connection()
+        with contextlib.ExitStack() as stack:
+            stack.callback(connection.close)
+            connection.cursor().execute("INSERT INTO looked_up VALUES (1)")
+        close = connection.close
+        assert (pool.stats().idle, pool.stats().in_use) == (1, 0)
+        with pytest.raises(ReturnConnectionToPoolError, match="already returned"):
+            close()
+    with pool.get_connection() as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT COUNT(*) FROM looked_up")
+        assert cursor.fetchone() == (0,)
+    assert pool.stats().created == 1
+
+
+def test_a_close_that_was_looked_up_before_the_use_ends_no_return_of_another(make_pool: MakePool) -> None:
+    looked_up: list[Any] = []
+    refused: list[str] = []
+
+    def close_again(connection: Any) -> None:
+        try:
+            looked_up[-1]()
+        except ReturnConnectionToPoolError as error:
+            refused.append(str(error))
+
+    pool = make_pool(size=1, maxsize=1, on_checkin=close_again)
+    for _ in range(2):
+        connection = pool.get_connection()
+        looked_up.append(connection.close)
+        connection.query("SET @mine = 1")
+        connection.close()
+        assert (pool.stats().total, pool.stats().idle) == (1, 1)
+    assert len(refused) == 2
