@@ -5,8 +5,10 @@ from importlib import import_module
 from pathlib import Path
 from types import FunctionType
 
+from django.conf import settings
 from sphinx.util.logging import getLogger
 
+settings.configure()  # modules for Django import it, and autodoc looks at each of their names
 LOGGER = getLogger(__name__)
 ROOT = Path(__file__).parent.parent
 REPOSITORY = "https://github.com/pymysqlpool/pymysqlpool"

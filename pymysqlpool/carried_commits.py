@@ -33,9 +33,9 @@ from ._pool.cost import Use
 from .errors import SettingsError
 from .secrets import Secret
 
-__all__ = ["CarriedCommits", "CommitCookie", "CommitHeader", "Key"]
+__all__ = ["CarriedCommits", "CommitCookie", "CommitHeader", "Key", "Scope"]
 
-Key = str | bytes | Secret
+Key = str | bytes | Secret  #: what signs, at least 16 bytes
 _SHORTEST_KEY = 16  # bytes
 _LONGEST_TOKEN = 256  # characters; a longer one, of many domains, is carried as unknown
 _LONGEST_VALUE = 512  # characters
@@ -47,7 +47,12 @@ _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 class Scope(Protocol):
-    """What a request has committed, and its connections; a `RequestScope` is one."""
+    """What a request has committed, and its connections; a `RequestScope` is one.
+
+    Attributes:
+        committed: the positions of its commits.
+        uses: its connections so far, in order.
+    """
 
     committed: Committed
     uses: list[Use]
@@ -59,6 +64,9 @@ class CarriedCommits:
     Args:
         key: what signs, at least 16 bytes; or several, of which the first signs, and all are accepted.
         max_age: seconds for which reads see the commit. Replicas that are further behind are not waited for after it.
+
+    Attributes:
+        request_header: the name of the header in which a request says what its visitor has committed.
 
     Raises:
         SettingsError: an argument is out of bounds. The message does not show the key.

@@ -39,8 +39,8 @@ class CarryCommitsMiddleware:
         primary: the alias whose cluster's commits are carried.
     """
 
-    sync_capable = True
-    async_capable = True
+    sync_capable = True  #: for Django
+    async_capable = True  #: for Django
     primary: str = "default"
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
