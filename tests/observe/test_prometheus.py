@@ -72,7 +72,7 @@ def test_a_label_has_neither_a_user_nor_a_path(make_pool: MakePool, connect_args
 
 
 HARMLESS = ["<script>", "{{7*7}}", "x" * 5000]
-STRANGE = ["\ud800", "a\0b", 'a"b\\c\nd', "\x1b[31mred", "\u202e"]
+STRANGE = ['a"b\\c\nd', "\x1b[31mred", "\u202e"]
 
 
 @pytest.mark.parametrize("name", [*HARMLESS, *STRANGE])
@@ -84,7 +84,7 @@ def test_a_strange_name_of_a_pool_breaks_no_page_and_no_terminal(
         seen = scraped(metrics_page()[1].decode())
         assert seen["db_client_connection_count", pool.label, "used"] == 1
         assert b"<script>" not in status.page()[1]
-        monkeypatch.setattr(threading.current_thread(), "name", name)
+        monkeypatch.setattr(threading.current_thread(), "name", name + "\0\ud800")
         assert name in HARMLESS or name not in describe(all_processes())
         status.page()
         describe(all_processes()).encode()
