@@ -8,9 +8,13 @@ import pytest
 from tests import load
 from tests.sweep import Sweep
 
+# Threads under WSGI, a loop under ASGI, and Django; the others differ from these in the server's own code only.
+QUICK = ("gunicorn gthread", "uvicorn", "runserver")
+SERVERS = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in load.SERVERS]
+
 
 @pytest.mark.timeout(150)
-@pytest.mark.parametrize("web_server", load.SERVERS)
+@pytest.mark.parametrize("web_server", SERVERS)
 def test_a_crowd_on_eight_connections_gets_right_answers_or_a_clean_503(web_server: str, sweep: Sweep) -> None:
     if web_server in ("uvicorn", "hypercorn"):
         pytest.importorskip("starlette")

@@ -78,8 +78,15 @@ class Visits:
             thread.join(30)
 
 
-@pytest.mark.parametrize("transaction", [None, "request"])
-@pytest.mark.parametrize("event", ["killed", "read-only"])
+@pytest.mark.parametrize(
+    ("event", "transaction"),
+    [
+        ("killed", "request"),
+        ("read-only", None),
+        pytest.param("killed", None, marks=pytest.mark.slow),
+        pytest.param("read-only", "request", marks=pytest.mark.slow),
+    ],
+)
 def test_while_the_primary_changes_the_only_other_answer_is_503_with_retry_after(
     trio: Trio, request: pytest.FixtureRequest, event: str, transaction: str | None
 ) -> None:
