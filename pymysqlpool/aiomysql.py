@@ -262,10 +262,17 @@ def create_pool(
         pool_recycle: seconds after which a connection is replaced; -1: never.
         **options: those of `connect`, and of `pymysqlpool.settings.Settings`.
     """
-    return _Awaited(_create_pool(minsize, maxsize, pool_recycle, conceal(options)), _leave_pool)
+    return _pool_of(Pool, minsize, maxsize, pool_recycle, options)
 
 
-async def _create_pool(minsize: int, maxsize: int, pool_recycle: int, options: dict[str, Any]) -> Pool:
+def _pool_of(kind: type[Pool], minsize: int, maxsize: int, pool_recycle: int, options: dict[str, Any]) -> Any:
+    """What `create_pool` returns, for a pool of the class `kind`."""
+    return _Awaited(_create_pool(kind, minsize, maxsize, pool_recycle, conceal(options)), _leave_pool)
+
+
+async def _create_pool(
+    kind: type[Pool], minsize: int, maxsize: int, pool_recycle: int, options: dict[str, Any]
+) -> Pool:
     if minsize < 0:
         raise ValueError("minsize should be zero or greater")
     most = maxsize or sys.maxsize
@@ -275,7 +282,7 @@ async def _create_pool(minsize: int, maxsize: int, pool_recycle: int, options: d
     options.setdefault("timeout", _PATIENT)
     if pool_recycle >= 0:
         options.setdefault("con_lifetime", max(pool_recycle, 0.001))
-    pool = Pool(size=most, maxsize=most, **options)
+    pool = kind(size=most, maxsize=most, **options)
     pool._minsize = minsize
     try:
         made = [await pool.get_connection() for _ in range(minsize)]
@@ -296,11 +303,17 @@ def connect(*arguments: Any, **options: Any) -> Any:
     """Open a connection without a shared pool: `await connect(...)`, or `async with connect(...) as connection:`."""
     names = ("host", "user", "password", "db", "port")
     options = {**dict(zip(names, arguments, strict=False)), **options}
-    return _Awaited(_connect(conceal(options)), Connection.ensure_closed)
+    return _connection_of(Pool, options)
 
 
-async def _connect(options: dict[str, Any]) -> Connection:
-    alone = Pool(size=1, maxsize=1, **_ours(options))
+def _connection_of(kind: type[Pool], options: dict[str, Any]) -> Any:
+    """What `connect` returns, for a connection of the kind that a pool of the class `kind` lends."""
+    return _Awaited(_connect_alone(conceal(options), kind), kind._connection_class.ensure_closed)
+
+
+async def _connect_alone(options: dict[str, Any], kind: type[Pool]) -> Connection:
+    """A connection of a pool of its own, of the class `kind`."""
+    alone = kind(size=1, maxsize=1, **_ours(options))
     try:
         connection = await alone.get_connection()
     except BaseException:
