@@ -85,7 +85,7 @@ class Exchanges:
         lease = self.lease
         session: Session | None = _steps.watch_if_ready(lease)
         loop = asyncio.get_running_loop()
-        if session is None or not session.is_for(loop):
+        if session is None or session._loop is not loop or session._descriptor < 0:  # as `is_for`, without the call
             return None
         task = asyncio.current_task(loop) if self.token is not None else None
         if task is None:

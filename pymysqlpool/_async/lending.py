@@ -31,7 +31,7 @@ def lend(
 ) -> Generator[Any, None, AsyncConnection]:
     """Borrow from the `AsyncConnectionPool` `self`. Arguments are those of `get_connection`, and its call site."""
     loop = asyncio._get_running_loop() or running_loop()
-    borrower = current_borrower(loop)
+    borrower = asyncio.current_task(loop) or current_borrower(loop)
     reference = ref(borrower)
     core = self.pool
     lease, is_lent = lend_idle(core, reference, place, offset)
@@ -50,8 +50,9 @@ def lend(
                 waiter.since = since = monotonic()
                 sleeper = waiter.sleep(since, patience)
                 if sleeper is not None:
+                    sleeper._asyncio_future_blocking = True  # as `await sleeper`, without one more generator
                     try:
-                        yield from sleeper.__await__()
+                        yield sleeper
                     except BaseException:
                         self._withdraw(lease, waiter)
                         raise

@@ -235,8 +235,15 @@ class Session(Watched):
             self._raise(error)
             return
         if asked is None:
-            # Not in a handler or a `try`: the task's own exceptions are none of the reply's.
-            self._answered(answer)
+            future = self._future
+            self._steps = None
+            self._waits = False
+            if self._parts or self._is_tls:
+                self._end()
+            # The last step, because the task may begin another exchange; and not in a handler or a `try`: the task's
+            # own exceptions are none of the reply's.
+            if future is not None and not future.is_done:
+                self._clock.arrive(future, answer)
             return
         if asked == 0:
             self._take_turn()
@@ -278,16 +285,6 @@ class Session(Watched):
         self._end()
         if future is not None and not future.is_done:
             future.set_exception(error)
-
-    def _answered(self, answer: Any) -> None:
-        """End the exchange, and continue its task: the last step, because the task may begin another exchange."""
-        future = self._future
-        self._steps = None
-        self._waits = False
-        if self._parts or self._is_tls:
-            self._end()
-        if future is not None and not future.is_done:
-            self._clock.arrive(future, answer)
 
     def _time_out(self) -> None:
         """The timer is over. One serves many exchanges: it is set again while one is under way, else by the next."""

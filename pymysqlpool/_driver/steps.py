@@ -143,7 +143,9 @@ def begin_query(connection: Any, sql: str | bytes, user: Any) -> bytes | None:
         return None
     if isinstance(sql, str):
         sql = sql.encode(connection.encoding)
-    if len(sql) >= LARGEST_STATEMENT or source.position != len(source.buffer) or connection._sock is None:
+    if len(sql) >= LARGEST_STATEMENT or len(sql) >= connection._limit or connection._sock is None:
+        return None
+    if source.position != len(source.buffer):
         return None
     # From here on as `WireConnection._execute_command`.
     if not exchange.acquire(False):

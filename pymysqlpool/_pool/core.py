@@ -116,6 +116,8 @@ class PoolCore:
         self._has_checkout_hooks = bool(asks_always or own.on_checkout or own.record_stacks or own.max_uses)
         usual = own.reset != "always" and own.on_checkin is None and not own.record_stacks
         self._allows_lock_free = usual and policy is reuse.decide and HAS_GIL
+        waits_plainly = HAS_GIL and own.max_waiting is None and not own.background
+        self._waits_plainly = waits_plainly and not self._has_checkout_hooks  # see `for_loops.queue_up`
         self._lifetime = own.con_lifetime if own.con_lifetime and own.con_lifetime > 0 else NEVER
         self._closed = False  # the user's wish; it outlives a fork
         self._tell_of_refusal: Callable[[], object] = observed.unheard

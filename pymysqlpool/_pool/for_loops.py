@@ -18,7 +18,7 @@ from ..stats import BOUNDS
 from . import maintenance, observed
 from .checkin import Cleaner
 from .core import INTERVAL, PoolCore
-from .idle_lease import AT_ONCE, HAS_GIL, FirstStep, NotLent
+from .idle_lease import AT_ONCE, FirstStep, NotLent
 from .lease import Connection, slot_of
 from .slot import IN_USE
 from .waiter import GIVEN, Waiter
@@ -48,10 +48,9 @@ def lend_idle(core: PoolCore, borrower: Any, place: Any, offset: int) -> tuple[C
 def queue_up(core: PoolCore, waiter: Waiter, timeout: float | None) -> float | None:
     """Join the queue, where a wait for a connection to come back is all that can be done: returns for how many seconds
     the caller is to wait, within its `timeout`. None: `checkout` knows what else there is to do, or to tell."""
-    own = core._settings
-    if core._has_checkout_hooks or core._verbose or own.max_waiting is not None or own.background or not HAS_GIL:
+    if not core._waits_plainly or core._verbose or core._ledger.leaked:
         return None
-    if core._ledger.leaked or observed.observer is not None or observed.call.get() is not None:
+    if observed.observer is not None or observed.call.get() is not None:
         return None
     try:
         if not core._lock.step(_queue_up_locked, core, waiter):
@@ -59,7 +58,7 @@ def queue_up(core: PoolCore, waiter: Waiter, timeout: float | None) -> float | N
     except InsideOwnStepError:
         return None
     if timeout is None:
-        timeout = own.timeout
+        timeout = core._settings.timeout
     if timeout is None or timeout > LOOK_AROUND:
         return LOOK_AROUND
     return timeout if timeout > 0.0 else 0.0

@@ -24,8 +24,8 @@ from .conftest import Opened
 pytestmark = pytest.mark.skipif(not HAS_GIL, reason="without a GIL a borrow takes the lock, which costs more calls")
 
 BOUNDS = {
-    "borrow, SELECT 1, return": 72,
-    "the same, after a wait": 96,
+    "borrow, SELECT 1, return": 69,
+    "the same, after a wait": 91,
     "a request with one SELECT, beyond the same SELECT": 34,
 }
 

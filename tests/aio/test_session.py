@@ -16,6 +16,7 @@ from weakref import WeakSet
 import pytest
 from pymysql import err
 from pymysql.constants import CLIENT, FIELD_TYPE
+from pymysql.converters import conversions
 from pymysql.cursors import Cursor, DictCursor, SSCursor, SSDictCursor
 
 from pymysqlpool import ConnectionPool
@@ -599,7 +600,9 @@ def test_rows_live_no_longer_than_their_program_has_them(opened: Opened) -> None
     alive: WeakSet[Number] = WeakSet()
 
     async def main() -> None:
-        async with opened(size=1, maxsize=1, conv={FIELD_TYPE.LONG: Number, FIELD_TYPE.LONGLONG: Number}) as pool:
+        async with opened(
+            size=1, maxsize=1, conv={**conversions, FIELD_TYPE.LONG: Number, FIELD_TYPE.LONGLONG: Number}
+        ) as pool:
             async with pool.get_connection() as connection, connection.cursor() as cursor:
                 await cursor.execute("SELECT 1 UNION SELECT 2")
                 rows = await cursor.fetchall()
