@@ -135,7 +135,11 @@ class Lending(ClusterCore):
                     if isinstance(decision, Ask):
                         asked = decision.endpoint
                         self._topology.asking(asked)
-                    enters = isinstance(decision, Use) and queue.may_enter(ticket, self._room(decision))
+                    room = self._room(decision) if isinstance(decision, Use) else 0
+                    enters = isinstance(decision, Use) and queue.may_enter(ticket, room)
+                    beside = queue.beside(room) if enters else None
+                if beside is not None:
+                    beside.call()  # it needs not wait until this one is served, which takes a login perhaps
                 if isinstance(decision, Ask):
                     last = self.pools[decision.endpoint]
                     problem = (yield Work(partial(self._ask, decision.endpoint, deadline, call))) or problem

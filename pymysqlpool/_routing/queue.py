@@ -66,6 +66,10 @@ class Queue:
         self._waiting.pop(ticket.number, None)
         return True
 
+    def beside(self, room: int) -> Ticket | None:
+        """Return the next ticket if its caller may enter now, beside those that are inside; the caller must call it."""
+        return self.first() if len(self._inside) < room else None
+
     def leave(self, ticket: Ticket) -> Ticket | None:
         """Remove a caller that was served or has given up; return the next ticket, which the caller must call."""
         self._inside.pop(ticket.number, None)

@@ -37,9 +37,11 @@ def hosts_of(before: list[Proxy]) -> list[Any]:
     return [{"host": "127.0.0.1", "port": proxy.port} for proxy in before]
 
 
-def goes_down(proxy: Proxy) -> None:
+def goes_down(proxy: Proxy) -> bool:
+    """Call it again for connections that were being made meanwhile."""
     proxy.refusing = True
     proxy.cut()
+    return True
 
 
 def refused_write(cluster: Cluster) -> None:
@@ -107,7 +109,10 @@ def test_a_replica_that_comes_and_goes_costs_its_readers_nothing_and_is_not_besi
             for _ in range(10):
                 goes_down(before[1])
                 refused = before[1].accepted
-                wait_until(lambda refused=refused: before[1].accepted > refused, "it is asked, and found down")
+                wait_until(
+                    lambda refused=refused: goes_down(before[1]) and before[1].accepted > refused,
+                    "it is asked, and found down",
+                )
                 before[1].refusing = False
                 so_far = list(served)
                 wait_until(lambda: cluster.endpoints()[1][1] == "up, read-only", "it is used again")

@@ -20,9 +20,11 @@ from typing import Any
 import pymysql
 import pytest
 
+from pymysqlpool._routing.lending import Borrow
+from pymysqlpool._routing.queue import Ticket
 from pymysqlpool.aio import AsyncConnectionPool
 from pymysqlpool.cluster import Cluster
-from pymysqlpool.errors import PoolError
+from pymysqlpool.errors import PoolError, PoolTimeout
 from tests.proxy import Proxy
 from tests.routing.test_cluster import APP, Trio, execute, make_cluster, port_of, servers, trio
 from tests.support import freeze, wait_until
@@ -141,6 +143,30 @@ def test_a_lease_whose_server_is_gone_stays_with_it(trio: Trio, make_cluster: An
             cursor.execute("SELECT @@port")
             assert cursor.fetchone() == (trio.servers[0].port,)
     connection.close()
+
+
+def test_a_caller_that_enters_calls_the_next_if_there_is_room_for_both(trio: Trio, make_cluster: Any) -> None:
+    """After a promotion all connect at the same time, in order, and not one after the other. Driven by hand."""
+    cluster = make_cluster(size=2, maxsize=2)
+    held = [cluster.primary.get_connection() for _ in range(2)]
+    tickets = [Ticket() for _ in range(4)]
+    callers = [cluster.primary.steps(ticket, 3, 0.1, False, 20.0) for ticket in tickets]
+    try:
+        assert isinstance(next(callers[0]), Borrow), "one may always try"
+        assert [isinstance(next(caller), float) for caller in callers[1:]] == [True] * 3
+        for connection in held:
+            connection.close()
+        assert not tickets[1].wait(0)
+        step = callers[0].throw(PoolTimeout("all are lent"))
+        assert isinstance(step, Borrow)
+        assert tickets[1].wait(0), "there is room for it, too"
+        assert not tickets[2].wait(0), "and for it, the second has to enter first"
+        assert isinstance(callers[1].send(True), Borrow)
+        assert not tickets[2].wait(0), "there is no room for a third"
+    finally:
+        for caller in callers:
+            caller.close()
+    assert cluster.stats().in_use == 0
 
 
 # -- waits ---------------------------------------------------------------------------------------------------
