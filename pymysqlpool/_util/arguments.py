@@ -53,6 +53,7 @@ RARE = frozenset(
 
 _NOT_SPOKEN = 1 << 5 | 1 << 24  # CLIENT_COMPRESS, CLIENT_DEPRECATE_EOF
 _MAY_BE_CALLED = ("host", "port", "user", "password", "passwd")  # asked at every connect
+_IN_NO_NAME = frozenset("/\\?#;,*&=!|^~`'\"()[]{}<>$")  # of a host; "%" is in an IPv6 address with its scope
 _LONGEST_TIMEOUT = 31536000  # seconds: PyMySQL's bound
 _LONGEST_SOCKET_PATH = 107  # bytes; unix(7), sun_path
 _MAY_HAVE_NUL = ("unix_socket", "init_command", "sql_mode", "program_name")  # Linux's abstract sockets begin with one
@@ -121,26 +122,38 @@ def _host(name: str, value: Any, given: Mapping[str, Any]) -> None:
     if isinstance(value, list | tuple | set | dict):
         refuse(name, value, "must be text: a pool is for one server. Make a pool for each host")
     if isinstance(value, Secret):
-        raise SettingsError(
-            f"{name} is a URL or the like; write its parts as host, port, user, password and database (the value is "
-            "not shown, since it may hold a password)"
-        )
+        _refuse_url(name)
     _text(name, value, given)
     if not isinstance(value, str):
         return
+    if value.startswith("/"):
+        refuse(name, value, f"is a path: write unix_socket={value!r}")
+    if "," in value:
+        refuse(name, value, "must be one host: a pool is for one server. Make a pool for each host")
     if value.startswith("["):
         host, _, port = value[1:].partition("]")
         refuse(name, value, f"is written without brackets: host={host!r}, port={port.lstrip(':') or 3306}")
     if value.count(":") == 1:  # more of them: an IPv6 address
         host, _, port = value.partition(":")
+        if port and not port.isdecimal():
+            _refuse_url(name)  # user:password, perhaps
         refuse(name, value, f"has a port in it: write host={host!r}, port={port or 3306}")
     _resolvable(name, value)
+
+
+def _refuse_url(name: str) -> NoReturn:
+    raise SettingsError(
+        f"{name} is a URL or the like; write its parts as host, port, user, password and database (the value is "
+        "not shown, since it may hold a password)"
+    )
 
 
 def _resolvable(name: str, value: str) -> None:
     """Refuse what is no name, and what `socket.getaddrinfo` cannot even encode."""
     if any(map(str.isspace, value)):
         refuse(name, value, "is no name of a host: it has a blank in it")
+    if wrong := _IN_NO_NAME.intersection(value):
+        refuse(name, value, f"is no name of a host: it has {min(wrong)} in it")
     try:
         value.encode("idna")
     except UnicodeError as error:

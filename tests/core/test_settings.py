@@ -32,6 +32,10 @@ from pymysqlpool.devserver import DevServer
         ("host", ["a", "b"], "a pool is for one server"),
         ("host", 3, "must be text"),
         ("host", "a..b", "no name of a host"),
+        ("host", "a,b", "must be one host"),
+        ("host", "/run/mysqld/mysqld.sock", "write unix_socket='/run/mysqld/mysqld.sock'"),
+        ("host", "db/shop", "no name of a host: it has / in it"),
+        ("host", "${DB_HOST}", "no name of a host: it has "),
         ("host", "x" * 64, "no name of a host"),
         ("host", "a\0b", "NUL"),
         ("bind_address", "x" * 64, "no name of a host"),
@@ -115,7 +119,7 @@ def test_what_pymysql_accepts_is_accepted(given: dict[str, Any]) -> None:
     ConnectionPool(**given)
 
 
-@pytest.mark.parametrize("host", ["mysql://me:hunter2@db/shop", "me:hunter2@db"])
+@pytest.mark.parametrize("host", ["mysql://me:hunter2@db/shop", "me:hunter2@db", "me:hunter2"])
 def test_a_url_is_refused_without_its_password(host: str) -> None:
     with pytest.raises(SettingsError, match="write its parts") as caught:
         ConnectionPool(host=host)
