@@ -1,7 +1,7 @@
 """Runs PyMySQL's own tests on its own connection and on ours; `scripts/pymysql-suite` calls it.
 
 The tests come from PyMySQL's repository (they are in no distribution of it), and run with the PyMySQL they belong to.
-Exits 0 when every test that passes on PyMySQL's connection passes on ours.
+Exits 0 when every test that passes on PyMySQL's connection passes on ours, but for those of `ON_PURPOSE`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,13 @@ SUBJECTS = {
     "reader": "ours",
     "plain": "ours, fast_reader off",
     "pool": "ours, lent by a pool",
+}
+# These use a connection after its `close()`, which a lease refuses.
+ON_PURPOSE = {
+    "pool": {
+        "test_issues.TestGitHubIssues.test_issue_114",
+        "test_load_local.TestLoadLocal.test_unbuffered_load_file",
+    }
 }
 SOURCE = "https://github.com/PyMySQL/PyMySQL/archive/refs/tags/v{}.tar.gz"
 FRESH = tuple(
@@ -67,7 +74,10 @@ def main() -> int:
         (source / "pymysql" / "tests" / "databases.json").write_text(json.dumps(_databases(server)))
         _report(f"{server.version}, {source.name}, Python {sys.version.split()[0]}")
         stock, *others = (_run(subject, server, source, given.cache) for subject in ("stock", *subjects))
-        differences = [_compare(stock, ours) for ours in others]
+        differences = [
+            set(_compare(stock, ours)) - ON_PURPOSE.get(subject, set())
+            for subject, ours in zip(subjects, others, strict=True)
+        ]
     return 1 if any(differences) else 0
 
 
