@@ -55,9 +55,7 @@ class ConnectionMetrics:
             description="Duration of statements.",
             explicit_bucket_boundaries_advisory=BOUNDS,
         )
-        self._recorded: dict[tuple[str, str], Histogram] = {}  # by label and name
-        self._pid = os.getpid()
-        self._records = threading.Lock()  # never waited for; several readers may collect at once
+        self._start_counting()
         self._histograms = {
             name: meter.create_histogram(
                 f"db.client.connection.{its}", unit="s", description=says, explicit_bucket_boundaries_advisory=BOUNDS
@@ -79,6 +77,12 @@ class ConnectionMetrics:
             "db.client.connection.count", [self._count], unit="{connection}", description="Connections by state."
         )
 
+    def _start_counting(self) -> None:
+        """A forked child counts from zero, and a reader of its parent may have held the lock."""
+        self._pid = os.getpid()
+        self._recorded: dict[tuple[str, str], Histogram] = {}  # by label and name
+        self._records = threading.Lock()  # never waited for; several readers may collect at once
+
     def _observed(self, number: Callable[[PoolStats], int]) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def callback(options: CallbackOptions) -> Iterator[Observation]:
             for label, several in self._by_label().items():
@@ -91,6 +95,8 @@ class ConnectionMetrics:
             numbers = [pool.stats() for pool in several]
             yield Observation(sum(now.idle for now in numbers), {POOL: label, _STATE: "idle"})
             yield Observation(sum(now.in_use for now in numbers), {POOL: label, _STATE: "used"})
+        if self._pid != os.getpid():
+            self._start_counting()
         if self.is_on and self._records.acquire(blocking=False):
             try:
                 self._record_news()
@@ -102,8 +108,6 @@ class ConnectionMetrics:
             yield Observation(numbers["timeouts"], {POOL: label})
 
     def _record_news(self) -> None:
-        if self._pid != os.getpid():  # a forked child counts from zero
-            self._pid, self._recorded = os.getpid(), {}
         for label, numbers in counts().items():
             for name, instrument in self._histograms.items():
                 before = self._recorded.get((label, name), Histogram())

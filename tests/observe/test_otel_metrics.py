@@ -171,6 +171,9 @@ def test_a_forked_child_exports_what_it_has_counted_itself(reader: InMemoryMetri
     pool = make_pool(size=1, maxsize=1, name="shop")
     use(pool, 5)
     assert number_of(collected(reader), "use_time", "shop") == 5
+    exported = list(otel._exported.values())
+    for one in exported:
+        one._records.acquire()  # as a reader does that collects at this moment
     mine, its = os.pipe()
     if not (child := os.fork()):
         try:
@@ -183,3 +186,5 @@ def test_a_forked_child_exports_what_it_has_counted_itself(reader: InMemoryMetri
     with os.fdopen(mine) as said:
         assert said.read() == "8"
     os.waitpid(child, 0)
+    for one in exported:
+        one._records.release()
