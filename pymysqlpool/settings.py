@@ -84,9 +84,9 @@ class Settings(Record):
         on_connect: called with a connection, as part of the set-up of its session, so again after a reset. An error in
             it discards the connection and, if that is a new one, reaches the borrower. No hook is called with the
             pool's lock held.
-        on_checkout: called with each connection before it is lent. An error in it discards the connection and reaches
-            the borrower.
-        on_checkin: called with each connection that is given back.
+        on_checkout: called with each connection before it is lent. An error in it ends the borrow and reaches the
+            borrower; the connection stays in the pool.
+        on_checkin: called with each connection that is given back. An error in it discards the connection.
         on_discard: called with the reason, as text, for each connection that is closed: a value of `reuse.Reason`.
     """
 

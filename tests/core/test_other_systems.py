@@ -18,6 +18,13 @@ HIDE = """
 import asyncio, concurrent.futures, http.server, json, logging.handlers, mmap, multiprocessing, os, select, signal
 import socket, ssl, subprocess, sys, sysconfig, tempfile, urllib.request, uuid
 
+import importlib
+for package in ("flask", "prometheus_client", "pytest", "sqlalchemy.ext.asyncio"):  # these ask for it as well
+    try:
+        importlib.import_module(package)
+    except ModuleNotFoundError:
+        pass
+
 platform, server = sys.argv[1], json.loads(sys.argv[2])
 sysconfig.get_config_vars()
 loop = asyncio.new_event_loop()
@@ -86,6 +93,38 @@ with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # the b
         while b"mine" not in status.page(folder)[1]:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+""",
+    "every module": """
+import importlib, pkgutil, pymysqlpool_flask
+for package in (pymysqlpool, pymysqlpool_flask):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            try:
+                importlib.import_module(module.name)
+            except ModuleNotFoundError as error:
+                assert not error.name.startswith("pymysqlpool"), error  # an extra that is not installed
+""",
+    "Flask": """
+import flask, pymysqlpool_flask
+app = flask.Flask("shop")
+app.config["PYMYSQLPOOL"] = {**server, "read_timeout": 30}
+db = pymysqlpool_flask.PyMySQLPool(app)
+app.add_url_rule("/", view_func=lambda: str(flask.g.db.execute_query("SELECT 7")[0][0]))
+assert app.test_client().get("/").data == b"7"
+with app.app_context():
+    assert db.health().status == 200
+db.get_pool(app=app).close()
+""",
+    "a cluster": """
+place = {"host": server.pop("host"), "port": server.pop("port")}
+with cluster.Cluster([place], timeout=10, check_interval=1.0, **server) as several:
+    with several.primary.get_connection() as connection:
+        assert connection.execute_query("SELECT 7") == ((7,),)
+""",
+    "the command line": """
+from pymysqlpool._cli import main
+url = "mysql://{user}:{password}@{host}:{port}/{database}".format(**server)
+assert main(["ping", url]) == main(["check", url]) == 0
 """,
     "a unix socket": """
 try:
