@@ -94,7 +94,7 @@ def test_a_hook_whose_statement_does_not_end_is_bounded(make_pool: MakePool, nam
 
 
 def test_a_hook_at_checkout_that_sends_nothing_leaves_its_lease_unused(make_pool: MakePool) -> None:
-    pool = make_pool(size=1, maxsize=1, on_checkout=str, read_timeout=3)
+    pool = make_pool(size=1, maxsize=1, on_checkout=lambda connection: str(connection), read_timeout=3)
     with pool.get_connection() as connection:
         assert type(connection).__qualname__ in ("UnusedLease", "SpentLease")
         assert connection.execute("select 1") == 1
