@@ -44,8 +44,20 @@ WINGS = {"_util", "_driver", "_pool"}
 NOT_NEEDED = {"_driver.steps", "_driver.observed", "_pool.for_loops", "_pool.beside", "_pool.cost", "_util.url"}
 MOST = 90  # files; each costs 0.1 to 0.3 ms
 
-# Of the standard library: types, a lock, a page of shared memory, and their own imports.
-FOREIGN = {"threading", "atexit", "typing", "mmap", "weakref", "copy", "org", "bisect", "_weakrefset", "copyreg"}
+# Of the standard library: types, a lock, a page of shared memory, a context variable, and their own imports.
+FOREIGN = {
+    "contextvars",
+    "threading",
+    "atexit",
+    "typing",
+    "mmap",
+    "weakref",
+    "copy",
+    "org",
+    "bisect",
+    "_weakrefset",
+    "copyreg",
+}
 
 
 @cache

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from django.db import connections, models
 from django.db.utils import ConnectionHandler
+from django.utils.module_loading import import_string
 
 from pymysqlpool.devserver import DevServer
 from pymysqlpool_django import pools
+from pymysqlpool_django.carried import CarryCommitsMiddleware
 from tests.support import wait_until
 
 from .conftest import ROOT, RunSite, database
@@ -121,3 +123,8 @@ def test_a_transfer_is_all_or_nothing(default: None, table: str, admin: Any) -> 
         cursor.execute(f"INSERT INTO {table} (name) VALUES ('a'), ('b')")
     names["transfer"](Account, 1, 2, 30)
     assert list(Account.objects.order_by("pk").values_list("balance", flat=True)) == [70, 130]
+
+
+def test_the_middleware_that_carries_commits_is_the_one_that_is_named() -> None:
+    names = example("CarryCommitsMiddleware")
+    assert import_string(names["MIDDLEWARE"][0]) is CarryCommitsMiddleware
