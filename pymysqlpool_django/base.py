@@ -116,12 +116,15 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
     def get_connection_params(self) -> dict[str, Any]:
         remembered = self._what_is_remembered()
         if remembered is None:
-            params = options.arguments(self, super().get_connection_params)
-            if params["conv"] is mysql.django_conversions:
-                params["conv"] = _CONVERSIONS
-            remembered = self._remembered = Remembered(self, params)
+            remembered = self._remembered = Remembered(self, options.arguments(self, self._read_settings))
         self.isolation_level = remembered.isolation_level
         return remembered.params()
+
+    def _read_settings(self) -> dict[str, Any]:
+        params: dict[str, Any] = super().get_connection_params()
+        if params["conv"] is mysql.django_conversions:
+            params["conv"] = _CONVERSIONS
+        return params
 
     def connect(self) -> None:
         self.undone_by = None

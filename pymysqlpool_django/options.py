@@ -128,7 +128,7 @@ def read(alias: str, given: Any, health_checks: bool) -> PoolOptions:
 
 
 def arguments(wrapper: Any, read_settings: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return the arguments for PyMySQL, which Django's own `read_settings` makes of the settings of a DatabaseWrapper.
+    """Return the arguments for PyMySQL, which `read_settings` makes of the settings of a DatabaseWrapper.
 
     Raises:
         ImproperlyConfigured: it cannot, or, where there is no pool, whose making checks them: PyMySQL would not take

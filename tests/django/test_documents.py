@@ -74,6 +74,11 @@ def main():
     assert told == [7, 1, 404]
 
 
+def test_the_middleware_that_carries_commits_is_one_and_comes_first() -> None:
+    first, *_ = example("CarryCommitsMiddleware")["MIDDLEWARE"]
+    assert isinstance(import_string(first), type)
+
+
 def test_tenants_come_and_go(default: None, alias: str, admin: Any) -> None:
     names = example("def add_tenant")
     with admin.cursor() as cursor:
