@@ -77,7 +77,7 @@ class Connection(aiomysql.Connection):
     """A connection with asyncmy's interface: one that a pool lends, or `Connection(host=..., ...)`, which is connected
     by `await connection.connect()`."""
 
-    lease: Any = _NotConnected()
+    lease: Any = _NotConnected()  #: the `Connection` behind it; an error while there is none
 
     def __init__(self, *lent: Any, **options: Any) -> None:
         if lent and isinstance(lent[0], AsyncConnectionPool):
