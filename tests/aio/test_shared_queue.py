@@ -15,6 +15,7 @@ from pymysqlpool._pool import deadlock
 from pymysqlpool._pool.while_waiting import LOOK_AROUND
 from pymysqlpool.aio import AsyncConnectionPool
 
+from .conftest import Opened
 from .support import until
 
 
@@ -112,3 +113,55 @@ def test_of_thousands_of_waiters_few_look_for_a_deadlock(
             assert len(looks) <= 4 + 4 * (time.monotonic() - began) / (LOOK_AROUND / 2)
 
     asyncio.run(main())
+
+
+def test_a_waiting_task_goes_on_right_after_the_step_that_returned_its_connection(opened: Opened) -> None:
+    order: list[str] = []
+
+    async def main() -> None:
+        async with opened(size=1, maxsize=1) as pool:
+
+            async def wait() -> None:
+                async with pool.get_connection() as connection:
+                    order.append("the waiting task")
+                    await connection.query("SELECT 1")
+
+            connection = await pool.get_connection()
+            waiting = asyncio.create_task(wait())
+            await until(lambda: pool.stats().waiting == 1)
+            await connection.query("SELECT 1")  # its reply continues this task
+            asyncio.get_running_loop().call_soon(order.append, "the next turn of the loop")
+            await connection.close()
+            order.append("the step that returned it")
+            await waiting
+
+    asyncio.run(main())
+    assert order == ["the step that returned it", "the waiting task", "the next turn of the loop"]
+
+
+def test_a_task_that_is_cancelled_in_the_step_that_gave_it_a_connection_passes_it_on(opened: Opened) -> None:
+    got: list[str] = []
+
+    async def main() -> None:
+        async with opened(size=1, maxsize=1) as pool:
+
+            async def wait(name: str) -> None:
+                async with pool.get_connection() as connection:
+                    got.append(name)
+                    await connection.query("SELECT 1")
+
+            connection = await pool.get_connection()
+            first = asyncio.create_task(wait("first"))
+            await until(lambda: pool.stats().waiting == 1)
+            second = asyncio.create_task(wait("second"))
+            await until(lambda: pool.stats().waiting == 2)
+            await connection.query("SELECT 1")
+            await connection.close()
+            first.cancel()
+            ended = await asyncio.gather(first, second, return_exceptions=True)
+            assert isinstance(ended[0], asyncio.CancelledError)
+            assert ended[1] is None
+            assert pool.stats().discarded == {}
+
+    asyncio.run(main())
+    assert got == ["second"]
