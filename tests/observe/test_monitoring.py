@@ -20,10 +20,13 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from example_apps.flask_app import data
+from pymysqlpool import ConnectionPool
+from pymysqlpool.devserver import DevServer
 from pymysqlpool.prometheus import PoolCollector
 from pymysqlpool.reuse import Reason
 from tests.conftest import MakePool
-from tests.serving import serving
+from tests.serving import Web, serving
 from tests.support import wait_until
 
 FOLDER = Path(__file__).parent.parent.parent / "monitoring"
@@ -154,38 +157,39 @@ def prometheus_of(port: int, folder: Path) -> Iterator[Api]:
 
 
 @pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs Prometheus")
-def test_a_real_prometheus_scrapes_an_application_and_answers_every_panel_and_rule(
-    tmp_path: Path, connect_args: dict[str, Any]
-) -> None:
-    (tmp_path / "spans").mkdir()
-    environment = {
-        "FRAMEWORK": "flask",
-        "CONNECT_ARGS": json.dumps(connect_args),
-        "SPANS": str(tmp_path / "spans"),
-        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "shared"),
-    }
-    workers = ["--workers", "2"]
-    with (
-        serving("gunicorn sync", "tests.observe.worker_application:app", environment, options=workers) as web,
-        prometheus_of(web.port, tmp_path) as api,
-    ):
+def test_a_real_prometheus_scrapes_the_demo_and_answers_every_panel_and_rule(tmp_path: Path) -> None:
+    with DevServer(database="board") as database:
+        with ConnectionPool(**database.connect_args) as pool:
+            data.load(pool)
+        environment = {
+            f"FLASK_PYMYSQLPOOL__{name.upper()}": str(value) for name, value in database.connect_args.items()
+        }
+        environment["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path / "shared")
+        workers = ["--workers", "2"]
+        with (
+            serving("gunicorn sync", "tests.observe.scraped_demo:app", environment, options=workers) as web,
+            prometheus_of(web.port, tmp_path) as api,
+        ):
+            check_what_it_answers(web, api)
 
-        def values(expression: str) -> list[str]:
-            return [one["value"][1] for one in (api("query", query=expression) or {"result": []})["result"]]
 
-        wait_until(lambda: values("up") == ["1"], "a scrape", timeout=20)
-        for number in range(20):
-            assert web.ask("GET", f"/one/{number}")[0] == 200
-        wait_until(lambda: values("sum(pymysqlpool_borrowed_total)") == ["20"], "what both workers did")
-        for panel in json.loads(DASHBOARD.read_text())["panels"]:
-            for target in panel["targets"]:
-                asked = target["expr"].replace("$pool", ".*").replace("$__rate_interval", "1m")
-                # a refused expression fails in `api`; nothing has been closed here, by no reason
-                wait_until(lambda asked=asked: values(asked) or "discarded" in asked, f"{panel['title']}: {asked}")
+def check_what_it_answers(web: Web, api: Api) -> None:
+    def values(expression: str) -> list[str]:
+        return [one["value"][1] for one in (api("query", query=expression) or {"result": []})["result"]]
 
-        def rules() -> list[dict[str, Any]]:
-            return [rule for group in api("rules")["groups"] for rule in group["rules"]]
+    wait_until(lambda: values("up") == ["1"], "a scrape", timeout=20)
+    for number in range(20):
+        assert web.ask("GET", f"/?page={number % 3 + 1}")[0] == 200
+    wait_until(lambda: values("sum(pymysqlpool_borrowed_total)") == ["20"], "what both workers did")
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        for target in panel["targets"]:
+            asked = target["expr"].replace("$pool", ".*").replace("$__rate_interval", "1m")
+            # a refused expression fails in `api`; nothing has been closed here, by no reason
+            wait_until(lambda asked=asked: values(asked) or "discarded" in asked, f"{panel['title']}: {asked}")
 
-        wait_until(lambda: rules() and all(rule["health"] == "ok" for rule in rules()), "each rule is evaluated")
-        assert len(rules()) == ALERTS.read_text().count("- alert:")
-        assert [rule["name"] for rule in rules() if rule["state"] == "firing"] == []
+    def rules() -> list[dict[str, Any]]:
+        return [rule for group in api("rules")["groups"] for rule in group["rules"]]
+
+    wait_until(lambda: rules() and all(rule["health"] == "ok" for rule in rules()), "each rule is evaluated")
+    assert len(rules()) == ALERTS.read_text().count("- alert:")
+    assert [rule["name"] for rule in rules() if rule["state"] == "firing"] == []
