@@ -204,9 +204,8 @@ def _return_slowly(lease: Connection, home: Home, frame: FrameType) -> None:
     home._give_back(lease, None, frame)
 
 
-AT_ONCE: Any = (
-    object()
-)  # in place of `retry_num`: lend what is idle and looks fit, without blocking, or return `NotLent`
+# In place of `retry_num`: lend what is idle and looks fit, without blocking, or return `NotLent`.
+AT_ONCE: Any = object()
 
 
 class NotLent:
