@@ -61,7 +61,9 @@ __all__ = [
     "install_as_asyncmy",
 ]
 
-apilevel, threadsafety, paramstyle = pymysql.apilevel, pymysql.threadsafety, pymysql.paramstyle
+apilevel: str = pymysql.apilevel
+threadsafety: int = pymysql.threadsafety
+paramstyle: str = pymysql.paramstyle
 
 
 class _NotConnected:
@@ -93,7 +95,7 @@ class Connection(aiomysql.Connection):
         if not self.connected:
             made = await aiomysql._connect_alone(self._options, Pool)
             AsyncConnection.__init__(self, made._pool, made.lease, made.token)
-            self.given_back = None
+            self.__dict__.pop("given_back", None)  # of the connection before
             self._alone, made._alone = made._alone, None
 
     @property

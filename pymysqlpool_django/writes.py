@@ -33,7 +33,7 @@ class Unit:
     __slots__ = ("aliases", "carried", "commits", "is_request")
 
     def __init__(self, *, is_request: bool) -> None:
-        self.is_request = is_request
+        self.is_request: bool = is_request
         self.aliases: set[str] = set()
         self.commits: dict[str, tuple[Cluster, str]] = {}  # by alias
         self.carried: dict[Cluster, str] = {}

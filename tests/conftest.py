@@ -51,7 +51,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish() -> None:
     # Every test ends with a full collection. What the imports left behind takes most of it, and never goes away.
     gc.collect()
-    gc.freeze()
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -132,7 +131,11 @@ def make_pool(connect_args: dict[str, Any]) -> Iterator[MakePool]:
 
 @pytest.fixture(autouse=True)
 def no_stray_threads() -> Iterator[None]:
-    gc.freeze()  # what stays of earlier tests, as their reports: else every collection takes longer than the one before
+    # Pools that the test before has left: pytest refers to them until it has ended, and a finalizer leaves more to
+    # collect. What remains, as the reports, is left out from now on: else every collection takes longer than the last.
+    for _ in range(3):
+        gc.collect()
+    gc.freeze()
     before = set(threading.enumerate())
     yield
     gc.collect()

@@ -85,6 +85,7 @@ class WireConnection(LoginConnection, ReadingConnection):
     block: Block | None = None  # the transaction block that is open
     _limit = sys.maxsize  # bytes of a statement, from which on the server refuses it; as far as it is known
     _long = 0  # bytes of the last statement that was a large one
+    refusal: err.MySQLError | None  # of a statement that was too large, see `last_word`
     ended_by_server: bool = False  # the server's last error packet ended this session
     _owner_pid = 0
     _here: Mark = (1,)  # whether this is still that process
@@ -282,7 +283,8 @@ class WireConnection(LoginConnection, ReadingConnection):
         if error.args[0] in _SESSION_ENDED:
             self.ended_by_server = True
             if error.args[0] == TOO_LARGE:
-                self.refusal, self._marks = error, self._unmarked
+                self.refusal = error
+                self._marks = self._unmarked
         else:
             self._marks |= STATE | TRANSACTION
         if self.block is not None:
