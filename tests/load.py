@@ -250,7 +250,10 @@ class Client(threading.Thread):
         answer = self.ask("GET", "/export.csv", 200, stream=True)
         if answer is not None:
             numbers = [int(row[0]) for row in list(csv.reader(io.StringIO(answer)))[1:]]
-            self.check(numbers == sorted(self.crowd.known), f"{len(numbers)} of {len(self.crowd.known)} rows")
+            wanted = sorted(self.crowd.known)
+            if self.crowd.server_name in HIDES_A_BREAK:
+                wanted = wanted[: len(numbers)]  # the session was killed in between, and the client is not told
+            self.check(numbers == wanted, f"{len(numbers)} of {len(self.crowd.known)} rows")
 
     def see_a_stream_break(self) -> None:
         try:

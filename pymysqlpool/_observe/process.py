@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from .._pool import observed
 from .._pool.registry import all_pools
@@ -22,40 +23,55 @@ from ..metrics import snapshot
 from .counts import counts_of, merged
 
 
+class _Ended:
+    """The counts of a pool whose finalizer has run. `place`: among the news, once they are in the sum."""
+
+    __slots__ = ("counts", "place")
+
+    def __init__(self, counts: dict[str, Any]) -> None:
+        self.counts = counts
+        self.place: int | None = None
+
+
 class _Collected:
     """The counts of pools that were collected in this process."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self._pools: WeakSet[Any] = WeakSet()  # those whose finalizer runs at this moment
-        self._news: list[Any] = []  # the counts of one pool each; None: in the sum
+        self._of: WeakKeyDictionary[Any, _Ended] = WeakKeyDictionary()  # of pools that another thread may still look at
+        self._news: list[_Ended | None] = []  # of one pool each; None: in the sum
         self._sum: tuple[int, list[dict[str, Any]]] = 0, []  # how many of the news are in it, and by label
         self._adds_up = threading.Lock()  # never waited for
 
     def add(self, pool: Any) -> None:
-        self._pools.add(pool)
-        self._news.append(counts_of(self.pid, look(pool)))
+        ended = self._of[pool] = _Ended(counts_of(self.pid, look(pool)))
+        self._news.append(ended)
 
-    def has(self, pool: Any) -> bool:
-        return pool in self._pools
-
-    def by_label(self) -> list[dict[str, Any]]:
+    def by_label(self) -> tuple[list[dict[str, Any]], Callable[[Any], bool]]:
+        """Return the counts at this moment, and a function that tells whether those of a pool are among them."""
         while True:
             before = self._sum
             number, total = before
-            news = self._news[number:]
+            news = [one for one in self._news[number:] if one is not None]
             if self._sum is before:  # else another thread may have put None in between
                 break
         if news:
-            total = merged([*total, *news])
+            total = merged([*total, *(one.counts for one in news)])
             if self._adds_up.acquire(blocking=False):
                 try:
                     if self._sum is before:
+                        for place, one in enumerate(news, number):
+                            one.place = place
                         self._sum = number + len(news), total
                         self._news[number : number + len(news)] = [None] * len(news)
                 finally:
                     self._adds_up.release()
-        return total
+
+        def has(pool: Any) -> bool:
+            its = self._of.get(pool)
+            return its is not None and (its in news or (its.place is not None and its.place < number))
+
+        return total, has
 
 
 _known = _Collected()
@@ -88,10 +104,11 @@ def look(pool: Any) -> dict[str, Any]:
 
 def looks_and_ended() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return what `look` does for each open pool, and the counts of those that have ended, by label."""
-    pid, collected, there = os.getpid(), _collected(), all_pools()
-    found, ended = [], [*collected.by_label()]  # in this order: no pool of `there` ends meanwhile
+    pid, there = os.getpid(), all_pools()
+    total, has = _collected().by_label()  # in this order: what ended before this is no longer `there`, or among them
+    found, ended = [], [*total]
     for pool in there:
-        if not collected.has(pool):
+        if not has(pool):
             numbers = look(pool)
             if pool.is_closed:
                 ended.append(counts_of(pid, numbers))
