@@ -77,6 +77,24 @@ def run_threads(number: int, work: Callable[[int], Any]) -> list[Any]:
     return results
 
 
+def in_child(work: Callable[[], Any]) -> str:
+    """Run `work` in a forked child; what it returned or raised, as text."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            text = f"returned {work()}"
+        except BaseException as error:  # noqa: BLE001 - told to the parent
+            text = f"{type(error).__name__}: {error}"
+        os.write(writing, text.encode()[:4000])
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        text = pipe.read()
+    os.waitpid(child, 0)
+    return text
+
+
 def freeze(pid: int) -> None:
     """Stop the process, and return when all its threads have stopped: a signal takes its time to reach them."""
     os.kill(pid, signal.SIGSTOP)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pymysql
@@ -12,30 +11,13 @@ import pytest
 
 from pymysqlpool import ConnectionPool, ForkedConnectionError
 from tests.conftest import MakePool
+from tests.support import in_child
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
     # Python 3.12 warns of forking a process with threads, which is what these tests are about.
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
-
-
-def in_child(work: Callable[[], Any]) -> str:
-    """Run `work` in a forked child; what it returned or raised, as text."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            text = f"returned {work()}"
-        except BaseException as error:  # noqa: BLE001 - told to the parent
-            text = f"{type(error).__name__}: {error}"
-        os.write(writing, text.encode()[:4000])
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        text = pipe.read()
-    os.waitpid(child, 0)
-    return text
 
 
 def session(pool: ConnectionPool) -> int:

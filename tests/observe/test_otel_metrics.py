@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +18,7 @@ from pymysqlpool._observe.otel_metrics import values_between
 from pymysqlpool._pool.counters import Durations
 from pymysqlpool.metrics import BOUNDS
 from tests.conftest import MakePool
+from tests.support import in_child
 
 POOL = "db.client.connection.pool.name"
 
@@ -174,17 +174,12 @@ def test_a_forked_child_exports_what_it_has_counted_itself(reader: InMemoryMetri
     exported = list(otel._exported.values())
     for one in exported:
         one._records.acquire()  # as a reader does that collects at this moment
-    mine, its = os.pipe()
-    if not (child := os.fork()):
-        try:
-            use(pool, 8)
-            # the SDK's own sum comes along with the fork
-            os.write(its, b"%d" % (number_of(collected(reader), "use_time", "shop") - 5))
-        finally:
-            os._exit(0)
-    os.close(its)
-    with os.fdopen(mine) as said:
-        assert said.read() == "8"
-    os.waitpid(child, 0)
+
+    def child() -> float:
+        use(pool, 8)
+        # the SDK's own sum comes along with the fork
+        return number_of(collected(reader), "use_time", "shop") - 5
+
+    assert in_child(child) == "returned 8"
     for one in exported:
         one._records.release()

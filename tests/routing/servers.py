@@ -15,7 +15,8 @@ import subprocess
 import tempfile
 import weakref
 from collections import Counter
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -315,3 +316,12 @@ class Replication(Group):
         for index in range(NODES):
             if index != new:
                 self.follow(index, new)
+
+
+@contextmanager
+def with_a_late_replica(binary: str | None) -> Iterator[Replication]:
+    """The first replica applies each commit an hour late: later than any test on any machine reads it."""
+    with ExitStack() as stack:
+        servers = Replication(stack, binary)
+        ask(servers.servers[1], "STOP SLAVE", "CHANGE MASTER TO master_delay = 3600", "START SLAVE")
+        yield servers

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from http.cookies import SimpleCookie
 from itertools import count
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from pymysqlpool.cluster import Cluster
 from pymysqlpool.request_scope import current_connection
 from pymysqlpool.wsgi import PoolMiddleware
 from pymysqlpool_flask import PyMySQLPool
-from tests.routing.servers import APP, Replication, ask
+from tests.routing.servers import APP, Replication, with_a_late_replica
 
 pytestmark = pytest.mark.timeout(120)
 KEY = "a key of more than sixteen characters"
@@ -44,9 +43,7 @@ Send = Callable[[str, int, dict[str, str]], Answer]  # method, number, headers
 
 @pytest.fixture(scope="module")
 def servers(request: pytest.FixtureRequest) -> Iterator[Replication]:
-    with ExitStack() as stack:
-        servers = Replication(stack, request.config.getoption("--server"))
-        ask(servers.servers[1], "STOP SLAVE", "CHANGE MASTER TO master_delay = 3600", "START SLAVE")
+    with with_a_late_replica(request.config.getoption("--server")) as servers:
         yield servers
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import ExitStack
 from itertools import count
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from pymysqlpool.aio import AsyncConnectionPool
 from pymysqlpool.asgi import PoolMiddleware, current_async_connection
 from pymysqlpool.cluster import Cluster
-from tests.routing.servers import APP, Replication, ask
+from tests.routing.servers import APP, Replication, with_a_late_replica
 from tests.support import run_threads
 
 pytestmark = pytest.mark.timeout(120)
@@ -25,10 +24,7 @@ numbers = count(1)
 
 @pytest.fixture(scope="module")
 def servers(request: pytest.FixtureRequest) -> Iterator[Replication]:
-    """The first replica applies each commit an hour late: later than any test on any machine reads it."""
-    with ExitStack() as stack:
-        servers = Replication(stack, request.config.getoption("--server"))
-        ask(servers.servers[1], "STOP SLAVE", "CHANGE MASTER TO master_delay = 3600", "START SLAVE")
+    with with_a_late_replica(request.config.getoption("--server")) as servers:
         yield servers
 
 
