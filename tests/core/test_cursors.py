@@ -119,7 +119,7 @@ def test_a_statement_with_arguments_has_the_same_bytes(pair: tuple[Any, Any], no
             assert outcome(ours.mogrify, query, args) == outcome(theirs.mogrify, query, args), (query, args)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(st.lists(ANY_VALUE, max_size=6))
 def test_any_arguments_have_the_same_bytes(pair: tuple[Any, Any], args: list[Any]) -> None:
     ours, theirs = (connection.cursor() for connection in pair)
