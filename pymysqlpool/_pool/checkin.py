@@ -32,6 +32,7 @@ from ..reuse import Facts, Reason, Verdict
 from ..stats import BOUNDS
 from . import counters, maintenance
 from .core import INTERVAL, PoolCore
+from .counters import QUICK, TOTAL
 from .idle_lease import HAS_GIL, UnusedLease, return_clean
 from .lease import Connection, slot_of
 from .log_fields import fields
@@ -70,10 +71,11 @@ def give_back(
     if HAS_GIL:
         lease.__class__ = SpentLease
     now = monotonic()
-    use = core._counters.use
     held = now - slot.since
-    use.counts[bisect_left(BOUNDS, held)] += 1
-    use.sum += held
+    bucket = 0 if held <= QUICK else bisect_left(BOUNDS, held)
+    use = core._counters.use
+    use[bucket] += 1
+    use[TOTAL] += held
     marks = STATE
     wire = slot.wire  # before the ownership check: the wire is present as long as the lease owns the slot
     if exception is None and core._ledger.allows_lock_free and slot.holder == id(lease) and slot.expires_at > now:

@@ -52,6 +52,7 @@ def numbers(core: PoolCore) -> PoolStats:
     ledger, counted = core._ledger, core._counters
     states = [slot.state for slot in ledger.slots()]
     lent = ledger.lent
+    wait = counters.histogram(counted.wait)
     return PoolStats(
         name=core.name,
         size=ledger.size,
@@ -71,11 +72,11 @@ def numbers(core: PoolCore) -> PoolStats:
         rejected=counted[counters.REJECTED],
         connect_errors=counted[counters.CONNECT_ERRORS],
         leaked=counted[counters.LEAKED],
-        waits=counted.waits,
-        wait_time=counted.wait_time,
-        wait=counted.wait.snapshot(),
-        use=counted.use.snapshot(),
-        create=counted.create.snapshot(),
+        waits=wait.count,
+        wait_time=wait.sum,
+        wait=wait,
+        use=counters.histogram(counted.use),
+        create=counters.histogram(counted.create),
     )
 
 

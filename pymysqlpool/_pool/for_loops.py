@@ -18,6 +18,7 @@ from ..stats import BOUNDS
 from . import maintenance, observed
 from .checkin import Cleaner
 from .core import INTERVAL, PoolCore
+from .counters import QUICK, TOTAL
 from .idle_lease import AT_ONCE, FirstStep, NotLent
 from .lease import Connection, slot_of
 from .slot import IN_USE
@@ -84,9 +85,11 @@ def lend_given(core: PoolCore, lease: Connection, waiter: Waiter, place: Any, of
     if now - slot.role_known > core._asks_role_after or (now >= slot.fresh_until + _HANDING_OVER and wire.readable(0)):
         return False
     # As `Counters.waited`, without its lock: with a GIL no other thread runs between reading a number and adding to it.
-    waited, wait = now - waiter.since, core._counters.wait
-    wait.counts[bisect_left(BOUNDS, waited)] += 1
-    wait.sum += waited
+    waited = now - waiter.since
+    bucket = 0 if waited <= QUICK else bisect_left(BOUNDS, waited)
+    wait = core._counters.wait
+    wait[bucket] += 1
+    wait[TOTAL] += waited
     slot.since = now
     slot.borrower = slot.user = waiter.borrower
     slot.place = place

@@ -15,6 +15,7 @@ from typing import Any
 
 from .._driver.steps import is_unchanged
 from ..stats import BOUNDS
+from .counters import QUICK, TOTAL
 from .idle_lease import HAS_GIL, UnusedLease, return_clean
 from .lease import Connection
 from .spent_lease import SpentLease
@@ -65,9 +66,10 @@ def give_back_unchanged(lease: Connection, place: Any, offset: int) -> bool:
     if not is_mine:
         return True  # another thread returns it at this moment
     held = now - slot.since
+    bucket = 0 if held <= QUICK else bisect_left(BOUNDS, held)
     use = core._counters.use
-    use.counts[bisect_left(BOUNDS, held)] += 1
-    use.sum += held
+    use[bucket] += 1
+    use[TOTAL] += held
     slot.since = now
     return_clean(lease)
     return True

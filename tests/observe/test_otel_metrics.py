@@ -15,7 +15,7 @@ from opentelemetry.semconv._incubating.metrics import db_metrics
 
 from pymysqlpool import ConnectionPool, PoolTimeout, otel
 from pymysqlpool._observe.otel_metrics import values_between
-from pymysqlpool._pool.counters import Durations
+from pymysqlpool._pool.counters import TOTAL, Durations, histogram, no_durations
 from pymysqlpool.metrics import BOUNDS
 from tests.conftest import MakePool
 from tests.support import in_child
@@ -110,24 +110,24 @@ def test_values_stand_for_what_was_measured_in_number_bucket_and_sum() -> None:
     rng = random.Random(7)
     for _ in range(300):
         longest = rng.choice([0.0005, 0.02, 0.9, 30.0])
-        before, after = Durations(), Durations()
+        before, after = no_durations(), no_durations()
         for durations, times in ((before, rng.randrange(4)), (after, rng.randrange(1, 30))):
             for _ in range(times):
                 add(durations, rng.random() * longest)
-        more = before.snapshot() + after.snapshot()
-        values = values_between(before.snapshot(), more)
-        again = Durations()
+        more = histogram(before) + histogram(after)
+        values = values_between(histogram(before), more)
+        again = no_durations()
         for value, times in values:
             for _ in range(times):
                 add(again, value)
-        assert again.snapshot().counts == after.snapshot().counts
-        if not after.counts[-1]:
-            assert again.sum == pytest.approx(after.sum, rel=0.05)
+        assert histogram(again).counts == histogram(after).counts
+        if not after[TOTAL - 1]:
+            assert again[TOTAL] == pytest.approx(after[TOTAL], rel=0.05)
 
 
 def add(durations: Durations, seconds: float) -> None:
-    durations.counts[sum(seconds > bound for bound in BOUNDS)] += 1
-    durations.sum += seconds
+    durations[sum(seconds > bound for bound in BOUNDS)] += 1
+    durations[TOTAL] += seconds
 
 
 def use(pool: ConnectionPool, times: int) -> None:
