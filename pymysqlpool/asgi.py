@@ -18,10 +18,11 @@ from __future__ import annotations
 import asyncio
 from time import monotonic
 
-from ._async.worker import in_a_thread_of_its_own, running_loop
+from ._async.worker import in_a_thread_of_its_own, running_loop, wait_for_all
 from ._web.async_scope import AsyncRequestScope, current_async_connection, sync_connection
 from ._web.lifespan import live
 from ._web.messages import Application, Message, Receive, Scope, Send, answer, header_of
+from ._web.response import Response
 from ._web.socket_scope import SocketScope
 from .advice import warn_of_missing_timeouts
 from .aio import AsyncConnectionPool
@@ -37,6 +38,7 @@ from .request_scope import (
     CommitVeto,
     TransactionMode,
     Watch,
+    _current,
     commits,
     current_scope,
     entered,
@@ -123,6 +125,7 @@ class PoolMiddleware:
         self.watch = watch
         self.carry_commits = carry_commits
         self._looks_at_heads = commit_veto is not None or server_timing or carry_commits is not None
+        self._is_watched = self._looks_at_heads or release_on_response_start
         self._owns_threads = self.pool is not pool
         self._refusals = RefusalLog()
         self._health = HealthCheck(self.pool.pool)
@@ -130,25 +133,12 @@ class PoolMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
-        if kind == "http" and self.ready_path == scope["path"] and scope["method"] in ("GET", "HEAD"):
-            await self._answer_health(scope, send)
-        elif kind in ("http", "websocket"):
-            around = scope.get(SCOPE)
-            if isinstance(around, AsyncRequestScope) and not around.closed and around is current_scope():
-                if kind == "http" and self._transaction_of(scope) is not None:
-                    await around.async_join_transaction()
-                with around.inside(self.pool):  # installed twice: one lease of each pool
-                    await self.app(scope, receive, send)
-            elif kind == "http":
-                await self._http(scope, receive, send)
-            else:
-                await self._websocket(scope, receive, send)
-        elif kind == "lifespan" and (self.owns_pool or self.eager or self._owns_threads):
-            await live(self.app, scope, receive, send, self._start, self._end)
-        else:
-            await self.app(scope, receive, send)
-
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_usual = (
+            kind == "http" and SCOPE not in scope and (self.ready_path is None or self.ready_path != scope["path"])
+        )
+        if not is_usual and await self._is_served(kind, scope, receive, send):
+            return
+        # A request, in this very coroutine: each one more is resumed at every wait of the request.
         method = scope["method"]
         request = AsyncRequestScope(
             self.pool,
@@ -161,39 +151,64 @@ class PoolMiddleware:
         if self.carry_commits is not None:
             said = header_of(scope, self.carry_commits.request_header)
             self.carry_commits.receive(request, self.pool.pool, said)
-        begun = replaced = False
-        committing = False  # True also after a failed COMMIT: it may have taken effect, so a 503 would be wrong
-
-        async def sending(message: Message) -> None:
-            nonlocal begun, replaced, committing
-            if replaced:
-                return  # drop the body of the 500 that was replaced
-            if message["type"] == "http.response.start":
-                trouble = request.trouble if message["status"] == 500 and not committing else None
-                if self._looks_at_heads or request.transaction is not None:
-                    committing = True
-                    message = await self._before_head(request, message)
-                    committing = False
-                begun = True
-                if trouble is not None:
-                    replaced = True
-                    await self._refuse(request, trouble, method, send)
-                    return
-            if self.release_on_response_start and begun:
-                await request.release()
-            await send(message)
-
+        response = Response(self, request, method, send, self._is_watched)
         try:
-            with entered(request):
-                await self.app(scope, receive, sending)
+            token = _current.set(request)  # as `entered`, without its object
+            try:
+                await self.app(scope, receive, response.send)
+            finally:
+                _current.reset(token)
         except BaseException as error:
             await request.async_close(error)
-            if committing or not is_temporary(error) or (begun and not replaced):
+            if response.committing or not is_temporary(error) or (response.begun and not response.replaced):
                 raise
-            if not replaced:
+            if not response.replaced:
                 await self._refuse(request, error, method, send)
         else:
-            await request.async_close()
+            returns = request._close_nowait()
+            if returns:
+                await wait_for_all(returns)
+
+    async def _is_served(self, kind: str, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Serve what is not a request with a scope of its own; False: it is one."""
+        if kind == "http" and self.ready_path == scope["path"] and scope["method"] in ("GET", "HEAD"):
+            await self._answer_health(scope, send)
+        elif kind in ("http", "websocket"):
+            around = scope.get(SCOPE)
+            if isinstance(around, AsyncRequestScope) and not around.closed and around is current_scope():
+                if kind == "http" and self._transaction_of(scope) is not None:
+                    await around.async_join_transaction()
+                with around.inside(self.pool):  # installed twice: one lease of each pool
+                    await self.app(scope, receive, send)
+            elif kind == "http":
+                return False
+            else:
+                await self._websocket(scope, receive, send)
+        elif kind == "lifespan" and (self.owns_pool or self.eager or self._owns_threads):
+            await live(self.app, scope, receive, send, self._start, self._end)
+        else:
+            await self.app(scope, receive, send)
+        return True
+
+    async def _send_carefully(self, response: Response, message: Message) -> None:
+        """Send a message of the application's that may be more than passed on; see `Response.send`."""
+        request = response.request
+        if response.replaced:
+            return  # drop the body of the 500 that was replaced
+        if message["type"] == "http.response.start":
+            trouble = request.trouble if message["status"] == 500 and not response.committing else None
+            if self._looks_at_heads or request.transaction is not None:
+                response.committing = True
+                message = await self._before_head(request, message)
+                response.committing = False
+            response.begun = True
+            if trouble is not None:
+                response.replaced = True
+                await self._refuse(request, trouble, response.method, response.sending)
+                return
+        if self.release_on_response_start and response.begun:
+            await request.release()
+        await response.sending(message)
 
     def _transaction_of(self, scope: Scope) -> TransactionMode:
         return self.transaction if self.transaction_on_get or scope["method"] not in SAFE_METHODS else None

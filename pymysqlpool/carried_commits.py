@@ -54,7 +54,9 @@ class Scope(Protocol):
         uses: its connections so far, in order.
     """
 
-    committed: Committed
+    @property
+    def committed(self) -> Committed: ...
+
     uses: list[Use]
 
 

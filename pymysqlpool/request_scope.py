@@ -28,7 +28,7 @@ from ._pool.commit_rule import SAFE_METHODS as SAFE_METHODS
 from ._pool.commit_rule import CommitVeto as CommitVeto
 from ._pool.commit_rule import Headers as Headers
 from ._pool.commit_rule import TransactionMode as TransactionMode
-from ._pool.committed import Committed
+from ._pool.committed import Committed, OnDemand
 from ._pool.cost import Place
 from ._pool.cost import Use as Use
 from ._pool.cost import Watch as Watch
@@ -68,6 +68,11 @@ class RequestScope:
     """
 
     label: OneLine = OneLine()
+    committed: OnDemand = OnDemand()
+    refused: GetConnectionFromPoolError | None = None  # the last borrow's error; cleared by `close`
+    _revalidate_after: float | None = None
+    _closed = _finished = False  # _finished: the commit point has passed
+    _committed: Committed | None = None
 
     def __init__(
         self,
@@ -79,19 +84,15 @@ class RequestScope:
         deadline: float | None = None,
         revalidate: float | None = None,
     ) -> None:
-        self.label = label
+        self._label = label
         self.transaction = transaction
         self.deadline = deadline
         self.uses: list[Use] = []  # every lease so far, in order
-        self.refused: GetConnectionFromPoolError | None = None  # the last borrow's error; cleared by `close`
         self._revalidate_after = revalidate
         self._pool = pool
         self._watch = watch or _NO_WATCH
-        self.committed: Committed = Committed()
-        self._lock = new_lock()  # guards the three below; never held while borrowing
+        self._lock = new_lock()  # guards these: _places, _closed, _finished, _committed; never held while borrowing
         self._places: dict[Lender, Place] = {}
-        self._closed = False
-        self._finished = False  # the commit point has passed
 
     @property
     def closed(self) -> bool:

@@ -71,6 +71,21 @@ class Committed:
         return {"timeout": timeout, "after": after}
 
 
+class OnDemand:
+    """An attribute of a scope: its `Committed`, made when it is first asked for. Few requests of a loop ask."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"_{name}"
+
+    def __get__(self, scope: Any, owner: type | None = None) -> Committed:
+        with scope._lock:
+            made: Committed | None = getattr(scope, self._name)
+            if made is None:
+                made = Committed()
+                setattr(scope, self._name, made)
+            return made
+
+
 def _is_to_be_committed(lease: Connection) -> bool:
     if lease.is_returned or not lease.is_used:
         return False

@@ -7,15 +7,16 @@ returns, or keeps a lease after its return.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 from .._util.lock import new_lock
 from .._util.log import logger
 from .lease import Connection
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Use:
     """What one lease cost the request: for logs and Server-Timing. Times are seconds."""
 
@@ -24,13 +25,19 @@ class Use:
     waited: float  # until the pool lent it
     since: float  # monotonic
     connection: Connection | None  # until its return
-    held: float = 0.0  # known after its return
-    queries: int = 0  # known after its return
-    _before: int = field(init=False)  # statements sent before this lease
+    held: float  # known after its return
+    queries: int  # known after its return
+    _before: int  # statements sent before this lease
 
-    def __post_init__(self) -> None:
-        assert self.connection is not None
-        self._before = self.connection.sent
+    def __init__(self, pool: str, place: str, waited: float, since: float, connection: Connection) -> None:
+        self.pool = pool
+        self.place = place
+        self.waited = waited
+        self.since = since
+        self.connection = connection
+        self.held = 0.0
+        self.queries = 0
+        self._before = connection.sent
 
     def so_far(self, now: float) -> tuple[float, int]:
         """Seconds held, and statements sent."""
@@ -82,12 +89,13 @@ class Watch:
 class Place:
     """A scope's lease of one pool."""
 
-    __slots__ = ("asked", "connection", "lock", "use")
+    __slots__ = ("asked", "connection", "lock", "seen", "use")
 
     def __init__(self) -> None:
         self.lock = new_lock()  # held while borrowing: threads of one request wait for the same lease
         self.asked = 0.0  # monotonic: the last request for the lease; kept only with `revalidate`; guarded by lock
         self.connection: Connection | None = None  # guarded by lock
+        self.seen: Any = None  # the lease, as tasks see it, where it is used by tasks
         self.use: Use | None = None  # guarded by lock
 
 

@@ -43,13 +43,13 @@ class OneLine:
     read it."""
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
+        self._name = f"_{name}"  # an attribute; `vars` would slow down every attribute of the instance
 
     def __get__(self, instance: object, owner: type | None = None) -> str:
-        return one_line(vars(instance)[self._name])
+        return one_line(getattr(instance, self._name))
 
     def __set__(self, instance: object, text: str) -> None:
-        vars(instance)[self._name] = text
+        setattr(instance, self._name, text)
 
 
 def _clean(argument: object) -> object:

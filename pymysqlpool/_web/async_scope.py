@@ -16,7 +16,7 @@ from functools import partial
 from threading import get_ident
 from time import monotonic
 from typing import Any, NoReturn, Self
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from .. import transaction as _transaction
 from .._async.turn import Turn
@@ -25,15 +25,22 @@ from .._driver.exchange import is_between_commands
 from .._pool.cost import Place
 from .._pool.inner import INNER, inside, pool_of
 from .._pool.lease import Connection, Lender
-from ..aio import AsyncConnection, AsyncConnectionPool
+from .._util import callsite
+from .._util.lock import new_lock
+from ..aio import AsyncConnection, AsyncConnectionPool, Borrowing
 from ..errors import GetConnectionFromPoolError
-from ..request_scope import NoRequestScopeError, RequestScope, TransactionMode, Use, Watch, current_scope
+from ..request_scope import _NO_WATCH, NoRequestScopeError, RequestScope, TransactionMode, Use, Watch, current_scope
 
+_getframe = sys._getframe
 _A_MOMENT = 0.005  # seconds
 
 
 class AsyncRequestScope(RequestScope):
     """A `RequestScope` whose tasks and threads all use the same lease."""
+
+    _awaited_pools: dict[Lender, AsyncConnectionPool] | None = None  # further ones
+    _units = 0  # open blocks that keep the lease
+    _commit: asyncio.Future[None] | None = None
 
     def __init__(
         self,
@@ -44,16 +51,20 @@ class AsyncRequestScope(RequestScope):
         label: str = "",
         deadline: float | None = None,
     ) -> None:
-        super().__init__(pool.pool, transaction=transaction, watch=watch, label=label, deadline=deadline)
+        # As `RequestScope.__init__`, without the call: every request makes one.
+        self._label = label
+        self.transaction = transaction
+        self.deadline = deadline
+        self.uses = []
+        self._pool = pool.pool
+        self._watch = watch or _NO_WATCH
+        self._lock = new_lock()
+        self._places = {}
         self.pool = self._awaited = pool
-        self._awaited_pools: dict[Lender, AsyncConnectionPool] = {pool.pool: pool}
-        self._loop = asyncio._get_running_loop()
+        self._loop = loop = asyncio._get_running_loop()
         self._thread = get_ident()  # the event loop's
-        self._limiter = _limiter_of_threads(self._loop) if self._loop is not None else None
+        self._limiter = _limiter_of_threads(loop) if loop is not None else None
         self._turn = Turn()  # a task borrows
-        self._connections: dict[Lender, AsyncConnection] = {}  # the leases, as tasks see them
-        self._units = 0  # open blocks that keep the lease
-        self._commit: asyncio.Future[None] | None = None
 
     def connection(self, pool: Lender | None = None) -> Connection:
         """The sync connection, for code that runs in a thread; see `RequestScope.connection`."""
@@ -88,37 +99,55 @@ class AsyncRequestScope(RequestScope):
         """
         if pool is None:
             pool = self._awaited if INNER.get() is None else self._awaited_default()
-        else:
-            self._awaited_pools[pool.pool] = pool
+        elif pool is not self._awaited:
+            self._know(pool)
         turn = self._turn
-        if not turn.take():
+        if turn.is_taken:
             await turn.wait()
+        else:
+            turn.is_taken = True
         try:
+            lender: Lender = pool.pool
             with self._lock:
                 if self._closed:
                     self._refuse_closed()
-                place = self._places.get(pool.pool)
+                place = self._places.get(lender)
                 if place is None:
-                    place = self._places[pool.pool] = Place()
-            while not place.lock.acquire(blocking=False):
+                    place = self._places[lender] = Place()
+            lock = place.lock
+            while not lock.acquire(False):
                 await asyncio.sleep(_A_MOMENT)  # a thread of this request is borrowing it
             try:
-                lent = None if place.connection is None else self._lent(pool.pool, place, pool)
+                lent = None if place.connection is None else self._lent(lender, place)
                 if lent is None or lent.closed:
                     lent = await self._borrow_awaited(pool, place)
                 return lent
             finally:
-                place.lock.release()
+                lock.release()
         finally:
             turn.leave()
 
+    def _know(self, pool: AsyncConnectionPool) -> None:
+        """Remember how tasks borrow from a further pool."""
+        if self._awaited_pools is None:
+            self._awaited_pools = {}
+        self._awaited_pools[pool.pool] = pool
+
+    def _awaited_by(self, pool: Lender) -> AsyncConnectionPool:
+        """How tasks borrow from `pool`."""
+        others = self._awaited_pools
+        return self._awaited if others is None else others.get(pool, self._awaited)
+
     def _awaited_default(self) -> AsyncConnectionPool:
         inner = pool_of(self, None)
-        return self._awaited if inner is None else self._awaited_pools[inner]
+        return self._awaited if inner is None else self._awaited_by(inner)
 
     def inside(self, pool: AsyncConnectionPool) -> AbstractContextManager[object]:
         """Make `pool` the default one in the block: that of a middleware inside of this scope's."""
-        self._awaited_pools.setdefault(pool.pool, pool)
+        if pool.pool is not self._awaited.pool and (
+            self._awaited_pools is None or pool.pool not in self._awaited_pools
+        ):
+            self._know(pool)
         return inside(self, pool.pool)
 
     async def lease_for_threads(self) -> Connection:
@@ -128,17 +157,17 @@ class AsyncRequestScope(RequestScope):
     def _refuse_closed(self) -> NoReturn:
         raise NoRequestScopeError("the request has ended and its connections have gone back")
 
-    def _lent(self, pool: Lender, place: Place, awaited: AsyncConnectionPool) -> AsyncConnection | None:
+    def _lent(self, pool: Lender, place: Place) -> AsyncConnection | None:
         """Return the lease in `place` as an `AsyncConnection`, whether a task or a thread borrowed it."""
         lease = place.connection
         if lease is None or lease.is_returned:
             return None
-        known = self._connections.get(pool)
+        known: AsyncConnection | None = place.seen
         if known is None or known.lease is not lease:
-            known = self._connections[pool] = self._see(pool, AsyncConnection(awaited, lease))
+            known = place.seen = self._see(place, AsyncConnection(self._awaited_by(pool), lease))
         return known
 
-    def _see(self, pool: Lender, lent: AsyncConnection) -> AsyncConnection:
+    def _see(self, place: Place, lent: AsyncConnection) -> AsyncConnection:
         """Return the `AsyncConnection` that shows the lease in `lent` to the request's tasks."""
         lent.has_owner = lent.lease.has_owner = True
         return lent
@@ -148,14 +177,17 @@ class AsyncRequestScope(RequestScope):
         try:
             patience = None if self.deadline is None else self._patience(pool.pool, started)
             if type(pool) is AsyncConnectionPool:
-                connection = await pool.get_connection(timeout=patience)
+                # As `pool.get_connection`; the nearest frame that may be the program's calls `async_connection`.
+                at, offset = callsite.of(_getframe(2))
+                connection = await Borrowing(pool, 3, 0.1, False, patience, at, offset)
             else:  # perhaps a target of a cluster
                 connection = await pool.get_connection(**self.committed.options(pool.pool, patience, self.uses))
         except GetConnectionFromPoolError as error:
             self.refused = error
             self._note_what_is_held(pool.pool, error)
             raise
-        self.refused = None
+        if self.refused is not None:
+            self.refused = None
         try:
             if self._closed:  # it has ended while we waited
                 self._refuse_closed()
@@ -166,11 +198,11 @@ class AsyncRequestScope(RequestScope):
         except BaseException as error:
             await connection.give_back(error)
             raise
-        now = monotonic()
-        place.use = Use(pool.pool.name, "", now - started, now, connection.lease)
-        place.connection = connection.lease
-        connection = self._connections[pool.pool] = self._see(pool.pool, connection)
-        self.uses.append(place.use)
+        now, lease = monotonic(), connection.lease
+        place.use = use = Use(pool.pool.name, "", now - started, now, lease)
+        place.connection = lease
+        place.seen = connection = self._see(place, connection)
+        self.uses.append(use)
         return connection
 
     def _note_what_is_held(self, wanted: Lender, error: BaseException) -> None:
@@ -220,45 +252,51 @@ class AsyncRequestScope(RequestScope):
 
     def _all_lent(self) -> Iterator[AsyncConnection]:
         for pool, place in list(self._places.items()):
-            lent = self._lent(pool, place, self._awaited_pools.get(pool, self._awaited))
+            lent = self._lent(pool, place)
             if lent is not None:
                 yield lent
 
     async def async_close(self, exception: BaseException | None = None) -> None:
         """See `RequestScope.close`. All returns are under way before the first await."""
+        await wait_for_all(self._close_nowait(exception))
+
+    def _close_nowait(self, exception: BaseException | None = None) -> list[ThreadsafeEvent | None]:
+        """`async_close` without its wait: returns what to wait for."""
         with self._lock:
             if self._closed:
-                return
+                return []
             self._closed = True
-        self.refused = None  # its traceback would keep the borrower's local variables alive
+        if self.refused is not None:
+            self.refused = None  # its traceback would keep the borrower's local variables alive
         if not self._places:
-            return
+            return []
         if self._commit is not None and not self._commit.done():  # its request was cancelled
             self._commit.add_done_callback(lambda _: self._give_all_back_nowait(None, also_busy=True))
-        else:
-            await wait_for_all(self._give_all_back_nowait(exception, also_busy=True))
+            return []
+        return self._give_all_back_nowait(exception, also_busy=True)
 
     def _give_all_back_nowait(self, exception: BaseException | None, also_busy: bool) -> list[ThreadsafeEvent | None]:
         returns = []
         for pool, place in list(self._places.items()):
             if place.connection is None:
                 continue
-            lent = self._lent(pool, place, self._awaited_pools.get(pool, self._awaited))
+            lent = self._lent(pool, place)
             if lent is None or not (also_busy or is_between_commands(lent.lease)):
                 continue
             if exception is None and place.use is not None:
                 place.use.end()
-                if lent.returns_unchanged(*_END):
-                    if self._watch:
+                if lent.returns_unchanged(_END, 0):
+                    if self._watch is not _NO_WATCH:
                         self._watch.report(place.use, self.label or "a request")
                     continue
-            returns.append(lent.give_back_nowait(partial(self._give_back, pool, place, exception), _END))
+            returns.append(lent.give_back_nowait(partial(self._give_back, pool, place, exception), (_END, 0)))
         return returns
 
 
-_END = (AsyncRequestScope.async_close.__code__, 0)  # the call site of a return at the end of a request
+_END = AsyncRequestScope.async_close.__code__  # the call site of a return at the end of a request
 
 _limiters: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+_latest: tuple[Any, Any] = (lambda: None, None)  # a weak reference to the loop that asked last, and its limiter
 
 
 def _limiter_of_threads(loop: asyncio.AbstractEventLoop) -> Any:
@@ -266,9 +304,15 @@ def _limiter_of_threads(loop: asyncio.AbstractEventLoop) -> Any:
 
     anyio keeps one per event loop. It is looked up once per loop, because each look-up takes some microseconds.
     """
-    limiter = _limiters.get(loop)
-    if limiter is None and (anyio := sys.modules.get("anyio.to_thread")) is not None:
-        limiter = _limiters[loop] = anyio.current_default_thread_limiter()
+    global _latest
+    known, limiter = _latest
+    if known() is not loop:
+        limiter = _limiters.get(loop)
+        if limiter is None:
+            if (anyio := sys.modules.get("anyio.to_thread")) is None:
+                return None
+            limiter = _limiters[loop] = anyio.current_default_thread_limiter()
+        _latest = ref(loop), limiter
     return limiter
 
 

@@ -60,9 +60,9 @@ class _Share(AsyncRequestScope):
 
     async def borrow_again(self, connection: SocketConnection) -> None:
         """Borrow for a statement on `connection`, whose lease was returned."""
-        for pool, known in self._connections.items():
-            if known is connection:
-                await super().async_connection(self._awaited_pools[pool])
+        for pool, place in self._places.items():
+            if place.seen is connection:
+                await super().async_connection(self._awaited_by(pool))
                 return
 
     def connection(self, pool: Lender | None = None) -> Connection:
@@ -73,8 +73,8 @@ class _Share(AsyncRequestScope):
         """Note that a thread may use the lease at any time: keep it until the task awaits a message, or ends."""
         self._of_threads = True
 
-    def _see(self, pool: Lender, lent: AsyncConnection) -> AsyncConnection:
-        known = self._connections.get(pool)
+    def _see(self, place: Place, lent: AsyncConnection) -> AsyncConnection:
+        known = place.seen
         if isinstance(known, SocketConnection) and not known.closed:
             known.adopt(lent)
             return known
@@ -162,7 +162,7 @@ class _Share(AsyncRequestScope):
         """The leases that no call uses and no block keeps."""
         found = []
         for pool, place in self._places.items():
-            lent = self._lent(pool, place, self._awaited_pools.get(pool, self._awaited))
+            lent = self._lent(pool, place)
             if isinstance(lent, SocketConnection) and not (lent.closed or lent.parked or lent.is_busy or lent.is_held):
                 found.append((pool, place, lent))
         return found

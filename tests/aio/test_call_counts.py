@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not HAS_GIL, reason="without a GIL a borrow take
 BOUNDS = {
     "borrow, SELECT 1, return": 69,
     "the same, after a wait": 91,
-    "a request with one SELECT, beyond the same SELECT": 34,
+    "a request with one SELECT, beyond the same SELECT": 21,
 }
 
 
