@@ -50,6 +50,11 @@ class Proxy:
         for thread in self._threads:
             thread.join(10)
 
+    @property
+    def open(self) -> int:
+        """The number of connections."""
+        return len(self._pairs)
+
     def cut(self) -> None:
         """End every connection, politely (FIN)."""
         for end in itertools.chain(*list(self._pairs)):

@@ -9,17 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
-import tarfile
-import urllib.request
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable
 from pathlib import Path
 
-import pymysql
-
 from pymysqlpool.devserver import DevServer
+
+from ..suites_of_others import Results, describe, execute, fetch_source, lost, report, run_pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -55,8 +50,6 @@ SET_UP = (
     "GRANT ALL ON test2.* TO test2@'127.0.0.1'",
 )
 
-Results = dict[str, str]  # test to "passed", "skipped", "failed: why"
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="pymysql-suite", description=__doc__)
@@ -68,14 +61,15 @@ def main() -> int:
     subjects = given.subject or ["reader", "plain"]
     if not set(subjects) <= set(SUBJECTS):
         parser.error(f"unknown subject in {' '.join(subjects)}")
-    source = given.source or _download(given.cache, given.pymysql)
+    version = given.pymysql
+    source = given.source or fetch_source(given.cache, f"PyMySQL-{version}", SOURCE.format(version))
     with DevServer(database=None, options=["--max-allowed-packet=64M"]) as server:
-        _execute(server, SET_UP)
+        execute(server, SET_UP)
         (source / "pymysql" / "tests" / "databases.json").write_text(json.dumps(_databases(server)))
-        _report(f"{server.version}, {source.name}, Python {sys.version.split()[0]}")
+        report(f"{server.version}, {source.name}, Python {sys.version.split()[0]}")
         stock, *others = (_run(subject, server, source, given.cache) for subject in ("stock", *subjects))
         differences = [
-            set(_compare(stock, ours)) - ON_PURPOSE.get(subject, set())
+            set(lost(stock, ours)) - ON_PURPOSE.get(subject, set())
             for subject, ours in zip(subjects, others, strict=True)
         ]
     return 1 if any(differences) else 0
@@ -96,76 +90,19 @@ def _databases(server: DevServer) -> list[dict[str, object]]:
     ]
 
 
-def _download(cache: Path, version: str) -> Path:
-    folder = cache / f"PyMySQL-{version}"
-    if not folder.is_dir():
-        url = SOURCE.format(version)
-        _report(f"fetching {url}")
-        archive = cache / f"PyMySQL-{version}.tar.gz"
-        with urllib.request.urlopen(url, timeout=60) as answer:
-            archive.write_bytes(answer.read())
-        with tarfile.open(archive) as opened:
-            opened.extractall(cache, filter="data")
-    return folder
-
-
-def _execute(server: DevServer, statements: Iterable[str]) -> None:
-    with pymysql.connect(**server.socket_args, autocommit=True) as connection:
-        for statement in statements:
-            connection.query(statement)
-
-
 def _run(subject: str, server: DevServer, source: Path, cache: Path) -> Results:
-    _execute(server, FRESH)  # a test that fails may leave its table behind
-    report = cache / f"{source.name}-{subject}.xml"
-    report.unlink(missing_ok=True)
+    execute(server, FRESH)  # a test that fails may leave its table behind
     environment = {
         **os.environ,
         "PYMYSQL_SUITE_SUBJECT": subject,
         "PYTHONPATH": os.pathsep.join(map(str, (source, ROOT, HERE))),
     }
     options = ["-p", "plugin", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(source)]
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "--timeout=120",
-        f"--junit-xml={report}",
-        *options,
-        "pymysql/tests",
-    ]
-    with report.with_suffix(".log").open("w") as log:
-        subprocess.run(command, cwd=source, env=environment, stdout=log, stderr=subprocess.STDOUT, timeout=1200)
-    results = _read(report)
-    counts = {word: sum(said.startswith(word) for said in results.values()) for word in ("passed", "failed", "skipped")}
-    _report(f"{SUBJECTS[subject]}: {', '.join(f'{number} {word}' for word, number in counts.items())}")
+    command = [sys.executable, "-m", "pytest", "-q", "--timeout=120", *options, "pymysql/tests"]
+    results = run_pytest(command, source, environment, cache / f"{source.name}-{subject}.xml", seconds=1200)
+    results = {name.removeprefix("pymysql.tests."): said for name, said in results.items()}
+    report(f"{SUBJECTS[subject]}: {describe(results)}")
     return results
-
-
-def _read(report: Path) -> Results:
-    results: Results = {}
-    for case in ElementTree.parse(report).iter("testcase"):
-        name = f"{case.get('classname', '').removeprefix('pymysql.tests.')}.{case.get('name')}"
-        said = "passed"
-        for child in case:
-            if child.tag in ("failure", "error"):
-                said = f"failed: {child.get('message', '')}"
-            elif child.tag == "skipped":
-                said = "skipped"
-        results[name] = said
-    return results
-
-
-def _compare(stock: Results, ours: Results) -> list[str]:
-    different = [name for name in sorted(stock | ours) if stock.get(name, "-")[:6] != ours.get(name, "-")[:6]]
-    for name in different:
-        _report(f"  {name}: {stock.get(name, 'not there')} there, {ours.get(name, 'not there')} here")
-    return [name for name in different if stock.get(name) == "passed"]
-
-
-def _report(what: str) -> None:
-    print(what, flush=True)  # noqa: T201 - speaks to a person in a terminal
 
 
 if __name__ == "__main__":
