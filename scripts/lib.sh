@@ -1,6 +1,7 @@
 # Shared by the scripts beside it: `. "$(dirname "$0")/lib.sh"`. POSIX sh.
 #
-# Sets ROOT and CACHE. `ensure_venv EXTRAS` sets VENV; `ensure_server` sets PYMYSQLPOOL_SERVER.
+# Sets ROOT and CACHE. `ensure_venv EXTRAS` sets VENV; `ensure_server` sets PYMYSQLPOOL_SERVER; `test_processes` prints a
+# number.
 # Environment: PYMYSQLPOOL_VENV (default: .venv in the project), PYTHON, PYMYSQLPOOL_SERVER, XDG_CACHE_HOME;
 # PYMYSQLPOOL_PYMYSQL, a version of PyMySQL to use instead of the newest.
 
@@ -81,6 +82,12 @@ ensure_venv() {
     [ -z "${PYMYSQLPOOL_PYMYSQL:-}" ] ||
         "$VENV/bin/python" -m pip install --quiet --no-deps "PyMySQL==$PYMYSQLPOOL_PYMYSQL"
     printf '%s\n' "$want" >"$stamp"
+}
+
+# How many processes share the tests: enough for two cores to be busy while most tests wait.
+test_processes() {
+    cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+    [ "$cores" -gt 6 ] && echo "$cores" || echo 6
 }
 
 # -- apt: with root's rights, or in private folders without any ---------------------------------------------
