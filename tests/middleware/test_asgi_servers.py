@@ -38,7 +38,14 @@ SERVERS = {
     "hypercorn on trio": ["hypercorn", "--worker-class", "trio", "--bind", "fd://{fd}", "--graceful-timeout", "1"],
 }
 ON_ASYNCIO = [name for name in SERVERS if "trio" not in name]
-FRAMEWORKS = ("starlette", "quart")
+# Each server with one framework and each framework with one server; the other pairs with --all.
+PAIRS = [
+    pytest.param(
+        server, framework, marks=[pytest.mark.slow] if server != "uvicorn" and framework != "starlette" else []
+    )
+    for server in ON_ASYNCIO
+    for framework in ("starlette", "quart")
+]
 
 
 @contextmanager
@@ -117,8 +124,7 @@ def environment(connect_args: dict[str, Any]) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.parametrize("web_server", ON_ASYNCIO)
+@pytest.mark.parametrize(("web_server", "framework"), PAIRS)
 def test_clients_that_hang_up_cost_no_other_an_answer(
     web_server: str, framework: str, connect_args: dict[str, Any]
 ) -> None:
@@ -180,8 +186,14 @@ def test_a_statement_under_way_does_not_keep_a_server_from_ending(
         assert process.wait(15) is not None
 
 
-@pytest.mark.parametrize("threads", [4, 40])
-@pytest.mark.parametrize("web_server", ON_ASYNCIO)
+@pytest.mark.parametrize(
+    ("web_server", "threads"),
+    [
+        pytest.param(server, threads, marks=[pytest.mark.slow] if server != "uvicorn" and threads == 40 else [])
+        for server in ON_ASYNCIO
+        for threads in (4, 40)
+    ],
+)
 def test_sixty_sync_requests_on_a_pool_of_two_get_sixty_good_answers(
     web_server: str, threads: int, connect_args: dict[str, Any]
 ) -> None:
