@@ -30,7 +30,7 @@ from ._pool.lease import Connection
 from ._pool.pickled import Travelling
 from ._pool.slot import IDLE, MaintenanceLease, Slot
 from ._pool.waiter import ThreadWaiter, Waiter
-from ._pool.while_waiting import LOOK_AROUND
+from ._pool.while_waiting import LOOK_AROUND, lend_given, queue_up
 from ._util import callsite
 from ._util.namesakes import warn_of_namesakes
 from .errors import ReturnConnectionToPoolError
@@ -116,13 +116,23 @@ class ConnectionPool(FirstStep, Travelling, PoolCore):
         """Wait, connect or check: everything that the fast path of `get_connection` does not need."""
         if retry_num is AT_ONCE:
             return NotLent(lease)
+        frame = _getframe(2)  # of the call of `get_connection`
+        place, offset = frame.f_code, frame.f_lasti
+        borrower = _thread.reference
+        waits_plainly = lease is None and not pre_ping
         if lease is None:
             lease = make_lease(self)
-        place, offset = _getframe(2).f_code, _getframe(2).f_lasti  # of the call of `get_connection`
-        borrower = _thread.reference
-        waiter = ThreadWaiter(lease)
+        waiter = ThreadWaiter(lease, borrower)
+        has_queued = 0.0
         try:
+            if waits_plainly:
+                patience = queue_up(self, waiter, retry_num, retry_interval, timeout)
+                if patience is not None:
+                    if waiter.wait(patience) and lend_given(self, lease, waiter, place, offset):
+                        return lease
+                    has_queued = monotonic() - waiter.since
             request = CheckoutRequest(self, retry_num, retry_interval, pre_ping, timeout, borrower, place, offset)
+            request.began_before(has_queued)
         except BaseException:
             withdraw(self, lease, waiter)  # it may have a connection already
             raise

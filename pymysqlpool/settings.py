@@ -26,6 +26,7 @@ Hook = Callable[..., None]
 
 DEFAULT_SIZE = 10
 DEFAULT_MAXSIZE = 100
+RETRY_NUM, RETRY_INTERVAL = 3, 0.1  # the defaults of `get_connection`
 _LARGEST = 10**15  # seconds; beyond it Python refuses to count with floats
 LONGEST_USER_TIMEOUT = 65534  # seconds: the first keep-alive probe is sent after half of it, and Linux takes 32,767
 
@@ -273,6 +274,13 @@ def patience(retry_num: Any, retry_interval: Any) -> float:
         raise SettingsError(
             f"retry_num={retry_num!r} and retry_interval={retry_interval!r} must be numbers, at least 0"
         ) from None
+
+
+def patience_within(timeout: float | None, retry_num: Any = RETRY_NUM, retry_interval: Any = RETRY_INTERVAL) -> float:
+    """For how many seconds a call waits before it makes a connection beyond `size`: half of its `timeout` is left for
+    that."""
+    longest = patience(retry_num, retry_interval)
+    return longest if timeout is None else min(longest, timeout / 2)
 
 
 def _optional(check: Callable[[str, Any, Any], None], option: str, value: Any, least: Any) -> None:

@@ -28,10 +28,11 @@ def lease(slot: Any = None) -> Any:
 def ledger_with(idle: int) -> Ledger:
     ledger = Ledger(idle, idle, lease)
     for _ in range(idle):
-        slot = ledger.open(lease(), idle)
+        owner = lease()
+        slot = ledger.open(owner, idle)
         assert slot is not None
         ledger.connected(slot, object())
-        ledger.give(slot)
+        ledger.give(slot, owner)
     return ledger
 
 
@@ -42,7 +43,7 @@ def lending(idle: int) -> Callable[[int], None]:
         for _ in range(operations):
             slot = ledger.take(borrower)
             assert slot is not None
-            ledger.give(slot)
+            ledger.give(slot, borrower)
 
     return body
 
@@ -50,7 +51,8 @@ def lending(idle: int) -> Callable[[int], None]:
 def handing_over(waiting: int) -> Callable[[int], None]:
     """One connection, and a queue in which each served waiter is followed by a new one at the end."""
     ledger = ledger_with(1)
-    slot = ledger.take(lease())
+    owner = lease()
+    slot = ledger.take(owner)
     assert slot is not None
 
     def arrive() -> None:
@@ -62,9 +64,12 @@ def handing_over(waiting: int) -> Callable[[int], None]:
         arrive()
 
     def body(operations: int) -> None:
+        nonlocal owner
         for _ in range(operations):
             arrive()
-            ledger.give(slot)
+            served = ledger.give(slot, owner)
+            assert served is not None
+            owner = served.lease
 
     return body
 

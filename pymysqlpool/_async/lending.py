@@ -12,8 +12,9 @@ from time import monotonic
 from typing import Any
 from weakref import ref
 
-from .._pool.for_loops import lend_given, lend_idle, queue_up
+from .._pool.for_loops import lend_idle
 from .._pool.idle_lease import make_lease
+from .._pool.while_waiting import lend_given, queue_up
 from .connection import AsyncConnection
 from .tokens import current_borrower
 from .waiter import AsyncWaiter
@@ -43,11 +44,11 @@ def lend(
     else:
         lease = make_lease(core)
         waiter = AsyncWaiter(lease, loop, reference)
-        if not pre_ping and (timeout is None or type(timeout) in (int, float)):
+        if not pre_ping:
             # A shorter path than `checkout`: a connection is nearly always returned within this time.
-            patience = queue_up(core, waiter, timeout)
+            patience = queue_up(core, waiter, retry_num, retry_interval, timeout)
             if patience is not None:
-                waiter.since = since = monotonic()
+                since = waiter.since
                 sleeper = waiter.sleep(since, patience)
                 if sleeper is not None:
                     sleeper._asyncio_future_blocking = True  # as `await sleeper`, without one more generator

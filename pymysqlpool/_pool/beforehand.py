@@ -61,5 +61,5 @@ def _put_back_locked(core: PoolCore, lease: Connection) -> None:
     slot = lease._slot
     if slot is not None and slot.holder == id(lease) and slot.state is IN_USE:
         slot.lent = 0
-        core._ledger.give(slot)
+        core._ledger.give(slot, lease)
     lease._slot = None

@@ -88,8 +88,10 @@ def give_back(
         return
     lease._code, lease._offset, lease._lasting = slot.place, slot.offset, slot.lasting
     if not marks:
-        is_fit = True
-    elif core._lock.locked() and core._lock.put_off(_check_in, core, lease, slot, attributes, exception):
+        slot.since = now
+        give_to_next(core, lease)
+        return
+    if core._lock.locked() and core._lock.put_off(_check_in, core, lease, slot, attributes, exception):
         return  # a finalizer or a signal handler inside a step: no I/O there
     elif marks & ~(WROTE | READ_ONLY) == TRANSACTION and core._here[0]:
         if marks & WROTE:
@@ -116,13 +118,12 @@ def give_to_next(core: PoolCore, lease: Connection) -> None:
     slot = lease._slot
     assert slot is not None
     try:
-        waiter: Waiter | None = core._lock.step(core._give_locked, lease, slot)
+        waiter: Waiter | None = core._lock.step(core._ledger.give, slot, lease)
     except InsideOwnStepError:
         core._lock.put_off(give_to_next, core, lease)
         return
     if waiter is not None:
         waiter.wake()
-    lease._slot = None
     if core._closed:
         core._close_if_closed()
     if slot.since >= core._tend_at or core._verbose:

@@ -318,6 +318,5 @@ def _withdraw_locked(core: PoolCore, lease: Connection, waiter: Waiter) -> tuple
         return slot, []
     with suppress(AttributeError):
         del lease._claim
-    following = core._ledger.give(slot)
-    lease._slot = None
+    following = core._ledger.give(slot, lease)
     return None, [following] if following is not None else []

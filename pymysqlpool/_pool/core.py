@@ -35,7 +35,7 @@ from .._util.log import load, logger
 from .._util.process import Mark, mark_process
 from ..failures import Server, kind_of
 from ..reuse import Reason
-from ..settings import Settings
+from ..settings import Settings, patience_within
 from . import counters, observed
 from .backoff import ConnectBackoff
 from .counters import Counters
@@ -117,7 +117,8 @@ class PoolCore:
         usual = own.reset != "always" and own.on_checkin is None and not own.record_stacks
         self._allows_lock_free = usual and policy is reuse.decide and HAS_GIL
         waits_plainly = HAS_GIL and own.max_waiting is None and not own.background
-        self._waits_plainly = waits_plainly and not self._has_checkout_hooks  # see `for_loops.queue_up`
+        self._waits_plainly = waits_plainly and not self._has_checkout_hooks  # see `while_waiting`
+        self._usual_patience = patience_within(own.timeout)  # seconds; of a call without arguments
         self._lifetime = own.con_lifetime if own.con_lifetime and own.con_lifetime > 0 else NEVER
         self._closed = False  # the user's wish; it outlives a fork
         self._tell_of_refusal: Callable[[], object] = observed.unheard
@@ -286,7 +287,7 @@ class PoolCore:
             if reason is not None:
                 self._discard(owner, slot, reason, quiet=True)
             else:
-                waiter = self._lock.step(self._give_locked, owner, slot)
+                waiter = self._lock.step(self._ledger.give, slot, owner)
                 if waiter is not None:
                     waiter.wake()
                 elif self._closed:  # meanwhile, and close() has not seen this one
@@ -295,14 +296,6 @@ class PoolCore:
     def _close_expired(self) -> None:
         now = monotonic()
         self._close_idle(lambda slot: slot.why_expired(now))
-
-    def _give_locked(self, owner: Lease, slot: Slot) -> Waiter | None:
-        """Pass the usable connection in `slot` on, if `owner` still owns it: to the first waiter, else to the stack."""
-        if slot.holder != id(owner):
-            return None
-        waiter = self._ledger.give(slot)
-        owner._slot = None
-        return waiter
 
     def _look_again(self) -> None:
         """Serve the queue again: while a connection became idle, a caller began to wait, or the pool began to close."""

@@ -193,9 +193,13 @@ class UnusedLease(Connection):
 def _return_slowly(lease: Connection, home: Home, frame: FrameType) -> None:
     """Everything that `UnusedLease.close` does not do. `lease` may be of any class: `close = connection.close`, called
     after the connection was used, is still that function."""
-    if type(lease) is SpentLease:
+    slot, kind = lease._slot, type(lease)
+    is_as_lent = kind is UnusedLease and home._ledger.allows_lock_free and slot and slot.expires_at > slot.since
+    if is_as_lent or kind is SpentLease:
         try:
-            del lease._claim  # there if it comes from `return_clean`, and not if its return is under way elsewhere
+            # Not there: used or given back by another thread at this moment. Of a spent lease: its return is under way
+            # elsewhere, and this does not come from `return_clean`.
+            del lease._claim
         except AttributeError:
             pass
         else:

@@ -119,32 +119,39 @@ class Ledger:
         slot.state = IN_USE
         slot.lent += 1
 
-    def give(self, slot: Slot) -> Waiter | None:
-        """Pass on a usable connection: to the first waiter (returned, to be woken), else to the idle stack."""
+    def give(self, slot: Slot, owner: Lease) -> Waiter | None:
+        """Pass on the usable connection in `slot`, if `owner` still owns it: to the first waiter (returned, to be
+        woken), else to the idle stack."""
+        if slot.holder != id(owner):
+            owner._slot = None
+            return None
         waiters = self.waiters
-        waiter: Waiter | None = next(iter(waiters.values())) if waiters else None
-        if waiter is not None and waiter.state is WAITING:
+        for waiter in waiters.values():
+            if waiter.state is not WAITING:
+                break
             # As `_hand_over`, without the calls: every wait ends here.
             lease = waiter.lease
             slot.lent += 1
             lease._slot = slot
             slot.holder = id(lease)
             slot.state = IN_USE
-            slot.borrower = slot.user = None
+            slot.borrower = slot.user = waiter.borrower
             slot.in_transaction = False
             waiter.state = GIVEN
             waiters.pop(waiter.arrival, None)
             self.lock_free = self.allows_lock_free and not waiters
+            owner._slot = None
             return waiter
-        waiter = self._first_waiter()
-        if waiter is not None:
-            self._hand_over(slot, waiter, IN_USE)
-            return waiter
-        ready = self._new_lease(slot)
-        slot.state = IDLE
-        slot.holder = id(ready)
-        self.idle.append(ready)
-        return None
+        first = self._first_waiter()
+        if first is not None:
+            self._hand_over(slot, first, IN_USE)
+        else:
+            ready = self._new_lease(slot)
+            slot.state = IDLE
+            slot.holder = id(ready)
+            self.idle.append(ready)
+        owner._slot = None
+        return first
 
     def serve(self) -> Waiter | None:
         """Give an idle connection to the first waiter. Return the waiter to wake; the caller then calls again."""
@@ -255,13 +262,17 @@ class Ledger:
         self._arrivals += 1
         waiter.arrival = self._arrivals
 
-    def join(self, waiter: Waiter) -> None:
-        """Join the queue as a new caller: `arrive` and `enqueue` in one."""
+    def join(self, waiter: Waiter) -> bool:
+        """Join the queue as a new caller, `arrive` and `enqueue` in one; False where a connection is idle, or may be
+        made at once."""
+        if self.idle or len(self._living) < self.size:
+            return False
         self._arrivals = arrival = self._arrivals + 1
         self.lock_free = False
         waiter.arrival = arrival
         waiter.state = WAITING
         self.waiters[arrival] = waiter
+        return True
 
     def enqueue(self, waiter: Waiter) -> None:
         """Join the queue at the place given by the arrival number; a new caller at the end."""

@@ -49,14 +49,20 @@ class ThreadWaiter(Waiter):
 
     __slots__ = ("_gate",)
 
-    def __init__(self, lease: Any) -> None:
-        Waiter.__init__(self, lease)  # at every wait: `super()` costs as much as the rest
-        self._gate = threading.Lock()
-        self._gate.acquire()
+    def __init__(self, lease: Any, borrower: Any = None) -> None:
+        # As `Waiter.__init__`, without the call: this runs at every wait.
+        self.lease = lease
+        self.borrower = borrower
+        self.since = 0.0
+        self.arrival = 0
+        self.state = WAITING
+        self.may_grow = False
+        self._gate = gate = threading.Lock()
+        gate.acquire()
 
     def wait(self, timeout: float) -> bool:
         """Sleep until woken or for `timeout` seconds; True when woken."""
-        return self._gate.acquire(timeout=max(0.0, timeout))
+        return self._gate.acquire(True, timeout if timeout > 0.0 else 0.0)
 
     def wake(self) -> None:
         try:  # noqa: SIM105 - `suppress` would cost more than the rest

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -26,16 +27,20 @@ import pytest
 from benchmarks.proxy import Link
 from pymysqlpool import ConnectionPool
 from pymysqlpool._pool.idle_lease import HAS_GIL
+from pymysqlpool._util import callsite
 from pymysqlpool.cluster import Cluster
 from pymysqlpool.devserver import DevServer
 from pymysqlpool.reuse import Decision, Facts, Reason, Verdict
 from tests.conftest import MakePool
+from tests.support import wait_until
 
 pytestmark = pytest.mark.skipif(not HAS_GIL, reason="without a GIL a borrow takes the lock, which costs more calls")
 
 BOUNDS = {
     "borrow and return": 4,
     "borrow and return of a cluster's primary: more than of a pool": 3,
+    "borrow that waits": 11,
+    "return that serves a waiter": 8,
     "borrow, SELECT 1, return: more than PyMySQL": -56,
     "borrow, UPDATE, commit, return: more than PyMySQL": -16,
     "borrow, SELECT in a transaction, return: more than PyMySQL with ROLLBACK": -57,
@@ -115,6 +120,37 @@ def test_borrow_and_return_of_a_clusters_primary(make_pool: MakePool, server: De
         # A decision holds for a quarter of a second, which may end in between.
         found = min((calls(ours) for _ in range(5)), key=Counter.total)
         check("borrow and return of a cluster's primary: more than of a pool", found, calls(theirs))
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_a_borrow_that_waits_and_the_return_that_serves_it(make_pool: MakePool, used: bool) -> None:
+    pool = make_pool(size=1)
+
+    def hand_over() -> tuple[Counter[str], Counter[str]]:
+        borrows: list[Counter[str]] = []
+        lent: list[Any] = []
+
+        def borrow() -> None:
+            lent.append(pool.get_connection())
+
+        def wait() -> None:
+            callsite.current()  # known from a thread's first borrow on
+            borrows.append(calls(borrow, warm_up=0))
+
+        held = pool.get_connection()
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        wait_until(lambda: pool.stats().waiting == 1, "a caller waits")
+        if used:
+            select(held)
+        returned = calls(held.close, warm_up=0)
+        waiter.join()
+        lent[0].close()
+        return borrows[0], returned
+
+    found = [hand_over() for _ in range(5)]  # a caller looks around, when it has waited for a quarter of a second
+    check("borrow that waits", min((borrow for borrow, _ in found), key=Counter.total))
+    check("return that serves a waiter", min((returned for _, returned in found), key=Counter.total))
 
 
 def test_borrow_select_1_and_return(make_pool: MakePool, admin: Any) -> None:

@@ -111,6 +111,16 @@ class Books(RuleBasedStateMachine):
             self.queue.append(waiter)
             assert not self.ledger.lock_free
 
+    @precondition(lambda self: not self.closed)
+    @rule()
+    def a_caller_joins_the_queue_where_only_a_return_can_help(self) -> None:
+        waiter = Waiter(Lease())
+        can_only_wait = not self.ledger.idle and self.ledger.total >= self.ledger.size
+        assert self.ledger.join(waiter) == can_only_wait
+        if can_only_wait:
+            self.queue.append(waiter)
+            assert not self.ledger.lock_free
+
     @precondition(lambda self: self.ledger.lock_free and self.ledger.idle)
     @rule(for_a_task=st.booleans())
     def a_borrow_takes_no_lock(self, for_a_task: bool) -> None:
@@ -163,8 +173,7 @@ class Books(RuleBasedStateMachine):
                 self.ledger.close(slot, lease, Reason.CLOSED)
                 self.closing.append(lease)
                 return
-            self.wake(self.ledger.give(slot))
-            lease._slot = None
+            self.wake(self.ledger.give(slot, lease))
         elif waiter.state is WaiterState.GIVEN:
             self.wake(waiter)
         assert self.ledger.serve() is None
@@ -256,8 +265,10 @@ class Books(RuleBasedStateMachine):
         assert slot is not None
         assert slot.holder == id(lease)
         if keep and not self.closed:
-            self.wake(self.ledger.give(slot))
-            lease._slot = None
+            assert self.ledger.give(slot, Lease()) is None, "it is not this one's"
+            assert slot.holder == id(lease)
+            self.wake(self.ledger.give(slot, lease))
+            assert lease._slot is None
         else:
             assert self.ledger.close(slot, lease, Reason.CLOSED) is not None
             self.closing.append(lease)
@@ -316,8 +327,7 @@ class Books(RuleBasedStateMachine):
         slot = keeper._slot
         assert slot is not None
         if keep and not self.closed:
-            self.wake(self.ledger.give(slot))
-            keeper._slot = None
+            self.wake(self.ledger.give(slot, keeper))
         else:
             self.ledger.close(slot, keeper, Reason.CLOSED)
             self.closing.append(keeper)
