@@ -203,7 +203,7 @@ def test_a_transaction_that_was_begun_to_read_stays(make: Make, table: Callable[
 
 
 def test_session_state_that_is_not_used_for_a_while_goes_back(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pymysqlpool._web.socket_scope._UNUSED", 0.2)
+    monkeypatch.setattr("pymysqlpool._web.socket_share._UNUSED", 0.2)
     pool = make()
 
     async def handler(queue: asyncio.Queue[str], reply: Callable[[str], Any]) -> None:
