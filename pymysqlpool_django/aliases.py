@@ -5,8 +5,9 @@ handler is wrapped once, when the backend is loaded: the wrapper of the calling 
 the alias's pools are closed, idle connections now and those in use at their return. An alias that is in DATABASES, or
 is added again, gets a new pool at its next query.
 
-At the end of a request Django closes the connections of the aliases that are in DATABASES. So `all()` is wrapped too,
-which it asks for them: the wrapper that this thread has of a deleted alias is closed then.
+At the end of a request Django closes the connections of the aliases that are in DATABASES. So `all()`, which it asks
+for them three times a request, is wrapped too, from the first deletion that left connections lent: the wrapper that a
+thread has of a deleted alias is closed then.
 
 The removal of an alias from `connections.databases` alone is noticed when the process makes its next pool (see
 `pools`).
@@ -62,6 +63,8 @@ def close_pools_of_forgotten_aliases(kind: type[Any]) -> None:
                     alias,
                     extra={"event": "alias deleted", "pool": alias},
                 )
+            if pools.forgotten():
+                ConnectionHandler.all = all_  # type: ignore[method-assign]
 
     @wraps(_all)
     def all_(self: Any, initialized_only: bool = False) -> list[Any]:
@@ -72,7 +75,6 @@ def close_pools_of_forgotten_aliases(kind: type[Any]) -> None:
         return list(_all(self, initialized_only))
 
     ConnectionHandler.__delitem__ = delete  # type: ignore[method-assign]
-    ConnectionHandler.all = all_  # type: ignore[method-assign]
 
 
 def _end(handler: Any, alias: str, kind: type[Any]) -> None:

@@ -46,8 +46,9 @@ from . import aftermath, aliases, hosts, options, pools, work, writes
 from ._mysqldb import base as mysql
 from .client import DatabaseClient
 from .creation import DatabaseCreation
-from .cursors import CursorWrapper, HoldingCursor, LentCursor
+from .cursors import Cursor, CursorWrapper, HoldingCursor, LentCursor
 from .features import DatabaseFeatures
+from .frames import frame_of_cursor
 from .holds import Ends, Lease, reasons
 from .remembered import Remembered
 from .schema import DatabaseSchemaEditor
@@ -70,8 +71,9 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
 
     _lease: Lease | None = None  # of `connection`; None when it was not borrowed
     _remembered: Remembered | None = None
+    _just_read: Remembered | None = None  # `get_connection_params` has found it up to date, for the call that follows
     _latest: pools.PooledDatabase | None = None  # what the settings led to when they were last looked at
-    _item: weakref.ref[Future[Any]] | None = None  # the work item that calls `_work_ended()`
+    _item: weakref.ref[Future[Any]] | None = None  # the work item that calls `work_ended()`
     undone_by: pymysql.Error | None = None  # the error with which the server rolled back the open atomic block
     hold_count: int = 0  # blocks of code in progress that keep the connection from being released early
 
@@ -92,7 +94,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
             pools.close(self.alias)
 
     def _find_database(self, params: dict[str, Any]) -> pools.PooledDatabase | None:
-        remembered = self._what_is_remembered()
+        remembered, self._just_read = self._just_read or self._what_is_remembered(), None
         wanted = options.wanted(self) if remembered is None else remembered.pool
         if not wanted or self.alias == NO_DB_ALIAS:
             return None
@@ -118,6 +120,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         if remembered is None:
             remembered = self._remembered = Remembered(self, options.arguments(self, self._read_settings))
         self.isolation_level = remembered.isolation_level
+        self._just_read = remembered
         return remembered.params()
 
     def _read_settings(self) -> dict[str, Any]:
@@ -148,36 +151,24 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         if database is None:
             return Connection(**reveal(hosts.placed(self, conn_params)))  # PyMySQL's, with mysqlclient's names
         # No wait before growing from `size` to `maxsize`: it would only delay requests.
+        unit = None
         if database.cluster is None:
             connection = database.pool.get_connection(retry_num=0)
         else:
-            after = writes.to_be_seen(database.cluster)  # a replica must have it
+            unit, after = writes.current(), writes.to_be_seen(database.cluster)  # a replica must have it
             connection = cast(ClusterPool, database.pool).get_connection(after=after)
-        connection.note_place()
+        connection.note_place(within=frame_of_cursor())
         item = None
         if database.release_after_transaction:
             ends = Ends.FREE
         else:
-            item = work.item() if work.request() is not work.Request.WSGI else None
+            item = work.item() if work.here.request is not work.Request.WSGI else None
             ends = Ends.CLOSE if item is None else Ends.WORK
-        self._lease = Lease(database, os.getpid(), ends, writes.current())
-        if item is not None:
-            self._await_end_of(item)
+        self._lease = Lease(database, ends, unit)
+        if item is not None and (self._item is None or self._item() is not item):
+            self._item = weakref.ref(item)
+            work.at_the_end(item, self)
         return connection
-
-    def _await_end_of(self, item: Future[Any]) -> None:
-        """Register `_work_ended` for the end of the work item that this thread runs."""
-        if self._item is not None and self._item() is item:
-            return
-        self._item = weakref.ref(item)
-        mine = weakref.ref(self)
-
-        def ended(item: object) -> None:  # called in this thread
-            wrapper = mine()
-            if wrapper is not None:
-                wrapper._work_ended()
-
-        item.add_done_callback(ended)
 
     def init_connection_state(self) -> None:
         BaseDatabaseWrapper.init_connection_state(self)  # checks the server's version, once per process
@@ -222,6 +213,9 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         lease.cursors.add(holding)
         return holding
 
+    def make_cursor(self, cursor: Any) -> Cursor:
+        return Cursor(cursor, self)
+
     def cursor_closed(self, lease: Lease, cursor: HoldingCursor) -> None:
         """Called by the cursors of this wrapper: one was closed."""
         if lease.cursors is not None:
@@ -259,7 +253,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         if lease is None:
             if not self.settings_dict["OPTIONS"].get("pool"):
                 super().close_if_health_check_failed()
-        elif lease.process != os.getpid() and not self.in_atomic_block:
+        elif lease.database.process != os.getpid() and not self.in_atomic_block:
             self._close()  # it belongs to the parent process
 
     # -- giving back ---------------------------------------------------------------------------------------
@@ -269,9 +263,10 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         writes.forget(self.alias)
 
     def close_if_unusable_or_obsolete(self) -> None:
-        super().close_if_unusable_or_obsolete()
         if self.connection is None:
             writes.forget(self.alias)
+        else:
+            super().close_if_unusable_or_obsolete()
 
     def _close(self) -> None:
         if self._lease is None:
@@ -280,10 +275,10 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         connection, self.connection = self.connection, None
         lease, self._lease = self._lease, None
         if connection is not None:
-            if lease.database.cluster is not None:
+            if lease.unit is not None and lease.database.cluster is not None:
                 writes.note_commit(lease.unit, self.alias, lease.database.cluster, connection.commit_token)
             try:
-                cast(Connection, connection).close()
+                connection.close()
             except ReturnConnectionToPoolError:
                 pass  # it has gone back already, by its own close() or from another thread
             except pymysql.Error:
@@ -299,12 +294,12 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         self.hold_count = max(0, self.hold_count - 1)
         self._release_if_free()
 
-    def _work_ended(self) -> None:
+    def work_ended(self) -> None:
         """Called when the work item has ended for which the connection was borrowed."""
         lease = self._lease
         if lease is None or lease.ends is not Ends.WORK:
             return
-        if lease.remembers and work.request() is work.Request.ASGI:
+        if lease.remembers and work.here.request is work.Request.ASGI:
             return  # Django closes it in this thread, at the end of the request
         lease.ends = Ends.FREE
         self._release_if_free()

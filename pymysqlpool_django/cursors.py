@@ -7,10 +7,12 @@ closed. Never: acts on them; the wrapper does.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Any, NoReturn, Protocol
 
 import pymysql
 from django.db import IntegrityError
+from django.db.backends import utils
 
 from ._mysqldb import base as mysql
 from .holds import Lease, is_remembered
@@ -24,6 +26,15 @@ class Listener(Protocol):
 
 class CursorWrapper(mysql.CursorWrapper):
     """Django's wrapper, which catches PyMySQL's errors, whichever module `MySQLdb` is."""
+
+    # `__getattr__` would find them too, by way of an AttributeError.
+    fetchone: Any = property(attrgetter("cursor.fetchone"))
+    fetchmany: Any = property(attrgetter("cursor.fetchmany"))
+    fetchall: Any = property(attrgetter("cursor.fetchall"))
+    close: Any = property(attrgetter("cursor.close"))
+    description: Any = property(attrgetter("cursor.description"))
+    rowcount: Any = property(attrgetter("cursor.rowcount"))
+    lastrowid: Any = property(attrgetter("cursor.lastrowid"))
 
     def __init__(self, cursor: Any, wrapper: Listener) -> None:
         self.cursor = cursor
@@ -56,6 +67,36 @@ class CursorWrapper(mysql.CursorWrapper):
             raise IntegrityError(*error.args) from error
         self._wrapper.statement_failed(error)
         raise error
+
+
+class Cursor(utils.CursorWrapper):
+    """What `connection.cursor()` returns: Django's makes each of these methods anew for each call."""
+
+    description: Any = property(attrgetter("cursor.description"))
+    rowcount: Any = property(attrgetter("cursor.rowcount"))
+    lastrowid: Any = property(attrgetter("cursor.lastrowid"))
+    close: Any = property(attrgetter("cursor.close"))
+
+    def fetchone(self) -> Any:
+        try:
+            return self.cursor.fetchone()
+        except pymysql.Error:
+            with self.db.wrap_database_errors:
+                raise
+
+    def fetchmany(self, size: int | None = None) -> Any:
+        try:
+            return self.cursor.fetchmany(size)
+        except pymysql.Error:
+            with self.db.wrap_database_errors:
+                raise
+
+    def fetchall(self) -> Any:
+        try:
+            return self.cursor.fetchall()
+        except pymysql.Error:
+            with self.db.wrap_database_errors:
+                raise
 
 
 class LentCursor(CursorWrapper):

@@ -47,9 +47,8 @@ class Lease:
 
     Attributes:
         database: what it was borrowed from.
-        process: the id of the process that borrowed it.
         ends: see `Ends`; `WORK` becomes `FREE` at the end of the work.
-        unit: the unit of work that it was borrowed for.
+        unit: the unit of work that it was borrowed for; None where the database is no cluster.
         cursors: the open ones, where the lease does not wait for Django's close.
         constraints_off: constraint checks are disabled in this session.
         remembers: a statement left state in the session, see `is_remembered`.
@@ -63,16 +62,14 @@ class Lease:
         "database",
         "ends",
         "is_set_up",
-        "process",
         "remembers",
         "unit",
     )
 
-    def __init__(self, database: PooledDatabase, process: int, ends: Ends, unit: Unit) -> None:
+    def __init__(self, database: PooledDatabase, ends: Ends, unit: Unit | None) -> None:
         self.database: PooledDatabase = database
-        self.process: int = process
         self.ends: Ends = ends
-        self.unit: Unit = unit
+        self.unit: Unit | None = unit
         self.cursors: WeakSet[Any] | None = None if ends is Ends.CLOSE else WeakSet()
         self.constraints_off: bool = False
         self.remembers: bool = False

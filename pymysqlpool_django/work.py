@@ -1,4 +1,4 @@
-"""The end of the work for which a thread borrows: Django's signal for a request, the future for a work item.
+"""The work for which a thread borrows: what it serves, and the future of an executor's work item.
 
 Under WSGI Django closes a request's connections in the thread that borrowed them. Under ASGI often not: before Django
 6.2 error pages are rendered in a thread of a shared executor, and `sync_to_async(f, thread_sensitive=False)`,
@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import concurrent.futures.thread
 import threading
+import weakref
 from concurrent.futures import Future
 from enum import Enum
 from inspect import currentframe
 from types import CodeType, FrameType
-from typing import Any
-
-from django.core.signals import request_finished, request_started
+from typing import Any, Protocol
 
 _work_item: Any = getattr(concurrent.futures.thread, "_WorkItem", None)
 _RUN: CodeType | None = getattr(getattr(_work_item, "run", None), "__code__", None)
@@ -37,15 +36,20 @@ class Request(Enum):
 
 
 class _Here(threading.local):
-    request = Request.NONE
+    """
+    Attributes:
+        request: what this thread serves, as `writes` is told by Django's signals. Under ASGI that is only the thread of
+            the request's synchronous code.
+    """
+
+    request: Request = Request.NONE
 
 
-_here = _Here()
+here = _Here()
 
 
-def request() -> Request:
-    """Return what this thread serves. Under ASGI that is only the thread of the request's synchronous code."""
-    return _here.request
+class Worker(Protocol):
+    def work_ended(self) -> None: ...
 
 
 def item() -> Future[Any] | None:
@@ -59,13 +63,12 @@ def item() -> Future[Any] | None:
     return None
 
 
-def _started(sender: Any, **kwargs: Any) -> None:
-    _here.request = Request.WSGI if "environ" in kwargs else Request.ASGI
+def at_the_end(item: Future[Any], worker: Worker) -> None:
+    """Let `worker.work_ended()` be called at the end of `item`, in its thread, if `worker` still exists then."""
+    reference = weakref.ref(worker)
 
+    def ended(item: object) -> None:
+        if (its := reference()) is not None:
+            its.work_ended()
 
-def _finished(sender: Any, **kwargs: Any) -> None:
-    _here.request = Request.NONE
-
-
-request_started.connect(_started, dispatch_uid="pymysqlpool_django.work")
-request_finished.connect(_finished, dispatch_uid="pymysqlpool_django.work")
+    item.add_done_callback(ended)

@@ -4,6 +4,9 @@ A unit of work is a request: under WSGI from `request_started` to `request_finis
 Django runs the request's synchronous code, in whichever threads. Outside of requests it lasts until Django closes the
 alias in the thread, as at the end of a Celery task.
 
+Django goes through all receivers of a signal each time it sends it, so those of a request's begin and end here are the
+only ones of this package; they tell `work` too.
+
 Never: decides where a query goes; the router does, and the cluster.
 """
 
@@ -18,6 +21,8 @@ from django.core.signals import request_finished, request_started
 from django.db import connections
 
 from pymysqlpool.cluster import Cluster
+
+from . import work
 
 
 class Unit:
@@ -40,7 +45,7 @@ class Unit:
 
 
 _units: WeakKeyDictionary[Any, Unit] = WeakKeyDictionary()  # of ASGI requests
-_unit: ContextVar[Unit] = ContextVar("unit")  # of everything else
+_unit: ContextVar[Unit | None] = ContextVar("unit", default=None)  # of everything else
 
 
 def current() -> Unit:
@@ -48,7 +53,7 @@ def current() -> Unit:
     request = SyncToAsync.thread_sensitive_context.get(None)
     if request is not None:
         return _units.get(request) or _units.setdefault(request, Unit(is_request=True))
-    unit = _unit.get(None)
+    unit = _unit.get()
     if unit is None:
         unit = Unit(is_request=False)
         _unit.set(unit)
@@ -101,20 +106,24 @@ def last_commit(cluster: Cluster) -> str | None:
 
 def forget(alias: str) -> None:
     """Called when Django has closed `alias`: outside of a request the notes of it end."""
-    unit = current()
-    if not unit.is_request:
+    unit = _unit.get()
+    if unit is not None and not unit.is_request and SyncToAsync.thread_sensitive_context.get(None) is None:
         unit.aliases.discard(alias)
         unit.commits.pop(alias, None)
 
 
 def _started(sender: Any, **kwargs: Any) -> None:
-    if "environ" in kwargs:  # else it is an ASGI request, which has a separate context
+    if "environ" in kwargs:
+        work.here.request = work.Request.WSGI
         _unit.set(Unit(is_request=True))
+    else:  # it has a separate context
+        work.here.request = work.Request.ASGI
 
 
 def _finished(sender: Any, **kwargs: Any) -> None:
-    _unit.set(Unit(is_request=False))
+    work.here.request = work.Request.NONE
+    _unit.set(None)
 
 
-request_started.connect(_started, dispatch_uid="pymysqlpool_django.writes")
-request_finished.connect(_finished, dispatch_uid="pymysqlpool_django.writes")
+request_started.connect(_started, weak=False, dispatch_uid="pymysqlpool_django.writes")
+request_finished.connect(_finished, weak=False, dispatch_uid="pymysqlpool_django.writes")

@@ -287,10 +287,10 @@ class Connection(Conveniences):
         """How many statements were sent over this connection since it was made, by all borrowers."""
         return self._slot.queries if self._slot is not None else 0
 
-    def note_place(self, frame: FrameType | None = None) -> None:
-        """Record the line that called the adapter (of `frame`, if known) as the call site, not the adapter's own."""
+    def note_place(self, frame: FrameType | None = None, within: FrameType | None = None) -> None:
+        """Record as call site the line of `frame`, or that which called the adapter, which called `within`."""
         if self._slot is not None:
-            self._slot.place = callsite.place() if frame is None else (frame.f_code, frame.f_lasti)
+            self._slot.place = callsite.place(within) if frame is None else (frame.f_code, frame.f_lasti)
 
     # -- after the end -------------------------------------------------------------------------------------
 

@@ -103,10 +103,10 @@ def _passes_over(frame: FrameType) -> bool:
     return passed_over
 
 
-def place() -> Place:
-    """The call site in the user's code."""
-    frame = caller()
-    return (frame.f_code, frame.f_lasti) if frame is not None else UNKNOWN
+def place(frame: FrameType | None = None) -> Place:
+    """The call site in the user's code, of the calling frame, or of `frame` where that is known to be one of ours."""
+    code, offset = of(frame or sys._getframe(1))
+    return (code, offset) if code is not UNKNOWN else UNKNOWN
 
 
 class Spot:
