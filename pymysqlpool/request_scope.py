@@ -72,6 +72,7 @@ class RequestScope:
     refused: GetConnectionFromPoolError | None = None  # the last borrow's error; cleared by `close`
     _revalidate_after: float | None = None
     _closed = _finished = False  # _finished: the commit point has passed
+    has_committed = False  # and has committed changes: the request may not be answered "try again"
     _committed: Committed | None = None
 
     def __init__(
@@ -211,8 +212,6 @@ class RequestScope:
     def finish(self, *, commit: bool) -> None:
         """The commit point of `transaction="request"`, before the head of the response is sent; else does nothing.
 
-        Statements that a streamed body runs afterwards are not part of the transaction.
-
         Raises:
             pymysql.err.Error: the commit failed. The response must not claim success.
         """
@@ -243,6 +242,7 @@ class RequestScope:
                     )
                 # Only read so far, and the body goes on reading: nothing to commit.
             elif commit or connection.open:
+                self.has_committed = self.has_committed or (commit and bool(connection.marks & WROTE))
                 yield connection
 
     def _note_no_rollback(self, connection: Connection, error: Exception) -> None:

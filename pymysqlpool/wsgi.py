@@ -255,7 +255,7 @@ class _Exchange:
                 self._sent = True
         except BaseException as error:
             self._scope.close(error)
-            if self._sent or self._committing or not is_temporary(error):
+            if self._sent or self._committing or self._scope.has_committed or not is_temporary(error):
                 raise
             self._chunks, self._sent = iter(()), True
             self._refuse(error, sys.exc_info())

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
 
+_COMMITTED = "pymysqlpool.committed"  # in environ: the commit point has committed changes
+
+
 class CommitPoint:
     """Implements `head.AtTheHead` for one application."""
 
@@ -55,6 +58,7 @@ class CommitPoint:
             return refused
         try:
             scope.finish(commit=commits(status, headers, exception, self._options.commit_veto))
+            environ[_COMMITTED] = scope.has_committed
         except Exception as error:  # noqa: BLE001 - the application answers it, or lets it propagate
             if of_statement(error) is WRONG_ROLE:  # the server has refused the COMMIT; one that is lost may be done
                 return self._refusals.refuse_late(app, environ, error)
@@ -73,7 +77,9 @@ class CommitPoint:
 
     def instead(self, environ: WSGIEnvironment, error: Exception) -> Response | None:
         app = self._app()
-        return self._refusals.refuse_late(app, environ, error) if app is not None else None
+        if app is None or environ.get(_COMMITTED):  # "try again" would do again what is committed
+            return None
+        return self._refusals.refuse_late(app, environ, error)
 
 
 def _answer(app: Flask, error: Exception) -> Response:

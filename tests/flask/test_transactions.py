@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from flask import Response, abort, g, redirect, stream_with_context
+from flask import Response, abort, g, redirect, request, stream_with_context
 
+from pymysqlpool import PoolTimeout
 from pymysqlpool.transaction import TransactionLostError
 from pymysqlpool_flask import no_transaction
 
@@ -129,6 +130,29 @@ def test_requests_that_only_ask_may_be_left_out(make_site: MakeSite, table: Comm
 
     assert site.client.open("/", method=method).status_code == 200
     assert (began, table()) == (([1], [1]) if method in ("POST", "DELETE") else ([0], []))
+
+
+def test_a_stream_that_finds_no_connection_after_the_commit_does_not_ask_to_try_again(
+    make_site: MakeSite, table: Committed
+) -> None:
+    """A client that sent the request once more, as a 503 asks for, would write twice."""
+    site = make_site(transaction="request", size=1, maxsize=1, timeout=0.05)
+
+    @site.app.route("/", methods=["GET", "POST"])
+    def index() -> Response:
+        if request.method == "POST":
+            add(1)
+
+        def lines() -> Iterator[str]:
+            with site.pool.get_connection(), site.pool.get_connection():
+                yield "never"
+
+        return Response(lines())
+
+    assert site.client.get("/").status_code == 503
+    with pytest.raises(PoolTimeout):
+        site.client.post("/")
+    assert table() == [1]
 
 
 def test_what_a_stream_says_after_the_head_is_no_part_of_the_transaction(per_request: Site, table: Committed) -> None:

@@ -16,7 +16,7 @@ import pymysql
 import pytest
 from pymysql.cursors import SSCursor
 
-from pymysqlpool import ConnectionPool, GetConnectionFromPoolError
+from pymysqlpool import ConnectionPool, GetConnectionFromPoolError, PoolTimeout
 from pymysqlpool.request_scope import NoRequestScopeError, current_connection
 from pymysqlpool.wsgi import PoolMiddleware
 from tests.conftest import MakePool
@@ -337,6 +337,28 @@ def test_around_a_dispatcher_and_around_what_it_mounts_there_is_one_lease(pool: 
         served = Served(outer, SCRIPT_NAME="", PATH_INFO=path)
         assert (served.error, served.body) == (None, b"1True")
     assert (pool.stats().borrowed, pool.stats().in_use) == (2, 0)
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_body_that_finds_no_connection_after_a_commit_does_not_ask_to_try_again(
+    make_pool: Callable[..., ConnectionPool], table: Callable[[], list[int]], writes: bool
+) -> None:
+    """A client that sent the request once more, as a 503 asks for, would write twice."""
+    pool = make_pool(size=1, maxsize=1, timeout=0.05)
+
+    def application(environ: Any, start_response: Any) -> Iterable[bytes]:
+        if writes:
+            current_connection(pool).cursor().execute("INSERT INTO item VALUES (1)")
+        start_response("200 OK", TEXT)
+        return lines()
+
+    def lines() -> Iterator[bytes]:
+        with pool.get_connection(), pool.get_connection():
+            yield b"never"
+
+    served = Served(plain(application, pool, transaction="request"))
+    assert (served.status[:3], type(served.error)) == (("200", PoolTimeout) if writes else ("503", type(None)))
+    assert (served.sent, table()) == (not writes, [1] if writes else [])
 
 
 @pytest.mark.parametrize("lazily", [False, True])
