@@ -24,6 +24,8 @@ _made_here: list[Any] = []  # unpickled pools, kept alive: between two tasks not
 class Travelling:
     """A pool's `__reduce__`. The password travels with it."""
 
+    _number: str  # of a pool that was pickled
+
     def __reduce__(self: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         import uuid  # here: few pools travel
 

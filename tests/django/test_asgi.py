@@ -146,7 +146,7 @@ async def rounds(name, number=8):
     """A number of requests at once, and how many connections are out; then as many plain requests again."""
     first = await serve([name] * number)
     for _ in range(1000):  # the client may have its answer before the thread that served it is at its end
-        if not (out := connection_count()):
+        if not (out := connection_count()) or name == "thread":  # whose connections nothing returns
             break
         await asyncio.sleep(0.01)
     second = await serve(["sync"] * number)
