@@ -95,7 +95,6 @@ class Connection(aiomysql.Connection):
         if not self.connected:
             made = await aiomysql._connect_alone(self._options, Pool)
             AsyncConnection.__init__(self, made._pool, made.lease, made.token)
-            self.__dict__.pop("given_back", None)  # of the connection before
             self._alone, made._alone = made._alone, None
 
     @property

@@ -18,7 +18,7 @@ from time import monotonic
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
-from .pending import Pending
+from .pending import Awaited
 
 
 class Clock:
@@ -27,12 +27,12 @@ class Clock:
     __slots__ = ("_ends", "_is_running", "_woken", "collects")
 
     def __init__(self) -> None:
-        self._ends: deque[tuple[float, Pending]] = deque()  # monotonic, earliest first
+        self._ends: deque[tuple[float, Awaited]] = deque()  # monotonic, earliest first
         self._is_running = False
         self.collects = False  # a reply's task runs: what it wakes goes on after it
-        self._woken: deque[Pending] = deque()
+        self._woken: deque[Awaited] = deque()
 
-    def wake_at(self, when: float, sleeper: Pending, loop: asyncio.AbstractEventLoop) -> None:
+    def wake_at(self, when: float, sleeper: Awaited, loop: asyncio.AbstractEventLoop) -> None:
         """Wake `sleeper` at the monotonic time `when`, unless it is woken before."""
         ends = self._ends
         while ends and ends[0][1].is_done:
@@ -53,7 +53,7 @@ class Clock:
         if ends:
             loop.call_later(ends[0][0] - now, self._ring, loop)
 
-    def wake(self, sleeper: Pending) -> None:
+    def wake(self, sleeper: Awaited) -> None:
         """Let the task that awaits `sleeper` go on. Called in the thread of its loop."""
         if sleeper.is_done:
             return
@@ -63,7 +63,7 @@ class Clock:
         else:
             sleeper.end_soon()
 
-    def arrive(self, reply: Pending, value: Any) -> None:
+    def arrive(self, reply: Awaited, value: Any) -> None:
         """Continue the task that awaits `reply` with `value`, then those to which it gave a connection. Called by the
         loop itself; in a task's step only for a reply that no task awaits yet."""
         reply.value = value

@@ -49,15 +49,16 @@ def lend(
             patience = queue_up(core, waiter, retry_num, retry_interval, timeout)
             if patience is not None:
                 since = waiter.since
-                sleeper = waiter.sleep(since, patience)
-                if sleeper is not None:
-                    sleeper._asyncio_future_blocking = True  # as `await sleeper`, without one more generator
+                if waiter.sleep_first(since + patience):
+                    waiter._asyncio_future_blocking = True  # as `await waiter`, without one more generator
                     try:
-                        yield sleeper
+                        yield waiter
                     except BaseException:
+                        waiter.has_woken()
                         self._withdraw(lease, waiter)
                         raise
                 if waiter.has_woken() and lend_given(core, lease, waiter, place, offset):
+                    waiter.lease = None  # the clock may keep the waiter for a while, and must not keep the lease
                     return self._connection_class(self, lease, borrower)  # type: ignore[no-any-return]
                 has_queued = monotonic() - since
     yield from self._borrow(waiter, has_queued, retry_num, retry_interval, pre_ping, timeout, place, offset).__await__()

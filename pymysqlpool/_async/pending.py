@@ -18,19 +18,22 @@ import asyncio
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from contextvars import Context, copy_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 
-class Pending:
-    __slots__ = ("_asyncio_future_blocking", "_context", "_error", "_loop", "callback", "is_done", "value")
+class Awaited:
+    """The methods that asyncio's tasks ask for. Its subclasses have the attributes, in slots of their own."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._asyncio_future_blocking = False
-        self._loop = loop
-        self.is_done = False
-        self.value: Any = None
-        self._error: BaseException | None = None
-        self.callback: Callable[[Any], object] | None = None
+    if TYPE_CHECKING:
+        _asyncio_future_blocking: bool
+        _context: Context
+        _error: BaseException | None
+        _loop: asyncio.AbstractEventLoop
+        callback: Callable[[Any], object] | None
+        is_done: bool
+        value: Any
+    else:
+        __slots__ = ()
 
     def __await__(self) -> Generator[Any, None, Any]:
         if not self.is_done:
@@ -66,14 +69,17 @@ class Pending:
 
     def go_on(self) -> None:
         """Continue the task that awaits it, now."""
-        if self.callback is not None:
-            self._context.run(self.callback, self)
+        callback = self.callback
+        if callback is not None:
+            self.callback = None  # a clock may keep this object for a while, and must not keep the task
+            self._context.run(callback, self)
 
     def go_on_soon(self) -> None:
         """Continue the task that awaits it by way of the loop's queue."""
-        if self.callback is not None:
+        callback, self.callback = self.callback, None
+        if callback is not None:
             with suppress(RuntimeError):  # the loop is closed, so no task waits
-                self._loop.call_soon(self.callback, self, context=self._context)
+                self._loop.call_soon(callback, self, context=self._context)
 
     def end_soon(self) -> None:
         self.is_done = True
@@ -89,3 +95,15 @@ class Pending:
             return False
         self.set_exception(asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg))
         return True
+
+
+class Pending(Awaited):
+    __slots__ = ("_asyncio_future_blocking", "_context", "_error", "_loop", "callback", "is_done", "value")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._asyncio_future_blocking = False
+        self._loop = loop
+        self.is_done = False
+        self.value = None
+        self._error = None
+        self.callback = None

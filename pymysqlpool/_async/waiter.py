@@ -12,13 +12,26 @@ from time import monotonic
 from .._pool.lease import Connection
 from .._pool.waiter import WAITING, Waiter
 from .clock import clock_of
-from .pending import Pending
+from .pending import Awaited, Pending
 
 
-class AsyncWaiter(Waiter):
-    """A task that sleeps on its event loop until woken."""
+class AsyncWaiter(Waiter, Awaited):
+    """A task that sleeps on its event loop until woken. Its first sleep awaits the waiter itself: `sleep_first`."""
 
-    __slots__ = ("_clock", "_is_woken", "_loop", "_sleeper", "_thread", "left")
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_clock",
+        "_context",
+        "_error",
+        "_is_woken",
+        "_loop",
+        "_sleeper",
+        "_thread",
+        "callback",
+        "is_done",
+        "left",
+        "value",
+    )
 
     def __init__(self, lease: Connection, loop: asyncio.AbstractEventLoop, borrower: object) -> None:
         # As `Waiter.__init__`, without the call: this runs at every wait.
@@ -32,18 +45,23 @@ class AsyncWaiter(Waiter):
         self._clock = clock_of(loop)
         self._thread = get_ident()
         self._is_woken = False
-        self._sleeper: Pending | None = None  # touched in the loop's thread only
+        self._sleeper: Awaited | None = None  # touched in the loop's thread only
         self.left = False  # its task was cancelled; the thread that still works for it withdraws it
+        # As `Pending.__init__`.
+        self._asyncio_future_blocking = False
+        self.is_done = False
+        self.value = None
+        self._error = None
+        self.callback = None
 
-    def sleep(self, now: float, timeout: float) -> Pending | None:
-        """What to await: it is done when the caller is woken, at the latest after `timeout` seconds from `now`
-        (monotonic). None: it has been woken already. `has_woken` comes afterwards."""
+    def sleep_first(self, until: float) -> bool:
+        """Begin the first sleep: the caller is to await this object, which is done when it is woken, at the latest at
+        `until` (monotonic). False: it has been woken already. `has_woken` comes afterwards."""
         if self._is_woken:
-            return None
-        loop = self._loop
-        sleeper = self._sleeper = Pending(loop)
-        self._clock.wake_at(now + timeout, sleeper, loop)
-        return sleeper
+            return False
+        self._sleeper = self
+        self._clock.wake_at(until, self, self._loop)
+        return True
 
     def has_woken(self) -> bool:
         """Whether it was woken, after a sleep."""
@@ -53,8 +71,9 @@ class AsyncWaiter(Waiter):
 
     async def wait(self, timeout: float) -> bool:
         """Wait until woken, at most `timeout` seconds; return True if woken."""
-        sleeper = self.sleep(monotonic(), timeout)
-        if sleeper is not None:
+        if not self._is_woken:
+            sleeper = self._sleeper = Pending(self._loop)
+            self._clock.wake_at(monotonic() + timeout, sleeper, self._loop)
             await sleeper
         return self.has_woken()
 

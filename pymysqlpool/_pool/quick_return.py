@@ -71,7 +71,10 @@ def give_back_unchanged(lease: Connection, place: Any, offset: int) -> bool:
     use[bucket] += 1
     use[TOTAL] += held
     slot.since = now
-    return_clean(lease)
+    if ledger.lock_free:
+        return_clean(lease)  # which asks again
+    else:
+        core._give_to_next(lease)
     return True
 
 

@@ -60,6 +60,8 @@ class AsyncRequestScope(RequestScope):
         self._watch = watch or _NO_WATCH
         self._lock = new_lock()
         self._places = {}
+        self._closed = False
+        self.refused = None
         self.pool = self._awaited = pool
         self._loop = loop = asyncio._get_running_loop()
         self._thread = get_ident()  # the event loop's
@@ -119,9 +121,29 @@ class AsyncRequestScope(RequestScope):
                 await asyncio.sleep(_A_MOMENT)  # a thread of this request is borrowing it
             try:
                 lent = None if place.connection is None else self._lent(lender, place)
-                if lent is None or lent.closed:
-                    lent = await self._borrow_awaited(pool, place)
-                return lent
+                if lent is not None and not lent.closed:
+                    return lent
+                started = monotonic()
+                patience = None if self.deadline is None else self._patience(lender, started)
+                if type(pool) is AsyncConnectionPool:
+                    # As `pool.get_connection`; the program's nearest frame may be the one that calls this.
+                    at, offset = callsite.of(_getframe(1))
+                    connection = await Borrowing(pool, 3, 0.1, False, patience, at, offset)
+                else:  # perhaps a target of a cluster
+                    connection = await pool.get_connection(**self.committed.options(lender, patience, self.uses))
+                self.refused = None
+                if self._closed or self.transaction is not None:  # type: ignore[redundant-expr]  # it may have ended
+                    await self._begin(connection)
+                now, lease = monotonic(), connection.lease
+                place.use = use = Use(lender.name, "", now - started, now, lease)
+                place.connection = lease
+                place.seen = connection = self._see(place, connection)
+                self.uses.append(use)
+                return connection
+            except GetConnectionFromPoolError as error:
+                self.refused = error
+                self._note_what_is_held(lender, error)
+                raise
             finally:
                 lock.release()
         finally:
@@ -172,24 +194,10 @@ class AsyncRequestScope(RequestScope):
         lent.has_owner = lent.lease.has_owner = True
         return lent
 
-    async def _borrow_awaited(self, pool: AsyncConnectionPool, place: Place) -> AsyncConnection:
-        started = monotonic()
+    async def _begin(self, connection: AsyncConnection) -> None:
+        """Begin what a borrow begins, or return the connection: the scope has ended while the task waited."""
         try:
-            patience = None if self.deadline is None else self._patience(pool.pool, started)
-            if type(pool) is AsyncConnectionPool:
-                # As `pool.get_connection`; the nearest frame that may be the program's calls `async_connection`.
-                at, offset = callsite.of(_getframe(2))
-                connection = await Borrowing(pool, 3, 0.1, False, patience, at, offset)
-            else:  # perhaps a target of a cluster
-                connection = await pool.get_connection(**self.committed.options(pool.pool, patience, self.uses))
-        except GetConnectionFromPoolError as error:
-            self.refused = error
-            self._note_what_is_held(pool.pool, error)
-            raise
-        if self.refused is not None:
-            self.refused = None
-        try:
-            if self._closed:  # it has ended while we waited
+            if self._closed:
                 self._refuse_closed()
             if self.transaction == "request" and not self._finished:
                 await connection.carry_out(_transaction.begin_steps)
@@ -198,12 +206,6 @@ class AsyncRequestScope(RequestScope):
         except BaseException as error:
             await connection.give_back(error)
             raise
-        now, lease = monotonic(), connection.lease
-        place.use = use = Use(pool.pool.name, "", now - started, now, lease)
-        place.connection = lease
-        place.seen = connection = self._see(place, connection)
-        self.uses.append(use)
-        return connection
 
     def _note_what_is_held(self, wanted: Lender, error: BaseException) -> None:
         held = [pool.name for pool, place in self._places.items() if pool is not wanted and place.connection]
@@ -266,8 +268,7 @@ class AsyncRequestScope(RequestScope):
             if self._closed:
                 return []
             self._closed = True
-        if self.refused is not None:
-            self.refused = None  # its traceback would keep the borrower's local variables alive
+        self.refused = None  # its traceback would keep the borrower's local variables alive
         if not self._places:
             return []
         if self._commit is not None and not self._commit.done():  # its request was cancelled

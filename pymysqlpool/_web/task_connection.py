@@ -41,6 +41,7 @@ class SocketConnection(AsyncConnection):
 
     def __init__(self, share: Share, lent: AsyncConnection) -> None:
         super().__init__(share.pool, lent.lease, lent.token)
+        self.floats = True
         self.has_owner = lent.lease.has_owner = True
         self._share = share
         self.parked = False  # its lease was returned, and the next statement borrows another

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -165,3 +167,48 @@ def test_a_task_that_is_cancelled_in_the_step_that_gave_it_a_connection_passes_i
 
     asyncio.run(main())
     assert got == ["second"]
+
+
+def test_a_lease_that_came_after_a_wait_is_kept_by_its_borrower_alone(opened: Opened) -> None:
+    """Else the pool learns late that it was dropped."""
+
+    async def main() -> None:
+        async with opened(size=1, maxsize=1) as pool:
+
+            async def drop_it() -> object:
+                connection = await pool.get_connection()
+                lease = weakref.ref(connection.lease)
+                del connection
+                return lease()
+
+            held = await pool.get_connection()
+            waiting = asyncio.ensure_future(drop_it())
+            await until(lambda: pool.stats().waiting == 1)
+            gc.disable()
+            try:
+                await held.close()
+                assert await waiting is None
+            finally:
+                gc.enable()
+            async with pool.get_connection():
+                pass  # the pool takes back what was dropped
+
+    asyncio.run(main())
+
+
+def test_a_wait_that_was_cancelled_leaves_nothing_to_collect(opened: Opened) -> None:
+    async def main() -> None:
+        async with opened(size=1, maxsize=1) as pool, pool.get_connection():
+            waiting = asyncio.ensure_future(_borrow(pool))
+            await until(lambda: pool.stats().waiting == 1)
+            (waiter,) = pool.pool._ledger.waiters.values()
+            assert waiter._sleeper is waiter  # type: ignore[attr-defined]
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            assert waiter._sleeper is None  # type: ignore[attr-defined]  # no circle
+
+    asyncio.run(main())
+
+
+async def _borrow(pool: AsyncConnectionPool) -> None:
+    await pool.get_connection()
