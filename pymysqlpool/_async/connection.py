@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from pymysql import err
 from pymysql.constants import COMMAND
@@ -72,6 +72,14 @@ class AsyncConnection(Returning, Exchanges, FieldsNames):
         self._was_cut = False
         self.given_back = None
         self._thread_call = None
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            text = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if not name.startswith("_") and hasattr(AsyncCursor, name):
+                text += ": a cursor has. Write `async with connection.cursor() as cursor: await cursor.execute(...)`"
+            raise AttributeError(text, name=name, obj=self)
 
     @property
     def pool_name(self) -> str:

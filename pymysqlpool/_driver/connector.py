@@ -86,7 +86,7 @@ class Connector:
         arguments = dict(self._arguments)
         if self._asks_for_credentials:
             asked = [name for name in _CALLABLE_ARGUMENTS if callable(arguments.get(name))]
-            arguments = conceal({**arguments, **{name: arguments[name]() for name in asked}})
+            arguments = conceal({**arguments, **{name: _ask(name, arguments[name]) for name in asked}})
             for name in asked:
                 check_answer(name, arguments)
         arguments["cursorclass"] = cursor_class(arguments.get("cursorclass"))
@@ -123,6 +123,16 @@ class Connector:
         if self._conversions is None:
             self._conversions = dict(conversions)
         return wire
+
+
+def _ask(name: str, function: Callable[[], Any]) -> Any:
+    try:
+        return function()
+    except Exception as error:
+        note = f"The function that is the pool's {name}= has raised this."
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+        raise
 
 
 def _share(connection: WireConnection, shared: Mapping[str, Any]) -> None:

@@ -30,7 +30,7 @@ from ..settings import Settings
 from . import character_set, commits, init_connect
 from .commands import Command
 from .exchange import WireConnection, is_between_commands
-from .first_answers import raise_news, says_read_only
+from .first_answers import accepted, raise_news, says_read_only
 from .given_by_login import FIRST_QUESTION, QUESTION, given_again_by, limit_of_a_statement
 from .renewal import FORGETS, ROLLBACK, Renewal
 from .role import QUESTIONS, read
@@ -272,8 +272,7 @@ class Recipe:
     def renew(self, wire: Wire, attributes: dict[str, Any], deadline: float) -> None:
         """All steps, on a session that was used; `attributes` are those of its last handle.
 
-        One round trip; one more for a transaction that may be open with an init_command, and those of on_connect's own
-        statements.
+        One round trip; one more for a transaction that may be open with an init_command, and on_connect's own.
 
         Raises:
             pymysql.err.MySQLError: the session cannot be made as new, or is in no known state.
@@ -298,7 +297,7 @@ class Recipe:
         self._knows_init_connect = False
 
     def holds_after(self, statement: bytes) -> bool:
-        """Whether `statement` sets a session to what this recipe has set it to; nothing needs to be undone then."""
+        """Whether `statement` sets a session to what this recipe has set it to: nothing to undo."""
         return self._sameness.holds_after(statement)
 
     def _compare(self, wire: Wire, deadline: float) -> bool:
@@ -339,9 +338,10 @@ class Recipe:
         return commands
 
     def _execute(self, connection: WireConnection, commands: Sequence[Command]) -> list[Any]:
-        if self.pipelines:
-            return connection.pipeline(commands)
-        return [result for command in commands for result in connection.pipeline([command])]
+        results: list[Any] = []
+        for batch in [commands] if self.pipelines else [[command] for command in commands]:
+            results += accepted(batch, connection.outcomes(batch), self._init_command)
+        return results
 
     def _leave_no_transaction(self, connection: WireConnection) -> None:
         if connection.server_status & IN_TRANSACTION or connection._marks & TRANSACTION:

@@ -548,7 +548,11 @@ def test_a_forgotten_await_is_named(opened: Opened) -> None:
             with plain, pool.get_connection():
                 pass
             assert not hasattr(pool.get_connection(), "_private")
-        assert pool.stats().borrowed == 0
+            async with pool.get_connection() as connection:
+                with pytest.raises(AttributeError, match=r"'execute': a cursor has\. Write `async with con"):
+                    await connection.execute("SELECT 1")  # type: ignore[attr-defined]
+                assert getattr(connection, "nothing", None) is None
+        assert pool.stats().borrowed == 1
 
     asyncio.run(main())
 

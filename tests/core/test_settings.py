@@ -200,3 +200,17 @@ def test_a_policy_that_decides_nothing_is_named_and_costs_one_connection(policy:
             with pytest.raises((TypeError, ZeroDivisionError)):
                 connection.close()
             assert pool.stats().total == 0
+
+
+def test_an_init_command_that_the_server_refuses_is_named(server: DevServer) -> None:
+    refused = pytest.raises(pymysql.err.ProgrammingError, match="init_command: You have an error in your SQL syntax")
+    with ConnectionPool(**server.connect_args, init_command="SETT @a = 1") as pool, refused:
+        pool.get_connection(timeout=10)
+
+
+def test_an_error_of_a_function_names_its_option(server: DevServer) -> None:
+    with ConnectionPool(**{**server.connect_args, "password": lambda: {}["DB_PASSWORD"]}) as pool:
+        for _ in range(2):
+            with pytest.raises(KeyError, match="DB_PASSWORD") as caught:
+                pool.get_connection(timeout=10)
+            assert caught.value.__notes__ == ["The function that is the pool's password= has raised this."]
