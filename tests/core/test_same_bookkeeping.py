@@ -236,10 +236,10 @@ def returned(
     lease: Any = pool.get_connection()
     slot = lease._slot
     prepare(lease)
-    use = pool._counters.use
-    counts, total, start = sum(use.counts), use.sum, slot.since
+    before, start = pool.stats().use, slot.since
     pool._ledger.lock_free = lock_free
     answer = give_back(lease)
+    use = pool.stats().use
     own = {f"lease.{name}": value for name, value in slots_of(lease).items()}
     of_slot = {f"slot.{name}": value for name, value in slots_of(slot).items()}
     of_slot["slot.holder"] = [id(idle) for idle in pool._ledger.idle].index(slot.holder)
@@ -252,8 +252,8 @@ def returned(
         "class": type(lease),
         "attributes": dict(lease.__dict__),
         "exchange is taken": slot.wire.exchange.locked(),
-        "uses": sum(use.counts) - counts,
-        "time counted": (use.sum > total, slot.since > start),
+        "uses": sum(use.counts) - sum(before.counts),
+        "time counted": (use.sum > before.sum, slot.since > start),
         "idle": [slots_of(idle).keys() for idle in pool._ledger.idle],
         "stats": {name: getattr(pool.stats(), name) for name in ("total", "idle", "in_use", "reset", "discarded")},
     }
