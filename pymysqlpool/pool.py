@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import reuse, settings
-from ._pool import checkin, diagnostics, log_fields, maintenance, observed
+from ._pool import checkin, diagnostics, log_fields, maintenance, observed, registry
 from ._pool.beforehand import pre_create
 from ._pool.checkout import checkout, withdraw
 from ._pool.checkout_request import CheckoutRequest
@@ -283,6 +283,9 @@ class ConnectionPool(FirstStep, Travelling, PoolCore):
         except TypeError:
             if not is_finalizing():  # then the names of modules may be gone already, and the system closes the sockets
                 raise
+        finally:
+            if not is_finalizing():
+                registry.forget(self)
 
     @property
     def label(self) -> str:

@@ -20,6 +20,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from ._observe.board import Board, all_processes, board
+from ._observe.running import own_name
 from ._observe.serving import HEADERS, Answer, serve_asgi, serve_wsgi
 from ._observe.status_page import render
 from ._observe.status_text import describe
@@ -86,7 +87,7 @@ def _readable(folder: Folder) -> Board:
 
 def _others(its: Board) -> list[dict[str, Any]]:
     """A command that loads the application may publish as well, and has nothing to show."""
-    return [process for process in its.read() if process["alive"] and process["pid"] != os.getpid()]
+    return [process for process in its.read() if process["alive"] and process["name"] != own_name()]
 
 
 class Drain:

@@ -5,9 +5,10 @@ and once more at its end. Under uWSGI that thread may not run, or was not starte
 of connections write. A reader adds up all files. The counters of a process or pool that has ended are kept in the
 sum, its gauges (in use, idle, waiting) are not. `ended.py` merges the files of ended processes into one.
 
-A file is replaced in one step, so that a reader never sees half of it. Numbers are at most `INTERVAL` old. A process
-that is killed loses what it counted since the last write. Where a process cannot write (the disk is full, the folder is
-another user's), a page that it answers shows its own numbers all the same; the log says so once.
+A file is replaced in one step, so that a reader never sees half of it. Numbers are at most `INTERVAL` old. What a
+process that was killed had counted since its last write is in its second file (`counts_file.py`). Where a process
+cannot write (the disk is full, the folder is another user's), a page that it answers shows its own numbers all the
+same; the log says so once.
 
 A drain is requested by a file in the folder; each process reads it at its next write.
 
@@ -19,7 +20,6 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -30,18 +30,22 @@ from time import monotonic, time
 from typing import Any
 
 from .._pool import observed
+from .._pool.registry import Entry, entries
 from .._util.log import logger
+from .counts_file import SUFFIX, CountsFile
 from .drains import Drains, ask
-from .ended import REST, add_up, read_sum
+from .ended import add_up, read_sum
+from .files import FORMAT, content_of, names_in
 from .process import follow, looks_and_ended
+from .running import own_name
 
 INTERVAL = 1.0  # seconds
 _LATE = 1.5 * INTERVAL  # since the last line: the thread does not run
 FOLDER = "PYMYSQLPOOL_BOARD"  # environment variable: the folder
 _PROMETHEUS = "PROMETHEUS_MULTIPROC_DIR"
-_FORMAT = 3
 _CURVE = 60  # samples that are kept for a curve
 _ADD_UP_EVERY = 60  # lines
+_MOMENT = 0.05  # seconds
 
 
 def default_folder() -> Path | None:
@@ -72,6 +76,7 @@ class Board:
         self._pid = 0  # of the process whose thread runs
         self._curve: dict[str, list[tuple[int, int]]] = {}  # by label: in use, waiting
         self._drains = Drains(folder)
+        self._counts: CountsFile | None = None  # of the process `_pid`; guarded by _counts_lock
         self._failing: dict[str, tuple[Any, ...]] = {}  # what cannot be done, and the error that was logged
         self._stopped = threading.Event()  # the thread ends
         self._start_counting()
@@ -80,6 +85,7 @@ class Board:
 
     def _start_counting(self) -> None:
         """A forked child counts from zero, and its parent's thread may have held the lock."""
+        self._counts_lock = threading.Lock()  # waited for a moment only: a signal handler may make a pool
         self._lock = threading.Lock()  # one write at a time: an older state must not replace a newer one
         self._written_at = 0.0  # monotonic
 
@@ -90,9 +96,14 @@ class Board:
         self._pid = os.getpid()
         self._curve = {}
         self._start_counting()
+        if self._counts is not None:  # of the parent
+            self._counts.leave()
+            self._counts = None
         self._drains.ignore_those_there()
         _published.add(self)
         observed.follow_maintenance(_keep_up)
+        observed.follow_starts(_count_in_file)
+        self.count_in_file(entries())
         self._stopped = threading.Event()
         threading.Thread(target=self._run, args=(self._stopped,), name="pymysqlpool board", daemon=True).start()
 
@@ -101,6 +112,29 @@ class Board:
         self._pid = -1
         self._stopped.set()
         _published.discard(self)
+        with self._counts_lock:
+            if self._counts is not None:
+                self._counts.leave()
+            self._counts = None
+
+    def count_in_file(self, those: list[Entry]) -> None:
+        """Let the pools of `those` count in this process's file; where that cannot be, they go on in lists."""
+        if self._pid != os.getpid() or not self._counts_lock.acquire(timeout=_MOMENT):
+            return  # their turn comes with the next write
+        try:
+            if self._counts is not None and not self._counts.is_there:
+                self._counts.leave()
+                self._counts = None
+            if self._counts is None:
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._counts = CountsFile(self.folder / f"{own_name()}{SUFFIX}")
+                those = entries()
+            for entry in those:
+                self._counts.add(entry)
+        except OSError:
+            pass  # it is told when the numbers are written
+        finally:
+            self._counts_lock.release()
 
     def keep_up(self) -> None:
         """Do the thread's work if it does not run here. Called at a return, so it waits for no other writer."""
@@ -119,7 +153,7 @@ class Board:
                 self._work_locked()
             if lines % _ADD_UP_EVERY == 0:
                 with self._telling("add up"):
-                    add_up(self.folder, _has_ended, self._replace)
+                    add_up(self.folder, self._replace)
             lines += 1
             stopped.wait(INTERVAL)
 
@@ -144,19 +178,29 @@ class Board:
     def _write_locked(self, adds_to_curve: bool, content: dict[str, Any] | None = None) -> None:
         self._written_at = monotonic()
         content = {} if content is None else content
+        self.count_in_file(entries())
+        counts = self._counts
+        done = counts.ended() if counts is not None else []  # before the look, which has their counts
         found, ended = looks_and_ended()
         self._add_curves(found, adds_to_curve)
         content |= {
-            "format": _FORMAT,
+            "format": FORMAT,
             "pid": os.getpid(),
-            "started": _started(os.getpid()),
+            "name": own_name(),
             "at": time(),
             "drained": sorted(self._drains.seen),
             "pools": found,
             "closed": ended,
+            "done": done,
         }
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # it may have been removed meanwhile
-        self._replace(_file_of(content), content)
+        self._replace(f"{own_name()}.json", content)
+        if done and counts is not None and self._counts_lock.acquire(timeout=_MOMENT):
+            try:
+                if self._counts is counts:
+                    counts.free(done)
+            finally:
+                self._counts_lock.release()
 
     def _add_curves(self, found: list[dict[str, Any]], adds_to_curve: bool) -> None:
         """Give the first pool of each label the curve of all."""
@@ -214,38 +258,32 @@ class Board:
             own: what this process writes at this moment, whether or not the folder takes it.
         """
         found, unreadable = {}, None
-        for path in sorted(self.folder.glob("*.json")):
+        for name in names_in(self.folder):
             try:
-                content = json.loads(path.read_text())
-                if content["format"] == _FORMAT:
-                    content["alive"] = _started(content["pid"]) == content["started"] and not _is_old(content["at"])
-                    found[path.name] = content
+                if (content := content_of(self.folder, name)) is not None:
+                    found[name] = content
             except PermissionError as error:
                 unreadable = error
-            except (OSError, ValueError, KeyError, TypeError):
-                pass  # removed at this moment, or not ours
+            except OSError:
+                pass  # a folder, or removed at this moment
         with self._telling("read all files"):
             if unreadable is not None:
                 raise unreadable
         if own:
-            found[_file_of(own)] = own | {"alive": True}
+            found[own["name"]] = own | {"alive": True}
         ended = read_sum(self.folder)  # after the files; the header of `ended.py` says why
         for name, content in found.items():
-            if name not in ended["names"]:
+            if f"{name}.json" not in ended["names"]:
                 yield content
                 if closed := content.get("closed"):
                     yield content | {"alive": False, "pools": closed}
         if ended["pools"]:
-            yield {"pid": 0, "alive": False, "at": 0.0, "drained": [], "pools": ended["pools"]}
+            yield {"pid": 0, "name": "", "alive": False, "at": 0.0, "drained": [], "pools": ended["pools"]}
 
     def ask_for_drain(self, label: str | None) -> str:
         """Ask all processes to renew the connections of the pool `label`, or of all. Returns the name of the request,
         which each process that has seen it lists as `drained`."""
         return ask(self._replace, label)
-
-
-def _file_of(content: dict[str, Any]) -> str:
-    return f"{content['pid']}-{content['started']}.json"
 
 
 _published: set[Board] = set()  # of this process and of those that it was forked from
@@ -261,6 +299,12 @@ def _publish_in_child() -> None:
         its.publish()
 
 
+def _count_in_file(entry: Entry) -> None:
+    for its in [*_published]:
+        with suppress(Exception):  # numbers for operators must not fail the application
+            its.count_in_file([entry])
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_publish_in_child)
 
@@ -273,33 +317,5 @@ def all_processes(folder: str | os.PathLike[str] | None = None) -> list[dict[str
         return list(its.read(own=its.write()))
     follow()
     found, ended = looks_and_ended()
-    this = {"pid": os.getpid(), "at": time()}
+    this = {"pid": os.getpid(), "name": own_name(), "at": time()}
     return [this | {"alive": True, "pools": found}, this | {"alive": False, "pools": ended}]
-
-
-def _started(pid: int) -> str:
-    """Return the start time of process `pid`, which a later one of this number does not share; "" if there is none."""
-    try:
-        # proc(5): the 22nd field is the start time; the second, in parentheses, may hold blanks.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        if os.path.isdir("/proc/self"):
-            return ""
-    if sys.platform == "win32":
-        return "running"  # `os.kill(pid, 0)` would send it a Ctrl-C there; see `_is_old`
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return ""
-    return "running"
-
-
-def _is_old(at: float) -> bool:
-    """Whether a line of that time is of an ended process, where nothing else tells."""
-    return sys.platform == "win32" and time() - at > REST
-
-
-def _has_ended(name: str) -> bool:
-    """Return whether the process whose file has this name has ended."""
-    pid, _, started = name.removesuffix(".json").partition("-")
-    return pid.isdecimal() and _started(int(pid)) != started

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from .._pool.counters import numbers_in
+
 GAUGES = frozenset(("size", "maxsize", "idle", "in_use", "connecting", "reserved", "closing", "waiting"))
 EVENTS_KEPT = 20  # of pools that have ended, for each label
-_NO_COUNTS = GAUGES | {"label", "borrowers", "curve"}
+_NO_COUNTS = GAUGES | {"label", "borrowers", "curve", "block"}
 
 
 def counts_of(pid: int, numbers: dict[str, Any]) -> dict[str, Any]:
@@ -32,7 +34,7 @@ def merged(several: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _sum(one: dict[str, Any], two: dict[str, Any]) -> dict[str, Any]:
     total: dict[str, Any] = {}
-    for name in one.keys() | two.keys():
+    for name in (one.keys() | two.keys()) - {"block"}:
         a, b = one.get(name, 0), two.get(name, 0)
         if name == "events":
             total[name] = sorted([*a, *b], key=lambda event: float(event["at"]))[-EVENTS_KEPT:]
@@ -43,3 +45,29 @@ def _sum(one: dict[str, Any], two: dict[str, Any]) -> dict[str, Any]:
         else:
             total[name] = a if name == "label" else a + b
     return total
+
+
+def completed(content: dict[str, Any], blocks: dict[int, tuple[str, list[float]]]) -> dict[str, Any]:
+    """Return what a process that has ended wrote last, with all that its pools had counted in `blocks`.
+
+    A lease that was lent and not given back when the process ended is in no block. So `borrowed` is exact but for the
+    leases that were out at the end, and for those that were given back unused since it wrote last.
+    """
+    numbers = {number: (label, numbers_in(cells)) for number, (label, cells) in blocks.items()}
+
+    def up_to_date(pool: dict[str, Any]) -> dict[str, Any]:
+        _, later = numbers.pop(pool.get("block", 0), ("", None))
+        pool = {name: value for name, value in pool.items() if name != "block"}
+        if later is None:
+            return pool
+        returned = pool["returned"] + sum(later["use"]["counts"]) - sum(pool["use"]["counts"])
+        return pool | later | {"returned": returned, "borrowed": max(returned, pool["borrowed"])}
+
+    pools, closed = ([up_to_date(pool) for pool in content.get(name, ())] for name in ("pools", "closed"))
+    for number in content.get("done", ()):
+        numbers.pop(number, None)
+    for label, later in numbers.values():  # of pools that were made since
+        used = sum(later["use"]["counts"])
+        gone = {"label": label, "borrowers": [], "events": [], "returned": used, "borrowed": used}
+        closed.append(gone | dict.fromkeys(GAUGES, 0) | later)
+    return content | {"pools": pools, "closed": closed}

@@ -23,15 +23,15 @@ from time import time
 from typing import Any
 
 from .counts import counts_of, merged
+from .counts_file import SUFFIX
 from .drains import PREFIX
+from .files import content_of, names_in
+from .running import REST
 
 if sys.platform != "win32":
     import fcntl
 
 SUM = "ended"  # no .json: it is no process
-REST = (
-    60.0  # seconds without a line, so that a process which only cannot be seen from here is not taken for an ended one
-)
 _REMEMBERED = 3600.0  # seconds for which the sum names a file that is removed: longer than any reader takes
 _LOCK = "lock"
 
@@ -44,51 +44,54 @@ def read_sum(folder: Path) -> dict[str, Any]:
     return {"names": {}, "pools": []}
 
 
-def add_up(folder: Path, has_ended: Callable[[str], bool], replace: Callable[[str, Any], None]) -> None:
+def add_up(folder: Path, replace: Callable[[str, Any], None]) -> None:
     """Add the files of processes that have ended to the sum, and remove them.
 
     Args:
-        has_ended: whether the process whose file has this name has ended.
         replace: writes a file of the folder in one step.
     """
     with _lock(folder) as is_ours:
         if not is_ours:
             return
         total, now = read_sum(folder), time()
-        paths = [path for path in folder.glob("*.json") if has_ended(path.name) and _rests(path, now)]
-        new = [path for path in paths if path.name not in total["names"]]
-        if new:
-            contents = {path: _counts_in(path) for path in new}
-            new = [path for path in new if contents[path] is not None]
-            counts = [counts for path in new for counts in contents[path] or ()]
+        added, counts, old = dict[str, float](), list[dict[str, Any]](), list[Path]()
+        for name in names_in(folder):
+            file = f"{name}.json"
+            paths = [folder / f"{name}{SUFFIX}", folder / file]  # in the order in which they are removed
+            if all(_rests(path, now) for path in paths) and (content := _of_ended(folder, name)) is not None:
+                old += paths
+                if file not in total["names"]:
+                    added[file] = now
+                    counts += [counts_of(content["pid"], pool) for pool in content["pools"]]
+                    counts += content.get("closed", [])
+        if added:
             names = {
                 name: since
                 for name, since in total["names"].items()
                 if now - since < _REMEMBERED or (folder / name).exists()
             }
-            names |= dict.fromkeys((path.name for path in new), now)
-            replace(SUM, {"names": names, "pools": merged([*total["pools"], *counts])})
-            paths = [path for path in paths if path.name in names]
-        others = [path for path in folder.glob(".new-*") if _rests(path, now)]
-        others += [path for path in folder.glob(f"{PREFIX}*") if _rests(path, now, _REMEMBERED)]
-        for path in [*paths, *others]:
+            replace(SUM, {"names": names | added, "pools": merged([*total["pools"], *counts])})
+        old += [path for path in folder.glob(".new-*") if _rests(path, now)]
+        old += [path for path in folder.glob(f"{PREFIX}*") if _rests(path, now, _REMEMBERED)]
+        for path in old:
             path.unlink(missing_ok=True)
 
 
-def _counts_in(path: Path) -> list[dict[str, Any]] | None:
-    """Return the counts in a file; None if it cannot be read, and must stay until it can."""
+def _of_ended(folder: Path, name: str) -> dict[str, Any] | None:
+    """Return what the process `name` has left; None if it runs, or its files cannot be read and must stay."""
     try:
-        content = json.loads(path.read_text())
-        return [counts_of(content["pid"], pool) for pool in content["pools"]] + list(content.get("closed", []))
+        content = content_of(folder, name)
     except OSError:
         return None
-    except (ValueError, KeyError, TypeError):
-        return []
+    return content if content is not None and not content["alive"] else None
 
 
 def _rests(path: Path, now: float, time: float = REST) -> bool:
+    """Return whether nothing has changed the file for so long, or there is none."""
     try:
         return now - path.stat().st_mtime > time
+    except FileNotFoundError:
+        return True
     except OSError:
         return False
 

@@ -15,10 +15,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from .._pool import observed
-from .._pool.registry import all_pools
+from .._pool.registry import Entry, entries, entry_of
 from ..metrics import snapshot
 from .counts import counts_of, merged
 
@@ -38,16 +37,16 @@ class _Collected:
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self._of: WeakKeyDictionary[Any, _Ended] = WeakKeyDictionary()  # of pools that another thread may still look at
         self._news: list[_Ended | None] = []  # of one pool each; None: in the sum
         self._sum: tuple[int, list[dict[str, Any]]] = 0, []  # how many of the news are in it, and by label
         self._adds_up = threading.Lock()  # never waited for
 
-    def add(self, pool: Any) -> None:
-        ended = self._of[pool] = _Ended(counts_of(self.pid, look(pool)))
+    def add(self, entry: Entry, pool: Any) -> None:
+        ended = _Ended(counts_of(self.pid, look(pool)))
         self._news.append(ended)
+        entry.ended = ended
 
-    def by_label(self) -> tuple[list[dict[str, Any]], Callable[[Any], bool]]:
+    def by_label(self) -> tuple[list[dict[str, Any]], Callable[[Entry], bool]]:
         """Return the counts at this moment, and a function that tells whether those of a pool are among them."""
         while True:
             before = self._sum
@@ -67,8 +66,8 @@ class _Collected:
                 finally:
                     self._adds_up.release()
 
-        def has(pool: Any) -> bool:
-            its = self._of.get(pool)
+        def has(entry: Entry) -> bool:
+            its = entry.ended
             return its is not None and (its in news or (its.place is not None and its.place < number))
 
         return total, has
@@ -91,7 +90,8 @@ def follow() -> None:
 
 def _note_end(pool: Any) -> None:
     with suppress(Exception):  # in a finalizer, where an error helps nothing
-        _collected().add(pool)
+        if (entry := entry_of(pool)) is not None:
+            _collected().add(entry, pool)
 
 
 def look(pool: Any) -> dict[str, Any]:
@@ -103,19 +103,31 @@ def look(pool: Any) -> dict[str, Any]:
 
 
 def looks_and_ended() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return what `look` does for each open pool, and the counts of those that have ended, by label."""
-    pid, there = os.getpid(), all_pools()
+    """Return what `look` does for each open pool, and the counts of those that have ended: by label, but for those of
+    pools that were closed and count in a block still."""
+    pid, there = os.getpid(), entries()
     total, has = _collected().by_label()  # in this order: what ended before this is no longer `there`, or among them
-    found, ended = [], [*total]
-    for pool in there:
-        if not has(pool):
-            numbers = look(pool)
-            if pool.is_closed:
-                ended.append(counts_of(pid, numbers))
-            else:
-                found.append(numbers)
+    found, ended, closed = [], [*total], []
+    for entry in there:
+        if has(entry):
+            continue
+        pool = entry.pool()
+        if pool is None:  # its finalizer is about to run
+            if entry.seen is not None and entry.pid == pid:
+                ended.append(entry.seen)
+            continue
+        numbers = look(pool)
+        entry = entry_of(pool) or entry  # a child has a new one since the look
+        block = {"block": entry.block} if entry.block else {}
+        if not pool.is_closed:
+            found.append(numbers | block)
+        elif block:
+            closed.append(counts_of(pid, numbers) | block)
+        else:
+            ended.append(counts_of(pid, numbers))
+        entry.seen = counts_of(pid, numbers)
     found.sort(key=lambda numbers: str(numbers["label"]))
-    return found, merged(ended)
+    return found, merged(ended) + closed
 
 
 def counts() -> dict[str, dict[str, Any]]:

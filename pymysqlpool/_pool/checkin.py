@@ -74,7 +74,7 @@ def give_back(
     held = now - slot.since
     bucket = 0 if held <= QUICK else bisect_left(BOUNDS, held)
     use = core._counters.use
-    use[bucket] += 1
+    use[bucket] += 1.0
     use[TOTAL] += held
     marks = STATE
     wire = slot.wire  # before the ownership check: the wire is present as long as the lease owns the slot

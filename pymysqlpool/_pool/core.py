@@ -131,7 +131,6 @@ class PoolCore:
         self._books: dict[int, tuple[Any, ...]] = {}  # by process id
         self._pid = 0
         self._enter_process()
-        register(self)
         _close_at_exit()
 
     def _enter_process(self) -> None:
@@ -158,7 +157,9 @@ class PoolCore:
         self._lock, self._ledger, self._backoff, self._counters, self._connector, self._life, here = winner
         self._tend_at = monotonic() + (INTERVAL if observed.after_maintenance is None else 0.0)
         self._pid, self._here = pid, here
-        if inherited is not None and winner is fresh:
+        if winner is not fresh:
+            return
+        if inherited is not None:
             self._books.clear()
             self._books[pid] = fresh
             for slot in inherited.slots():
@@ -166,6 +167,7 @@ class PoolCore:
                 slot.expire(Reason.CLOSED)
                 if slot.wire is not None:
                     slot.wire.forget()
+        register(self, self._counters)
 
     # -- making connections --------------------------------------------------------------------------------
 

@@ -1,5 +1,5 @@
 """The hooks of what looks at pools from outside: an observer of borrows, a call after each maintenance, a call at
-the refusals of one pool's server, and a call at the end of a pool.
+the refusals of one pool's server, and calls at the start and the end of a pool.
 
 The observer is called at the end of a borrow that had to wait or connect; a borrow that is served at once never comes
 here. Maintenance is done at a return, at most once a second, so a publisher of numbers that hears of it needs neither a
@@ -45,6 +45,15 @@ def follow_refusals(pool: Any, told: Callable[[], object]) -> None:
 
 def unheard() -> None:
     """What a pool calls of whose refusals nothing is to be told."""
+
+
+at_start: Callable[[Any], None] | None = None  # raises nothing, waits for nothing
+
+
+def follow_starts(told: Callable[[Any], None]) -> None:
+    """Call `told` with the `registry.Entry` of each pool that is made from now on, or used first in a forked child."""
+    global at_start
+    at_start = told
 
 
 at_end: Callable[[Any], None] | None = None  # runs in a finalizer; raises nothing, waits for nothing

@@ -68,7 +68,7 @@ def give_back_unchanged(lease: Connection, place: Any, offset: int) -> bool:
     held = now - slot.since
     bucket = 0 if held <= QUICK else bisect_left(BOUNDS, held)
     use = core._counters.use
-    use[bucket] += 1
+    use[bucket] += 1.0
     use[TOTAL] += held
     slot.since = now
     if ledger.lock_free:

@@ -95,7 +95,7 @@ def lend_given(core: PoolCore, lease: Connection, waiter: Waiter, place: Any, of
     waited = now - waiter.since
     bucket = 0 if waited <= QUICK else bisect_left(BOUNDS, waited)
     wait = core._counters.wait
-    wait[bucket] += 1
+    wait[bucket] += 1.0
     wait[TOTAL] += waited
     slot.since = now
     slot.place = place

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from typing import Any
-from weakref import WeakValueDictionary
 
 import pytest
 
@@ -15,17 +14,17 @@ def no_counts_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     of another test may be collected in this one."""
     mine: set[int] = set()
 
-    class Registry(WeakValueDictionary[int, Any]):
-        def __setitem__(self, key: int, pool: Any) -> None:
+    class Registry(dict[int, Any]):
+        def __setitem__(self, key: int, entry: Any) -> None:
             mine.add(key)
-            super().__setitem__(key, pool)
+            super().__setitem__(key, entry)
 
     def note_end(pool: Any) -> None:
         if id(pool) in mine:
             really(pool)
 
     really = process._note_end
-    monkeypatch.setattr(registry, "_referred_to", Registry())
+    monkeypatch.setattr(registry, "_entries", Registry())
     monkeypatch.setattr(process, "_known", process._Collected())
     monkeypatch.setattr(process, "_note_end", note_end)
     if observed.at_end is not None:

@@ -22,7 +22,7 @@ import pytest
 
 from pymysqlpool import ConnectionPool, status
 from pymysqlpool._observe import ended, process
-from pymysqlpool._observe.board import Board, _has_ended
+from pymysqlpool._observe.board import Board
 from pymysqlpool._observe.board import board as board_of
 from pymysqlpool._observe.process import counts, follow
 from pymysqlpool.metrics import pools
@@ -60,7 +60,7 @@ def age(board: Board) -> None:
 
 
 def add_up(board: Board) -> None:
-    ended.add_up(board.folder, _has_ended, board._replace)
+    ended.add_up(board.folder, board._replace)
 
 
 def work(board: Board, connect_args: dict[str, Any], ending: str = "") -> None:
@@ -128,7 +128,8 @@ def test_a_reader_sees_the_same_sum_while_files_are_added_up(tmp_path: Path, con
     work(board, connect_args)
     (written,) = tmp_path.glob("*.json")
     content = written.read_text()
-    written.unlink()
+    for path in tmp_path.iterdir():
+        path.unlink()
     for pid in range(4_200_000, 4_200_200):  # above the kernel's largest number of a process: these have ended
         (tmp_path / f"{pid}-1.json").write_text(content)
     age(board)
@@ -224,6 +225,30 @@ def test_pools_that_are_made_dropped_and_closed_meanwhile_fail_no_look_and_no_co
     assert len(_known_sum()) == 1, "one entry for each label, however many pools there were"
 
 
+def test_a_pool_in_a_circle_is_counted_also_before_its_finalizer_runs(connect_args: dict[str, Any]) -> None:
+    """The collector clears all weak references to a circle first, and runs its finalizers then."""
+    seen: list[int] = []
+
+    class Looker:
+        pool: ConnectionPool
+
+        def __del__(self) -> None:
+            seen.append(counts()["in a circle"]["borrowed"])
+
+    follow()
+    before = Looker()
+    pool = ConnectionPool(**connect_args, name="in a circle")
+    after = Looker()
+    before.pool = after.pool = pool
+    pool.lookers = before, after  # type: ignore[attr-defined]
+    pool.get_connection().close()
+    assert counts()["in a circle"]["borrowed"] == 1
+    del pool, before, after
+    gc.collect()
+    assert seen == [1, 1]
+    assert counts()["in a circle"]["borrowed"] == 1
+
+
 def _known_sum() -> list[Any]:
     process._known.by_label()
     return process._known._sum[1]
@@ -274,7 +299,7 @@ def test_with_a_full_disk_a_page_shows_what_there_is_and_no_file_is_left(
         assert [one["pools"][0]["borrowed"] for one in full.read(own=full.write()) if one["alive"]] == [1]
         full.keep_up()
     try:
-        assert {path.name for path in full.folder.iterdir()} <= {"lock"}
+        assert {path.name for path in full.folder.iterdir() if path.suffix != ".counts"} <= {"lock"}
         assert len(told(caplog)) == 1
         assert "No space left" in told(caplog)[0]
         monkeypatch.undo()
