@@ -12,6 +12,7 @@ Never: lets two tasks share a lease outside a block (Invariant 23).
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -51,17 +52,25 @@ class SocketScope(AsyncRequestScope):
         share = share_of_the_block(self)
         if share is not None:
             return share
-        task = asyncio.current_task()
-        if task is None or task is self._task:
-            return self._own
-        return self._share_of(task, task.add_done_callback)
+        return self._share_of(asyncio.current_task(), lambda task: task.add_done_callback(self._ended))
 
-    def _share_of(self, task: asyncio.Task[Any], at_its_end: Callable[[Any], object]) -> Share:
-        share = self._own if task is self._task else self._shares.get(task)
+    def _share_of(self, task: asyncio.Task[Any] | None, note: Callable[[asyncio.Task[Any]], object]) -> Share:
+        """The share of what `task` works for. `note` is called with a new one's task, whose end is to be noted."""
+        task = self._works_for(task)
+        share = self._known(task)
         if share is None:
+            assert task is not None
             share = self._shares.setdefault(task, Share(self, f"task {task.get_name()!r}"))
-            at_its_end(self._ended)
+            note(task)
         return share
+
+    def _works_for(self, task: asyncio.Task[Any] | None) -> asyncio.Task[Any] | None:
+        if sys.version_info >= (3, 12) or self._known(task) is not None:
+            return task
+        return None if task is None else thread_call.caller(task, self._tasks)
+
+    def _known(self, task: asyncio.Task[Any] | None) -> Share | None:
+        return self._own if task is None or task is self._task else self._shares.get(task)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         share = self._shares.pop(task, None)
@@ -90,7 +99,7 @@ class SocketScope(AsyncRequestScope):
             )
         task, known_by = found
         loop = self._loop
-        share = self._share_of(task, lambda ended: loop.call_soon_threadsafe(task.add_done_callback, ended))
+        share = self._share_of(task, lambda its: loop.call_soon_threadsafe(its.add_done_callback, self._ended))
         _call.set((share, share.keep_for_call(known_by)))
         return share
 
@@ -127,8 +136,7 @@ class SocketScope(AsyncRequestScope):
 
     async def receive(self, receive: Callable[[], Any]) -> Any:
         """Return the next message from the server's `receive`."""
-        task = asyncio.current_task()
-        own = self._own if task is self._task else self._shares.get(task) if task is not None else None
+        own = self._known(self._works_for(asyncio.current_task()))
         if own is not None:
             await own.end_of_message()
         self.waits += 1

@@ -1,4 +1,4 @@
-"""Which task has started the call in a thread that this code runs in.
+"""Which task code works for: that which has started the call in a thread, or that which awaits `wait_for`.
 
 What starts a thread for a task leaves one of two things with both. asyncio, anyio and asgiref run the call in a copy of
 the task's context, and the coroutine that the task awaits has this copy in a local variable. A thread of an executor
@@ -97,6 +97,16 @@ def find(
         return look() or _on(loop, look)
     finally:
         _probe.reset(token)
+
+
+def caller(task: Task[Any], tasks: Callable[[], Iterable[Task[Any]]]) -> Task[Any]:
+    """Return the task that `task` works for: that which awaits `wait_for`, where this has made `task` (Python 3.11)."""
+    for each in gc.get_referents(task):
+        if type(each) is partial and getattr(each.func, "__name__", "") == "_release_waiter":
+            for other in tasks():
+                if any(thing is each.args[0] for thing in _things(other.get_coro())):
+                    return caller(other, tasks)
+    return task
 
 
 def _on(loop: AbstractEventLoop, look: Callable[[], _Found]) -> _Found:

@@ -13,7 +13,7 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from pymysqlpool.aio import AsyncConnectionPool
-from pymysqlpool.asgi import PoolMiddleware, current_async_connection
+from pymysqlpool.asgi import PoolMiddleware, current_async_connection, sync_connection
 from pymysqlpool.request_scope import NoRequestScopeError, current_connection
 
 from .support import Make, Socket, run, value
@@ -126,6 +126,47 @@ def test_the_calls_of_a_task_continue_each_other(
     pool = make(size=1, maxsize=1, timeout=1)
     served(pool, handle, waits)
     assert table() == [1, 2, 3, 4]
+
+
+@ANY
+@pytest.mark.parametrize("waits", [False, True], ids=["its own task", "another task"])
+def test_what_wait_for_awaits_is_its_tasks(
+    make: Make, table: Callable[[], list[int]], start: Starter, waits: bool
+) -> None:
+    """Up to Python 3.11 `asyncio.wait_for` makes a task of it."""
+
+    async def save_here(number: int) -> None:
+        await (await current_async_connection()).cursor().execute("INSERT INTO item VALUES (%s)", (number,))
+
+    async def handle() -> None:
+        await asyncio.wait_for(start(lambda: save(1)), 10)
+        await asyncio.wait_for(asyncio.wait_for(save_here(2), 10), 10)
+        await asyncio.wait_for(start(commit), 10)
+
+    served(make(size=1, maxsize=1, timeout=1), handle, waits)
+    assert table() == [1, 2]
+
+
+def test_a_message_that_is_awaited_by_wait_for_ends_the_work_on_the_one_before(make: Make) -> None:
+    pool = make()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(2):
+            await asyncio.wait_for(receive(), 10)
+            assert (await sync_connection()).open
+            await send({"type": "websocket.send", "text": "done"})
+        await asyncio.wait_for(receive(), 10)
+
+    async def main() -> None:
+        one = Socket(PoolMiddleware(app, pool))
+        for _ in range(2):
+            assert await one.ask("?") == "done"
+            async with asyncio.timeout(10):
+                while pool.stats().in_use:
+                    await asyncio.sleep(0.001)
+        await one.leave()
+
+    run(main)
 
 
 @ANY
