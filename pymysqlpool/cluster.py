@@ -219,6 +219,7 @@ class ClusterPool:
         self.name: str = f"{cluster.name} {target}"
         self.endpoint: str = cluster.endpoint
         self._target = target
+        self._lending = cluster.lending
 
     @property
     def settings(self) -> Settings:
@@ -246,16 +247,15 @@ class ClusterPool:
             AmbiguousPrimary: more than one server claims to take writes.
             PoolTimeout, PoolUnavailable, PoolClosed: as in `ConnectionPool.get_connection`.
         """
-        lending = self.cluster.lending
-        express = lending.express.get(self._target)
+        express = self._lending.express.get(self._target)
         if express is not None and not pre_ping and after is None and monotonic() < express.until:
-            found: Any = FirstStep.get_connection(express.pool(), AT_ONCE)
+            found: Any = FirstStep.get_connection(express.only or express.pool(), AT_ONCE)
             if type(found) is not NotLent:
                 found.note_place(_getframe(1))
                 return found  # type: ignore[no-any-return]
             if found.lease is not None:
                 found.lease.close()  # it may not be usable, which the slow path finds out
-        lease = lending.lend(self._target, pre_ping, self._patience(retry_num, retry_interval, timeout), after)
+        lease = self._lending.lend(self._target, pre_ping, self._patience(retry_num, retry_interval, timeout), after)
         lease.note_place()
         return lease
 

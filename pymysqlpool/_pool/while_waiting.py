@@ -50,7 +50,8 @@ def queue_up(
     Raises:
         SettingsError: an argument, which is that of `get_connection`, is no number or negative.
     """
-    if not core._waits_plainly or core._verbose or core._ledger.leaked:
+    ledger = core._ledger
+    if not core._waits_plainly or core._verbose or ledger.leaked:
         return None
     if observed.observer is not None or observed.call.get() is not None:
         return None
@@ -64,9 +65,11 @@ def queue_up(
         return None
     waiter.since = monotonic()
     try:
-        return patience if core._lock.step(_queue_up_locked, core, waiter) else None
+        has_joined = core._lock.step(ledger.join, waiter)
     except InsideOwnStepError:
         return None
+    # Asked after joining: a pool that began to close before has failed its waiters without this one.
+    return patience if has_joined and not core._closed and not core._backoff.failing else None
 
 
 def _patience_of(core: PoolCore, retry_num: int, retry_interval: float, timeout: float | None) -> float:
@@ -75,10 +78,6 @@ def _patience_of(core: PoolCore, retry_num: int, retry_interval: float, timeout:
     else:
         seconds("timeout", timeout, None)
     return patience_within(timeout, retry_num, retry_interval)
-
-
-def _queue_up_locked(core: PoolCore, waiter: Waiter) -> bool:
-    return not core._closed and not core._backoff.failing and core._ledger.join(waiter)
 
 
 def lend_given(core: PoolCore, lease: Connection, waiter: Waiter, place: Any, offset: int) -> bool:

@@ -22,23 +22,24 @@ class Express:
 
     Attributes:
         until: monotonic time until which it holds.
+        only: the pool to borrow from, where there is but one. None: ask `pool`.
 
     Args:
         pools: those of the endpoints.
         choose: returns the place in `pools` of the endpoint that is next, where there is more than one.
     """
 
-    __slots__ = ("_choose", "_only", "_pools", "until")
+    __slots__ = ("_choose", "_pools", "only", "until")
 
     def __init__(self, pools: list[ConnectionPool], choose: Callable[[], int]) -> None:
         self.until: float = monotonic() + SLICE
         self._pools = pools
-        self._only = pools[0] if len(pools) == 1 else None
+        self.only = pools[0] if len(pools) == 1 else None
         self._choose = choose
 
     def pool(self) -> ConnectionPool:
         """Return the pool to borrow from."""
-        return self._only or self._pools[self._choose()]
+        return self.only or self._pools[self._choose()]
 
 
 class Counted(Protocol):
