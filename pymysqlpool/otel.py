@@ -109,7 +109,8 @@ def instrument(
         attributes = {POOL: pool.label, "pymysqlpool.connected": connects}
         span = tracer.start_span("pool.get_connection", attributes=attributes, start_time=start)
         if error is not None:
-            _fail(span, error, str(error))
+            # The text repeats the server's, which names the user.
+            _fail(span, error, str(error) if query_text == "full" else None)
         span.end()
 
     def safe_observer(connection: Any, sql: str | bytes) -> tuple[str | bytes, End]:

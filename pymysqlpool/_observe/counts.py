@@ -12,6 +12,8 @@ from typing import Any
 from .._pool.counters import numbers_in
 
 GAUGES = frozenset(("size", "maxsize", "idle", "in_use", "connecting", "reserved", "closing", "waiting"))
+COUNTERS = ("borrowed", "returned", "created", "reset", "timeouts", "rejected", "connect_errors", "leaked", "waits")
+HISTOGRAMS = ("wait", "use", "create")
 EVENTS_KEPT = 20  # of pools that have ended, for each label
 _NO_COUNTS = GAUGES | {"label", "borrowers", "curve", "block"}
 
@@ -56,7 +58,8 @@ def completed(content: dict[str, Any], blocks: dict[int, tuple[str, list[float]]
     numbers = {number: (label, numbers_in(cells)) for number, (label, cells) in blocks.items()}
 
     def up_to_date(pool: dict[str, Any]) -> dict[str, Any]:
-        _, later = numbers.pop(pool.get("block", 0), ("", None))
+        block = pool.get("block")
+        _, later = numbers.pop(block if isinstance(block, int) else 0, ("", None))
         pool = {name: value for name, value in pool.items() if name != "block"}
         if later is None:
             return pool
@@ -64,8 +67,9 @@ def completed(content: dict[str, Any], blocks: dict[int, tuple[str, list[float]]
         return pool | later | {"returned": returned, "borrowed": max(returned, pool["borrowed"])}
 
     pools, closed = ([up_to_date(pool) for pool in content.get(name, ())] for name in ("pools", "closed"))
-    for number in content.get("done", ()):
-        numbers.pop(number, None)
+    done = content.get("done")
+    for number in done if isinstance(done, list) else ():
+        numbers.pop(number if isinstance(number, int) else 0, None)
     for label, later in numbers.values():  # of pools that were made since
         used = sum(later["use"]["counts"])
         gone = {"label": label, "borrowers": [], "events": [], "returned": used, "borrowed": used}

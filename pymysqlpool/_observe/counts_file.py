@@ -28,11 +28,13 @@ import tempfile
 import zlib
 from contextlib import suppress
 from itertools import count
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from .._pool.counters import CELLS, LAYOUT
 from .._pool.registry import Entry
+from .reading import read_bytes
 
 if sys.platform != "win32":
     import fcntl
@@ -157,7 +159,7 @@ def is_held(path: Path) -> bool | None:
     if sys.platform == "win32":
         return None
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may be anything
     except OSError:
         return None
     try:
@@ -175,7 +177,7 @@ def read(path: Path) -> dict[int, tuple[str, list[float]]]:
     """Return label and cells of each block, by number; nothing of a file that cannot be read."""
     found: dict[int, tuple[str, list[float]]] = {}
     try:
-        content = memoryview(path.read_bytes())
+        content = memoryview(read_bytes(path))
         words = content[: len(content) // _WORD * _WORD].cast("Q")
         at, end = 1, len(words)
         if not end or words[0] != _MAGIC:
@@ -185,7 +187,8 @@ def read(path: Path) -> dict[int, tuple[str, list[float]]]:
             if number:
                 cells: Any = words[at + _HEAD : at + _HEAD + CELLS].cast("B").cast("d")
                 start = (at + _HEAD + CELLS) * _WORD
-                found[number] = str(content[start : start + length], "utf-8"), cells.tolist()
+                if all(map(isfinite, cells)):
+                    found[number] = str(content[start : start + length], "utf-8"), cells.tolist()
             if not size:
                 break
             at += size

@@ -9,13 +9,13 @@ Never: removes a file, waits.
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..metrics import pools
+from .reading import read_json
 
 PREFIX = "drain-"
 
@@ -57,7 +57,7 @@ class Drains:
 
     def _read(self, name: str) -> Any:
         try:
-            asked = json.loads((self._folder / name).read_text())
-            return asked if "label" in asked else None
-        except (OSError, ValueError, TypeError):
+            asked = read_json(self._folder / name)
+            return asked if isinstance(asked, dict) and "label" in asked else None
+        except (OSError, ValueError):
             return None  # the numbers must be written in any case

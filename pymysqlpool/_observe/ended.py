@@ -13,7 +13,6 @@ space.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from .counts import counts_of, merged
 from .counts_file import SUFFIX
 from .drains import PREFIX
 from .files import content_of, names_in
+from .reading import POOLS, has_shape, read_json
 from .running import REST
 
 if sys.platform != "win32":
@@ -38,9 +38,10 @@ _LOCK = "lock"
 
 def read_sum(folder: Path) -> dict[str, Any]:
     """Return `names` (each file that is in the sum, and since when) and `pools` (the counts by label)."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        found = json.loads((folder / SUM).read_text())
-        return {"names": dict(found["names"]), "pools": list(found["pools"])}
+    with suppress(OSError, ValueError):
+        found = read_json(folder / SUM)
+        if has_shape(found, {"names": {str: float}, "pools": POOLS}):
+            return {"names": found["names"], "pools": found["pools"]}
     return {"names": {}, "pools": []}
 
 

@@ -5,12 +5,12 @@ Never: writes, trusts a file that it cannot read.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from .counts import completed
 from .counts_file import SUFFIX, read
+from .reading import PROCESS, has_shape, read_json
 from .running import runs
 
 FORMAT = 3
@@ -31,9 +31,9 @@ def content_of(folder: Path, name: str) -> dict[str, Any] | None:
     path = folder / f"{name}.json"
     ran = runs(folder, name, _written_at(path))  # before its last words are read
     try:
-        content = json.loads(path.read_text())
-        if content["format"] != FORMAT:
-            return None
+        content = read_json(path)
+        if not has_shape(content, PROCESS) or content.get("format") != FORMAT:
+            return None  # not ours
         content |= {"name": name, "alive": ran}
         if ran:
             return content
@@ -42,12 +42,9 @@ def content_of(folder: Path, name: str) -> dict[str, Any] | None:
             return None
         pid = name.partition("-")[0]  # it was killed before it wrote, or all of it was removed at this moment
         content |= {"name": name, "alive": False, "pid": int(pid) if pid.isdecimal() else 0, "drained": []}
-    except (ValueError, KeyError, TypeError):
-        return None  # not ours
-    try:
-        return completed(content, read(folder / f"{name}{SUFFIX}"))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except ValueError:
         return None
+    return completed(content, read(folder / f"{name}{SUFFIX}"))
 
 
 def _written_at(path: Path) -> float:

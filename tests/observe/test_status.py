@@ -19,7 +19,10 @@ from flask import Flask
 
 from pymysqlpool import PoolTimeout, prometheus, status
 from pymysqlpool._cli import main
+from pymysqlpool._observe import ended
 from pymysqlpool._observe.board import Board
+from pymysqlpool._observe.board import board as board_of
+from pymysqlpool.prometheus import metrics_page
 from pymysqlpool_flask.cli import pool as commands
 from tests.conftest import MakePool
 from tests.serving import ROOT, serving
@@ -182,10 +185,37 @@ def test_two_requests_for_a_drain_in_one_second_are_both_carried_out(
     assert one.stats().discarded == {"generation": 1}, "older requests are no business of a new process"
 
 
-def test_a_strange_file_in_the_folder_is_no_process(tmp_path: Path) -> None:
-    for number, content in enumerate(("", "[]", "{}", "3", '{"format": 2}', "\0")):
-        (tmp_path / f"{number}.json").write_text(content)
-    assert list(Board(tmp_path).read()) == []
+def test_a_strange_file_in_the_folder_is_no_process(tmp_path: Path, make_pool: MakePool) -> None:
+    """Whatever is in it: another program's content, another version's, half of ours; not even a file."""
+    make_pool(name="shop")
+    board = Board(tmp_path / "board")
+    ours = board.write()
+    (written,) = board.folder.glob("*.json")
+    written.unlink()
+    strange: list[Any] = [[], {}, 3, None, {"format": 2}, {"format": 3}, float("nan"), "\ud800"]
+    strange += [{name: value for name, value in ours.items() if name != left_out} for left_out in ours]
+    strange += [ours | {name: wrong} for name in ours for wrong in (None, "x", [3], {"x": 3}, [[]])]
+    (pool,) = ours["pools"]
+    strange += [ours | {"pools": [{name: pool[name] for name in pool if name != left_out}]} for left_out in pool]
+    strange += [
+        ours | {"pools": [pool | {name: wrong}]} for name in pool for wrong in (None, [3], {"counts": [1]}, 1e999)
+    ]
+    texts = ["", "\0", "[" * 100_000, *map(json.dumps, strange)]
+    for number, text in enumerate(texts):
+        (board.folder / f"{4_200_000 + number}-1.json").write_text(text)
+        (board.folder / f"{5_200_000 + number}-1.counts").write_text(text)
+    for number, suffix in enumerate((".json", ".counts", "")):
+        os.mkfifo(board.folder / f"{4_100_000 + number}-1{suffix}")
+        (board.folder / f"{4_000_000 + number}-1{suffix}").mkdir()
+    for text in ("3", "[" * 100_000, '{"names": {}, "pools": [3]}'):
+        (board.folder / "ended").write_text(text)
+        assert b"Connection pools" in status.page(board.folder)[1]
+        assert metrics_page(board.folder)[1]
+        assert "no running process" in status.text(board.folder)
+        ended.add_up(board.folder, board._replace)
+    its = board_of(board.folder)
+    assert its is not None
+    its.stop()
 
 
 def test_without_a_folder_the_command_says_what_to_name(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
