@@ -119,7 +119,7 @@ class RequestScope:
                     "the request or block that this belongs to has ended and its connections have gone back; "
                     "later work needs a scope of its own: `with pool.scope() as scope: scope.connection()`"
                 )
-            place = self._places.setdefault(pool, Place())
+            place = self._places.get(pool) or self._places.setdefault(pool, Place())
         with place.lock:
             if self._revalidate_after is not None:
                 ask_if_idle(place, self._revalidate_after)
@@ -145,7 +145,7 @@ class RequestScope:
         now = monotonic()
         connection.note_place()
         connection.has_owner = True
-        spot = callsite.describe_place(callsite.place()) if self._watch else ""
+        spot = callsite.describe_place(callsite.place()) if self._watch is not _NO_WATCH else ""
         place.use = Use(pool.name, spot, now - started, now, connection)
         place.connection = connection
         if self._closed:  # the scope ended during the borrow, and `close` has not seen this lease
@@ -255,10 +255,8 @@ class RequestScope:
         if self.refused is not None:
             return self.refused
         for pool, place in list(self._places.items()):
-            connection = place.connection
-            if connection is None or connection.is_returned or connection.refusal is not None:
-                continue
-            if connection.is_lost:
+            lease = place.connection
+            if lease is not None and not lease.is_returned and lease.refusal is None and lease.is_lost:
                 return err.OperationalError(CR.CR_SERVER_LOST, f"the connection of pool({pool.name}) was lost")
         return None
 
@@ -270,6 +268,8 @@ class RequestScope:
             self._closed = True
             places = list(self._places.items())
         self.refused = None  # its traceback would keep the borrower's local variables alive
+        if len(places) == 1:
+            return self._give_back(*places[0], exception)
         with ExitStack() as all_of_them:  # a KeyboardInterrupt in one return must not lose the others
             for pool, place in places:
                 all_of_them.callback(self._give_back, pool, place, exception)
@@ -281,15 +281,15 @@ class RequestScope:
         use.end()
         if pool.settings.track_commits:
             self.committed.note(connection)
-        said = {"event": "late write", "pool": pool.name}
         if self.transaction == "request" and self._finished and connection.is_used and connection.marks & WROTE:
+            said = {"event": "late write", "pool": pool.name}
             logger.warning(_LATE_WRITE, self.label or "A request", pool.name, extra=said)
         try:
             pool.give_back(connection, exception)
         except ReturnConnectionToPoolError:
             pass  # the user has closed it already
         except Exception:  # noqa: BLE001 - nothing that ends a request may raise
-            said["event"] = "return failed"
+            said = {"event": "return failed", "pool": pool.name}
             logger.warning("A connection of pool(%s) could not be given back", pool.name, exc_info=True, extra=said)
         if self._watch is not _NO_WATCH:
             self._watch.report(use, self.label or "a request")

@@ -57,7 +57,8 @@ class CommitPoint:
         if scope is None:
             return refused
         try:
-            scope.finish(commit=commits(status, headers, exception, self._options.commit_veto))
+            if scope.transaction is not None:
+                scope.finish(commit=commits(status, headers, exception, self._options.commit_veto))
             environ[_COMMITTED] = scope.has_committed
         except Exception as error:  # noqa: BLE001 - the application answers it, or lets it propagate
             if of_statement(error) is WRONG_ROLE:  # the server has refused the COMMIT; one that is lost may be done

@@ -37,8 +37,7 @@ class Endings:
 
     def note_stream(self, response: Response) -> Response:
         """Called after the view: notes that the response is streamed."""
-        request = current_request()
-        if request is not None and response.is_streamed and not response.direct_passthrough:
+        if response.is_streamed and not response.direct_passthrough and (request := current_request()) is not None:
             request.environ[STREAMED] = True
         return response
 
@@ -59,7 +58,7 @@ class Endings:
     def end_context(self, exception: BaseException | None) -> None:
         its = known_holder()
         if its is not None:
-            if any(key is not None for key in its.scopes):
+            if its.scopes and any(key is not None for key in its.scopes):
                 _name_culprit(sys.exc_info()[1])
             _end(its, exception)
 

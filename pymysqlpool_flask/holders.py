@@ -8,17 +8,24 @@ Never: borrows, gives back.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
 import flask
-from flask import has_request_context, request
 from flask.wrappers import Request
 
 from pymysqlpool import ConnectionPool
 from pymysqlpool.request_scope import RequestScope
 from pymysqlpool.wsgi import SocketConnection
 
+if TYPE_CHECKING:
+    from flask.ctx import _AppCtxGlobals
+
 _NAME = "_pymysqlpool"  # its name on g
+
+# What the proxies stand for, in one step: an attribute of theirs takes five.
+_g = cast("Callable[[], _AppCtxGlobals]", cast("Any", flask.g)._get_current_object)
+_request = cast("Callable[[], Request]", cast("Any", flask.request)._get_current_object)
 
 
 class Holder:
@@ -50,14 +57,21 @@ class Outer:
 
 def holder() -> Holder:
     """Return the holder of the current `g`; create it if there is none."""
+    g = _g()
+    found: Holder | None = g.get(_NAME)
     # Threads of one request may race for it; the first wins.
-    return cast("Holder", flask.g.setdefault(_NAME, Holder()))
+    return found or g.setdefault(_NAME, Holder())
 
 
 def known_holder() -> Holder | None:
     """Return the holder of the current `g`, or None if it was never used."""
-    return cast("Holder | None", flask.g.get(_NAME))
+    found: Holder | None = _g().get(_NAME)
+    return found
 
 
 def current_request() -> Request | None:
-    return cast("Any", request)._get_current_object() if has_request_context() else None
+    """Return the current request; None outside of one."""
+    try:
+        return _request()
+    except RuntimeError:
+        return None

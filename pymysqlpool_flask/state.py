@@ -104,15 +104,15 @@ class AppState:
         return (check or self._health.setdefault(bind, HealthCheck(self.pool(bind))))()
 
     def connection(self, bind: str | None) -> Connection:
-        pool, scope, request = self.pool(bind), self._scope(), current_request()
+        pool, its, request = self.pool(bind), holder(), current_request()
+        scope = self._scope(its, request)
         if request is not None and is_websocket(request.environ):
-            its = holder().sockets
-            socket = its.get((scope, pool)) or its.setdefault((scope, pool), SocketConnection(scope, pool))
+            sockets = its.sockets
+            socket = sockets.get((scope, pool)) or sockets.setdefault((scope, pool), SocketConnection(scope, pool))
             return cast("Connection", socket)
         return scope.connection(pool)
 
-    def _scope(self) -> RequestScope:
-        its, key = holder(), current_request()
+    def _scope(self, its: Holder, key: Request | None) -> RequestScope:
         if its.ended:
             raise NoRequestScopeError(
                 "the request that this code belongs to has ended and its connections have gone back; a thread or "
@@ -151,6 +151,8 @@ class AppState:
         return scope
 
     def _transaction_of(self, its: Holder, request: Request) -> TransactionMode:
+        if self.options.transaction is None:
+            return None
         view = current_app.view_functions.get(request.endpoint or "")
         left_out = (
             is_websocket(request.environ)
