@@ -11,6 +11,7 @@ from __future__ import annotations
 import dis
 import gc
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -21,7 +22,7 @@ import pytest
 import pymysqlpool
 from pymysqlpool import ConnectionPool, PoolTimeout
 from tests.conftest import MakePool
-from tests.support import Bolt
+from tests.support import Bolt, wait_until
 from tests.sweep import Sweep
 
 PACKAGE = str(Path(pymysqlpool.__file__).parent)
@@ -93,8 +94,30 @@ def two(pool: ConnectionPool) -> None:
     second.close()
 
 
+def waiting(pool: ConnectionPool) -> None:
+    """Another thread hands its connections over to this one, which is struck."""
+    held = [pool.get_connection(timeout=5) for _ in range(2)]
+    has_left = threading.Event()
+
+    def hand_over() -> None:
+        while not (pool._ledger.waiters or has_left.is_set()):
+            has_left.wait(0.001)
+        held.pop().close()
+        held.pop().close()
+
+    other = threading.Thread(target=hand_over)
+    other.start()
+    try:
+        connection = pool.get_connection(timeout=5)
+        connection.execute("do 1")
+        connection.close()
+    finally:
+        has_left.set()
+        other.join()
+
+
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("story", [clean, query, transaction, dirty, connecting, two])
+@pytest.mark.parametrize("story", [clean, query, transaction, dirty, connecting, two, waiting])
 def test_capacity_and_answers_survive_an_exception_at_every_bytecode(
     make_pool: MakePool, story: Callable[[ConnectionPool], None], sweep: Sweep
 ) -> None:
@@ -132,6 +155,53 @@ def test_capacity_and_answers_survive_an_exception_at_every_bytecode(
         held = (stats.in_use, stats.connecting, stats.reserved, stats.closing, stats.waiting)
         assert held == (0, 0, 0, 0, 0), (striker.struck, stats)
         assert stats.idle == stats.total <= 2, (striker.struck, stats)
+        struck += 1
+        at += step
+    assert struck > (9 if sweep.everything else 0)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("used", [True, False])
+def test_a_waiting_caller_gets_the_connection_whose_return_is_struck(
+    make_pool: MakePool, used: bool, sweep: Sweep
+) -> None:
+    pool = make_pool(size=2, maxsize=2, autocommit=True)
+    query(pool)
+    at, step = sweep.every(5)
+    struck = 0
+    while True:
+        answers: list[Any] = []
+
+        def ask(token: int = at, answers: list[Any] = answers) -> None:
+            with pool.get_connection(timeout=20) as connection:
+                connection.execute(f"select {token}")
+                answers.append(connection.fetchone())
+
+        held = [pool.get_connection(timeout=5) for _ in range(2)]
+        if used:
+            held[0].execute("do 1")
+        other = threading.Thread(target=ask)
+        other.start()
+        wait_until(lambda: pool.stats().waiting == 1, "a caller waits")
+        striker = Striker(at)
+        before = sys.gettrace()
+        sys._getframe().f_trace_opcodes = True  # as above
+        try:
+            sys.settrace(striker.trace)
+            held.pop(0).close()
+        except Bolt:
+            pass
+        finally:
+            sys.settrace(before)
+            striker.before.clear()
+        gc.collect()
+        other.join()
+        assert answers == [(at,)], striker.struck
+        held.pop().close()
+        stats = pool.stats()
+        assert (stats.in_use, stats.waiting, stats.closing) == (0, 0, 0), (striker.struck, stats)
+        if striker.struck is None:
+            break
         struck += 1
         at += step
     assert struck > (9 if sweep.everything else 0)
