@@ -7,7 +7,7 @@ The response to a request that has committed carries the position, which `connec
 A replica that is borrowed in one of the visitor's next requests then has that commit, as with `get_connection(after=)`.
 
 Owns: the form of what is carried, its signature, and when it is too old. A value that is forged, old, of another
-cluster, or none at all, is as if there were none: whoever sends it gains nothing, and nothing is refused. The signature
+cluster, or none at all, is as if there were none: its sender gains nothing, and nothing is refused. The signature
 keeps others from having each of their reads wait, or done by the primary.
 
 Never: asks a server, waits for a position, refuses a request, shows its key (Invariant 16).

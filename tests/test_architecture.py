@@ -1,4 +1,4 @@
-"""The house, read from the source: which file may import which, and which may use the private names of which.
+"""The house, read from the source: which file may import which. `test_private_names` reads whose names are used.
 
 Every import counts, those under `TYPE_CHECKING` too: a type is knowledge. A file that needs a little of another that
 stands above it declares a small protocol for it instead.
@@ -198,38 +198,6 @@ WING_OF_DOOR = {
 def wing(module: str) -> str:
     package, _, _ = module.partition(".")
     return WING_OF_DOOR.get(room(module), room(module)) if package == "pymysqlpool" else package
-
-
-def private_names_made_in(path: Path) -> Iterator[str]:
-    """The private attributes that the file's classes define, or that its functions set on themselves."""
-    for node in ast.walk(tree_of(path)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield node.name
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
-                yield node.attr
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
-            yield node.value  # in __slots__
-
-
-def test_no_wing_uses_private_attributes_of_another() -> None:
-    own: dict[str, set[str]] = {}
-    for module, path in ALL.items():
-        own.setdefault(wing(module), set()).update(private_names_made_in(path))
-    all_own = set().union(*own.values())
-    found = [
-        f"{module}:{node.lineno}: {node.attr}"
-        for module, path in ALL.items()
-        for node in ast.walk(tree_of(path))
-        if isinstance(node, ast.Attribute)
-        and node.attr.startswith("_")
-        and not node.attr.startswith("__")
-        and node.attr in all_own
-        and node.attr not in own[wing(module)]
-    ]
-    assert not found, "\n".join(found)
 
 
 def test_each_lock_free_step_on_the_idle_stack_is_written_once() -> None:

@@ -303,4 +303,4 @@ class AsyncConnection(Returning, Exchanges, FieldsNames):
         if self._was_cut or self.given_back is not None:
             raise ReturnConnectionToPoolError(f"this connection {self._end()}")
         if self.lease.is_returned:
-            self.lease._refuse_closed()
+            self.lease.refuse_closed()

@@ -57,6 +57,11 @@ def commit_after(message: bytes) -> str | None:
     return token
 
 
+def kept_after_the_end(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of a handle that has ended, of which `commit_token_of` tells the same as before."""
+    return {"_commit_token": commit_token_of(attributes)}
+
+
 def commit_token_of(attributes: Mapping[str, Any]) -> str | None:
     """The position of the last commit of a handle; unknown while a reply is to be read, and where it was lost."""
     if attributes.get("_tracks_commits"):

@@ -31,7 +31,7 @@ from .commands import Command
 from .exchange import WireConnection
 from .pipeline import raise_first
 from .recipe import Recipe
-from .session_state import AUTOCOMMIT_STATUS, BEYOND, IN_TRANSACTION
+from .session_state import AUTOCOMMIT_STATUS, BEYOND, IN_TRANSACTION, MAY_BE_READ_ONLY
 from .statements import AUTOCOMMIT, DATABASE, INSERT_ID, NOTHING, READ_ONLY, STATE, TRANSACTION, WROTE
 from .wire import Wire
 
@@ -42,6 +42,16 @@ class Cleanup(Enum):
     SET = "set"
     RESET = "reset"
     CLOSE = "close"
+
+
+def has_uncommitted_changes(attributes: Mapping[str, Any]) -> bool:
+    """Whether the end of the session would lose changes."""
+    return bool(attributes["_marks"] & WROTE and attributes["_marks"] & TRANSACTION)
+
+
+def may_be_read_only(attributes: Mapping[str, Any]) -> bool:
+    """Whether its transactions may be READ ONLY by its own statements."""
+    return bool(attributes["_marks"] & MAY_BE_READ_ONLY)
 
 
 def needed(attributes: Mapping[str, Any], recipe: Recipe, mode: ResetMode) -> Cleanup:

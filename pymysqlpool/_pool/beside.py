@@ -1,5 +1,5 @@
-"""What is done to a pool's server beside lending: a session outside of the pool's count, and the end of the sessions
-that are lent, when their server is known to be dead (nothing else ends a statement on it before `read_timeout`).
+"""Two operations of a pool apart from lending: it makes a session outside of its count, and it cuts the sessions that
+are lent when their server is known to be dead (nothing else ends a statement on it before `read_timeout`).
 
 Never: takes a connection from its borrower, who returns it as after any other loss.
 

@@ -19,9 +19,8 @@ from typing import Any, Protocol
 from .. import reuse
 from .._driver import reset as _session
 from .._driver import wire as _wire
-from .._driver.commits import commit_token_of
+from .._driver.commits import kept_after_the_end
 from .._driver.reset import Cleanup
-from .._driver.session_state import MAY_BE_READ_ONLY
 from .._driver.statements import READ_ONLY, STATE, TRANSACTION, WROTE
 from .._driver.wire import Wire
 from .._util import callsite
@@ -67,7 +66,7 @@ def give_back(
     # From here on the handle is dead: its attributes are taken out in one step (Invariant 7).
     lease._returned_code = callsite.stack() if core._records_stacks else frame.f_code
     lease._returned_offset = frame.f_lasti
-    lease.__dict__ = {"_commit_token": commit_token_of(attributes)} if core._settings.track_commits else {}
+    lease.__dict__ = kept_after_the_end(attributes) if core._settings.track_commits else {}
     if HAS_GIL:
         lease.__class__ = SpentLease
     now = monotonic()
@@ -167,7 +166,7 @@ def _judge(
         reconnected=left.reconnected,
         expired=slot.why_expired(monotonic()),
         cleanup=cleanup,
-        said_read_only=recipe.says_read_only or bool(attributes["_marks"] & MAY_BE_READ_ONLY),
+        said_read_only=recipe.says_read_only or _session.may_be_read_only(attributes),
         just_renewed=slot.generation == core._ledger.generation and not core._backoff.may_renew(monotonic()),
     )
     try:
@@ -176,7 +175,7 @@ def _judge(
         _wire.abandon(attributes, wire)
         core._discard(lease, slot, Reason.RESET_FAILED, left.quiet)
         raise
-    if attributes["_marks"] & WROTE and attributes["_marks"] & TRANSACTION:
+    if _session.has_uncommitted_changes(attributes):
         _tell_of_lost_changes(core, lease, is_explained=exception is not None or not left.open)
     if decision.reason is Reason.READ_ONLY:
         core._tell_of_refusal()

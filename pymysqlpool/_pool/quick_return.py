@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any
 
 from .._driver.steps import is_unchanged
+from .._util import callsite
 from ..stats import BOUNDS
 from .counters import QUICK, TOTAL
 from .idle_lease import HAS_GIL, UnusedLease, return_clean
@@ -31,7 +32,7 @@ def give_back_unchanged(lease: Connection, place: Any, offset: int) -> bool:
         Whether it was returned. If not, nothing was done.
     """
     if type(lease) is not Connection or not HAS_GIL:
-        return isinstance(lease, UnusedLease) and _give_back_unused(lease)
+        return isinstance(lease, UnusedLease) and _give_back_unused(lease, place, offset)
     core: Any = lease._pool
     slot = lease._slot
     attributes = lease.__dict__
@@ -78,7 +79,7 @@ def give_back_unchanged(lease: Connection, place: Any, offset: int) -> bool:
     return True
 
 
-def _give_back_unused(lease: UnusedLease) -> bool:
+def _give_back_unused(lease: UnusedLease, place: Any, offset: int) -> bool:
     core: Any = lease._pool
     slot = lease._slot
     if slot is None or slot.holder != id(lease) or core._verbose or not core._ledger.allows_lock_free:
@@ -86,5 +87,8 @@ def _give_back_unused(lease: UnusedLease) -> bool:
     now = monotonic()
     if now >= slot.expires_at or now >= core._tend_at - SOON:
         return False
-    lease.close()
+    if core._ledger.lock_free:
+        lease.close()
+    else:  # as `close` would, which takes this line for the call site
+        core._give_back(lease, None, callsite.Spot((place, offset)))
     return True
