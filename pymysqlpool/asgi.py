@@ -133,10 +133,9 @@ class PoolMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
-        is_usual = (
-            kind == "http" and SCOPE not in scope and (self.ready_path is None or self.ready_path != scope["path"])
-        )
-        if not is_usual and await self._is_served(kind, scope, receive, send):
+        if (
+            kind != "http" or SCOPE in scope or (self.ready_path is not None and self.ready_path == scope["path"])
+        ) and await self._is_served(kind, scope, receive, send):
             return
         # A request, in this very coroutine: each one more is resumed at every wait of the request.
         method = scope["method"]

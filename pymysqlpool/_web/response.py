@@ -36,8 +36,11 @@ class Response:
         if not self._is_watched and not self.replaced:
             if self.begun:
                 return self.sending(message)
-            is_head = message["type"] == "http.response.start"
-            if is_head and message["status"] != 500 and self.request.transaction is None:
+            if (
+                message["type"] == "http.response.start"
+                and message["status"] != 500
+                and self.request.transaction is None
+            ):
                 self.begun = True
                 return self.sending(message)
         return self._middleware._send_carefully(self, message)  # type: ignore[no-any-return]
