@@ -55,10 +55,11 @@ class CarryCommitsMiddleware:
 
     def carrier(self) -> CarriedCommits:
         """Return what carries the position; called once."""
+        same_site: Any = (settings.SESSION_COOKIE_SAMESITE or "Lax").title()  # Django takes any case
         return CommitCookie(
             [Secret(key) for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)],
             secure=settings.SESSION_COOKIE_SECURE,
-            same_site=settings.SESSION_COOKIE_SAMESITE or "Lax",
+            same_site=same_site,
             path=settings.SESSION_COOKIE_PATH,
             domain=settings.SESSION_COOKIE_DOMAIN,
         )

@@ -50,7 +50,7 @@ def _cookie(app: Flask) -> CommitCookie:
         raise ConfigError("carry_commits=True signs by the application's secret_key, and it has none")
     said: dict[str, Any] = {
         "secure": app.config["SESSION_COOKIE_SECURE"],
-        "same_site": app.config["SESSION_COOKIE_SAMESITE"] or "Lax",
+        "same_site": (app.config["SESSION_COOKIE_SAMESITE"] or "Lax").title(),  # Flask takes any case
         "path": app.config["SESSION_COOKIE_PATH"] or app.config["APPLICATION_ROOT"],
         "domain": app.config["SESSION_COOKIE_DOMAIN"] or None,
     }

@@ -336,6 +336,13 @@ def test_a_visitor_reads_what_an_earlier_request_has_written_and_others_the_repl
         assert visitor.visit(read) == "server 1"
 
 
+@pytest.mark.parametrize("said", ["strict", "Strict", False])
+def test_the_position_has_the_session_cookies_same_site_as_django_takes_it(said: Any) -> None:
+    with override_settings(SECRET_KEY="a key of more than sixteen characters", SESSION_COOKIE_SAMESITE=said):
+        _, cookie = CarryCommitsMiddleware(lambda request: HttpResponse()).carrier().header("shop", "token")
+    assert f"SameSite={'Strict' if said else 'Lax'}" in cookie
+
+
 def test_a_client_of_an_api_gets_the_position_in_a_header(aliases: Aliases) -> None:
     class ForTheApi(CarryCommitsMiddleware):
         def carrier(self) -> CarriedCommits:
