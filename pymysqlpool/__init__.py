@@ -8,7 +8,26 @@ package pays for nothing. Never: defines anything else.
 
 TYPE_CHECKING = False  # as in `typing`, without loading it
 if TYPE_CHECKING:
-    from pymysql import apilevel, paramstyle, threadsafety
+    from pymysql import (
+        BINARY,
+        DATE,
+        DATETIME,
+        NUMBER,
+        ROWID,
+        STRING,
+        TIME,
+        TIMESTAMP,
+        Binary,
+        Date,
+        DateFromTicks,
+        Time,
+        TimeFromTicks,
+        Timestamp,
+        TimestampFromTicks,
+        apilevel,
+        paramstyle,
+        threadsafety,
+    )
     from pymysql.err import (
         DatabaseError,
         DataError,
@@ -46,6 +65,15 @@ if TYPE_CHECKING:
 __version__ = "1.0.0rc1"
 
 __all__ = [
+    "BINARY",
+    "DATE",
+    "DATETIME",
+    "NUMBER",
+    "ROWID",
+    "STRING",
+    "TIME",
+    "TIMESTAMP",
+    "Binary",
     "Connection",
     "ConnectionInterruptedError",
     "ConnectionPool",
@@ -53,6 +81,8 @@ __all__ = [
     "Cursor",
     "DataError",
     "DatabaseError",
+    "Date",
+    "DateFromTicks",
     "DictCursor",
     "Error",
     "ForkedConnectionError",
@@ -72,6 +102,10 @@ __all__ = [
     "ProgrammingError",
     "ReturnConnectionToPoolError",
     "SettingsError",
+    "Time",
+    "TimeFromTicks",
+    "Timestamp",
+    "TimestampFromTicks",
     "Warning",
     "__version__",
     "apilevel",
@@ -82,7 +116,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "pymysql": "apilevel paramstyle threadsafety",
+    "pymysql": "BINARY Binary DATE DATETIME Date DateFromTicks NUMBER ROWID STRING TIME TIMESTAMP Time TimeFromTicks"
+    " Timestamp TimestampFromTicks apilevel paramstyle threadsafety",
     "pymysql.err": "DataError DatabaseError Error IntegrityError InterfaceError InternalError NotSupportedError"
     " OperationalError ProgrammingError Warning",
     "pymysqlpool._pool.lease": "Connection",

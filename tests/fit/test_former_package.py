@@ -245,6 +245,11 @@ def test_the_package_stands_where_a_db_api_module_is_asked_for(arguments: dict[s
         "IntegrityError",
     ]:
         assert getattr(pymysqlpool, name) is getattr(pymysql, name)
+    for name in ("STRING", "BINARY", "NUMBER", "DATETIME", "ROWID", "Binary"):
+        assert getattr(pymysqlpool, name) is getattr(pymysql, name)
+    for name in ("Date", "Time", "Timestamp"):
+        assert getattr(pymysqlpool, name) is getattr(pymysql, name)
+        assert getattr(pymysqlpool, f"{name}FromTicks") is getattr(pymysql, f"{name}FromTicks")
     connection = pymysqlpool.connect(**arguments)
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
