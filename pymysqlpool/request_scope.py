@@ -170,14 +170,14 @@ class RequestScope:
         """End a lease whose session is gone, so that another one is borrowed. An error tells what was lost with it.
 
         Raises:
-            pymysql.err.OperationalError: 2006: a transaction or session state is lost. In a transaction block, again
-                each time until the block ends; else once.
+            pymysql.err.OperationalError: 2006: what is lost; in a block each time until the block ends, else once.
         """
         connection = place.connection
         if connection is None or connection.is_returned or not connection.is_lost:
             return
-        error, refusal = loss(connection, pool, self.label or "this scope"), connection.refusal
-        if not connection.in_block:
+        in_block, refusal = connection.in_block, connection.refusal
+        error = loss(connection, pool, self.label or "this scope", in_block=in_block)
+        if not in_block:
             self._give_back(pool, place, None)
         if error is not None:
             raise error from refusal

@@ -61,6 +61,7 @@ class AsyncConnection(Returning, Exchanges, FieldsNames):
     given_back: callsite.Place | None = None  # call site of the return; None: not returned
     _lost_changes = False
     _depth = 0  # with-blocks of this connection that are open, transactions included
+    _wrote_before = False  # of an owner's lease: the with-block began with uncommitted changes
 
     def __init__(self, pool: Home, lease: Connection, token: Borrower | None = None) -> None:
         self._pool = pool
@@ -243,8 +244,15 @@ class AsyncConnection(Returning, Exchanges, FieldsNames):
     def enter_block(self) -> Self:
         """Begin a with-block, which `__aexit__` ends."""
         self._refuse_closed()
+        if self.has_owner and not self._depth:
+            self._wrote_before = self.lease.is_used and bool(self.lease.marks & WROTE)
         self._depth += 1
         return self
+
+    @property
+    def in_block(self) -> bool:
+        """Whether a with-block or a transaction block is open on it, in tasks or in threads."""
+        return self._depth > 0 or self.lease.in_block
 
     async def __aenter__(self) -> Self:
         return self.enter_block()
@@ -272,7 +280,7 @@ class AsyncConnection(Returning, Exchanges, FieldsNames):
         finally:
             if self.has_owner and not self.closed and can_go_on(self.lease):
                 await self.leave()
-            else:
+            elif exception is None or not self._wrote_before or self.lease.open:
                 await self.give_back(exception)
 
     async def _commit_at_the_end(self) -> None:

@@ -105,6 +105,7 @@ class Connection(Conveniences):
 
     has_owner = False
     _depth = 0  # with-blocks that are open
+    _wrote_before = False  # of an owner's lease: the with-block began with uncommitted changes
     _returned: callsite.Place | None = None  # where it was given back
     _given: Mapping[str, Any] = MappingProxyType({})  # without a pool: the arguments that it was made with
 
@@ -134,6 +135,8 @@ class Connection(Conveniences):
         if self._pool is not None:
             if self._returned is not None:
                 self._refuse_closed()
+            if self.has_owner and not self._depth:
+                self._wrote_before = self.is_used and bool(self._marks & WROTE)
             self._depth += 1
         return self
 
@@ -160,7 +163,8 @@ class Connection(Conveniences):
             if exception is not None and isinstance(error, Exception):
                 return  # as above
             raise
-        if not (self.has_owner and self.open and can_go_on(self)):
+        tells_of_loss = exception is not None and self._wrote_before and not self.open  # at the owner's next use
+        if not (self.has_owner and (tells_of_loss or (self.open and can_go_on(self)))):
             self.give_back(exception, _getframe(1))
 
     @property
@@ -218,14 +222,12 @@ class Connection(Conveniences):
             if self._pool is None:
                 self.drop_socket()
             return
-        name = getattr(self._pool, "name", "")
-        said = {"event": "invalidate", "pool": name}
-        logger.debug("Connection of pool(%s) is invalidated: %s", name, exception, extra=said)
+        said = {"event": "invalidate", "pool": getattr(self._pool, "name", "")}
+        logger.debug("Connection of pool(%s) is invalidated: %s", said["pool"], exception, extra=said)
         slot.expire(Reason.INVALIDATED)
 
     def detach(self) -> None:
-        """Take the connection out of its pool: it stays open and is yours to `close()`; the pool may make another one
-        in its place. It does not count against `maxsize` any more.
+        """Take the connection out of its pool, which may make another: it stays open and is yours to `close()`.
 
         Raises:
             ReturnConnectionToPoolError: it has been given back already.
@@ -295,8 +297,7 @@ class Connection(Conveniences):
     # -- after the end -------------------------------------------------------------------------------------
 
     @property
-    def _borrowed(self) -> callsite.Place | None:
-        """Where it was borrowed; known when it was given back."""
+    def _borrowed(self) -> callsite.Place | None:  # known when it was given back
         return callsite.resolve(getattr(self, "_code", None), getattr(self, "_offset", 0))
 
     def refuse_closed(self) -> NoReturn:
@@ -323,11 +324,10 @@ class Connection(Conveniences):
         elif self._pool is None:
             self.drop_socket()
 
-    def __copy__(self) -> NoReturn:
+    def __copy__(self, memo: Any = None) -> NoReturn:
         raise TypeError("a connection cannot be copied: two handles would share one session. Borrow another")
 
-    def __deepcopy__(self, memo: Any) -> NoReturn:
-        self.__copy__()
+    __deepcopy__ = __copy__
 
     def __repr__(self) -> str:
         if self._pool is None:

@@ -27,12 +27,16 @@ def lost_with(connection: Connection) -> str:
     return "its session state (variables, temporary tables, locks)" if marks & STATE else ""
 
 
-def loss(connection: Connection, pool: Lender, label: str) -> err.OperationalError | None:
-    """Return the error that tells what was lost with the session of `connection`; None for nothing."""
+def loss(connection: Connection, pool: Lender, label: str, *, in_block: bool) -> err.OperationalError | None:
+    """Return the error that tells what was lost with the session of `connection`; None for nothing.
+
+    Args:
+        in_block: a block is open on it, which gets no other session.
+    """
     lost = lost_with(connection)
     if not lost:
         return None
-    then = "leave the block" if connection.in_block else "the next use begins a new session"
+    then = "leave the block" if in_block else "the next use begins a new session"
     return err.OperationalError(
         CR.CR_SERVER_GONE_ERROR,
         f"the connection of pool({pool.name}) to {pool.endpoint} was lost in {label}, and with it {lost}; nothing "

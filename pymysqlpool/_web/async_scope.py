@@ -15,8 +15,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import partial
 from threading import get_ident
 from time import monotonic
-from typing import Any, NoReturn, Self
-from weakref import WeakKeyDictionary, ref
+from typing import NoReturn, Self
 
 from .. import transaction as _transaction
 from .._async.turn import Turn
@@ -25,11 +24,13 @@ from .._driver.exchange import is_between_commands
 from .._pool.cost import Place
 from .._pool.inner import INNER, inside, pool_of
 from .._pool.lease import Connection, Lender
+from .._pool.loss import loss
 from .._util import callsite
 from .._util.lock import new_lock
 from ..aio import AsyncConnection, AsyncConnectionPool, Borrowing
 from ..errors import GetConnectionFromPoolError
 from ..request_scope import _NO_WATCH, NoRequestScopeError, RequestScope, TransactionMode, Use, Watch, current_scope
+from .limiter import add_threads, limiter_of_threads
 
 _getframe = sys._getframe
 _A_MOMENT = 0.005  # seconds
@@ -65,7 +66,7 @@ class AsyncRequestScope(RequestScope):
         self.pool = self._awaited = pool
         self._loop = loop = asyncio._get_running_loop()
         self._thread = get_ident()  # the event loop's
-        self._limiter = _limiter_of_threads(loop) if loop is not None else None
+        self._limiter = limiter_of_threads(loop) if loop is not None else None
         self._turn = Turn()  # a task borrows
 
     def connection(self, pool: Lender | None = None) -> Connection:
@@ -90,7 +91,7 @@ class AsyncRequestScope(RequestScope):
     def _allow_threads(self, more: int) -> None:
         if self._loop is not None and self._limiter is not None:
             with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(_add_threads, self._limiter, more)
+                self._loop.call_soon_threadsafe(add_threads, self._limiter, more)
 
     async def async_connection(self, pool: AsyncConnectionPool | None = None) -> AsyncConnection:
         """Return this request's connection from `pool`: borrowed at the first call, the same one afterwards.
@@ -121,6 +122,8 @@ class AsyncRequestScope(RequestScope):
                 await asyncio.sleep(_A_MOMENT)  # a thread of this request is borrowing it
             try:
                 lent = None if place.connection is None else self._lent(lender, place)
+                if lent is not None and lent.lease.is_lost:
+                    await self._part_with_a_lost(lender, place, lent)
                 if lent is not None and not lent.closed:
                     return lent
                 started = monotonic()
@@ -148,6 +151,15 @@ class AsyncRequestScope(RequestScope):
                 lock.release()
         finally:
             turn.leave()
+
+    async def _part_with_a_lost(self, pool: Lender, place: Place, lent: AsyncConnection) -> None:
+        """See `RequestScope._part_with_a_lost_one`."""
+        in_block, refusal = lent.in_block, lent.lease.refusal
+        error = loss(lent.lease, pool, self.label or "this scope", in_block=in_block)
+        if not in_block:
+            await wait_for_all([lent.give_back_nowait(partial(self._give_back, pool, place, None), (_END, 0))])
+        if error is not None:
+            raise error from refusal
 
     def _know(self, pool: AsyncConnectionPool) -> None:
         """Remember how tasks borrow from a further pool."""
@@ -295,30 +307,6 @@ class AsyncRequestScope(RequestScope):
 
 
 _END = AsyncRequestScope.async_close.__code__  # the call site of a return at the end of a request
-
-_limiters: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
-_latest: tuple[Any, Any] = (lambda: None, None)  # a weak reference to the loop that asked last, and its limiter
-
-
-def _limiter_of_threads(loop: asyncio.AbstractEventLoop) -> Any:
-    """Return anyio's thread limiter if the application uses anyio: Starlette and FastAPI run sync code through it.
-
-    anyio keeps one per event loop. It is looked up once per loop, because each look-up takes some microseconds.
-    """
-    global _latest
-    known, limiter = _latest
-    if known() is not loop:
-        limiter = _limiters.get(loop)
-        if limiter is None:
-            if (anyio := sys.modules.get("anyio.to_thread")) is None:
-                return None
-            limiter = _limiters[loop] = anyio.current_default_thread_limiter()
-        _latest = ref(loop), limiter
-    return limiter
-
-
-def _add_threads(limiter: Any, more: int) -> None:
-    limiter.total_tokens = max(1, limiter.total_tokens + more)
 
 
 async def current_async_connection(pool: AsyncConnectionPool | None = None) -> AsyncConnection:

@@ -89,6 +89,39 @@ def test_uncommitted_changes_are_named(site: Site, admin: Any, table: Any) -> No
     assert table() == [2]
 
 
+@pytest.mark.parametrize("statement", ["execute_query", "block"])
+def test_changes_before_a_block_that_lost_its_session_are_named(
+    site: Site, admin: Any, table: Any, statement: str
+) -> None:
+    """A decorator that repeats the block would go on without them."""
+
+    def run() -> None:
+        if statement == "block":
+            with g.db:
+                ask(g.db, "SELECT 1")
+        else:
+            g.db.execute_query("SELECT 1")
+
+    @site.app.get("/<int:before>")
+    def index(before: int) -> str:
+        if before:
+            ask(g.db, "INSERT INTO item VALUES (1)")
+        else:
+            ask(g.db, "SELECT 1")
+        kill(admin, g.db.thread_id())
+        with pytest.raises(OperationalError):
+            run()
+        if before:
+            with pytest.raises(OperationalError, match="uncommitted changes") as told:
+                run()
+            assert told.value.args[0] == 2006
+        run()
+        return "ok"
+
+    assert (site.client.get("/0").data, site.client.get("/1").data) == (b"ok", b"ok")
+    assert (table(), site.in_use) == ([], 0)
+
+
 def test_a_with_block_that_lost_its_session_gets_no_other_one(site: Site, admin: Any, table: Any) -> None:
     @site.app.get("/")
     def index() -> str:
