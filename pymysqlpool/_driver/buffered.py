@@ -16,6 +16,7 @@ from pymysql import err
 
 from .literals import literals_of
 from .pymysql_names import PyMySQLCursor, PyMySQLDictCursor
+from .statements import LONGEST_READ, Reader
 
 _MOST_COLUMNS = 200  # of a result whose rows become dicts in one go
 
@@ -45,7 +46,8 @@ class _Quick(PyMySQLCursor):
         return super()._nextset(unbuffered)
 
     def _mogrify(self, query: Any, args: Any) -> Any:
-        literals = literals_of(self._get_db())
+        connection = self._get_db()
+        literals = literals_of(connection)
         if literals is not None:
             kind = type(args)
             values: Any = None
@@ -58,9 +60,14 @@ class _Quick(PyMySQLCursor):
                 values = None
             if values is not None:
                 try:
-                    return query % values
+                    text = query % values
                 except TypeError as error:
                     raise err.ProgrammingError(str(error)) from error
+                if kind is not dict and type(query) is str:
+                    reader = getattr(connection._read_statement, "__self__", None)
+                    if type(reader) is Reader and len(text) <= LONGEST_READ and reader.takes_literals(query):
+                        connection._harmless = text
+                return text
         return super()._mogrify(query, args)
 
     def _do_execute_many(self, prefix: Any, values: Any, postfix: Any, args: Any, most: int, encoding: Any) -> Any:

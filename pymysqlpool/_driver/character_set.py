@@ -9,15 +9,14 @@ Owns: that question, and which statements need none. Never: decides when a sessi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from pymysql.constants import COMMAND
 
 from .._util.late import pattern
 from .commands import Command
-from .exchange import WireConnection, read_as_anything
-from .statements import STATE, reader_for
+from .exchange import WireConnection
+from .statements import STATE, ReadStatement, read_as_anything, reader_for
 
 _WHICH: Command = (COMMAND.COM_QUERY, b"SELECT @@character_set_client")
 _LONGEST: Final = 1024  # bytes of a statement that is looked at
@@ -29,8 +28,6 @@ _ASSIGNMENT = (
 _LEAVES_IT = pattern(
     rf"set {_ASSIGNMENT}(?: ?, ?{_ASSIGNMENT})*+|set (?:session |local )?transaction isolation level [a-z ]++"
 )
-
-ReadStatement = Callable[[bytes, int], int]
 
 
 def leaves_it(statement: bytes) -> bool:
@@ -62,8 +59,8 @@ class Watch:
         self._read: ReadStatement = connection._read_statement
         connection._read_statement = self._read_watched
 
-    def _read_watched(self, statement: bytes, no_escapes: int = 0) -> int:
-        effect = self._read(statement, no_escapes)
+    def _read_watched(self, statement: bytes, no_escapes: int, harmless: str | None) -> int:
+        effect = self._read(statement, no_escapes, harmless)
         if effect == STATE and not leaves_it(statement):
             self._in_doubt = True
         return effect

@@ -23,7 +23,7 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, NoReturn
@@ -49,7 +49,7 @@ from .receive import SocketSource
 from .role import Role
 from .session_state import BEYOND, EFFECT_OF_COMMAND, IN_TRANSACTION, OPAQUE, SAME, TELLING, marks_after
 from .session_state import SESSION_STATE_CHANGED as _CHANGED
-from .statements import AUTOCOMMIT, NOTHING, STATE, TRANSACTION, WROTE, reader_for
+from .statements import AUTOCOMMIT, NOTHING, STATE, TRANSACTION, WROTE, ReadStatement, read_as_anything, reader_for
 from .tls import SharedContexts
 from .usage import Usage
 
@@ -63,17 +63,12 @@ NO_BACKSLASH_ESCAPES = SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
 _thread = callsite.local
 
 
-def read_as_anything(text: bytes, no_escapes: int = 0) -> int:
-    """What a statement may do when neither the character set nor the server is known."""
-    return STATE
-
-
 class WireConnection(LoginConnection, ReadingConnection):
     """PyMySQL's connection, with a record of the position in its byte stream and of its session's changes."""
 
     _exchange: threading.Lock | None = None  # taken = in the middle of an exchange
     _fetch: threading.Lock | None = None  # taken = a thread is reading on, see `_reading`
-    _read_statement: Callable[[bytes, int], int] = staticmethod(read_as_anything)  # until it is connected
+    _read_statement: ReadStatement = staticmethod(read_as_anything)  # until it is connected
     _effect = NOTHING  # what the statement being answered may do, from its text
     _tracked = False  # the server reports session state changes
     _tracks_commits = False  # the server reports the global transaction ids of commits
@@ -134,7 +129,7 @@ class WireConnection(LoginConnection, ReadingConnection):
         if isinstance(sql, str):
             sql = sql.encode(self.encoding)
         if command == COM_QUERY:
-            effect = self._read_statement(sql, self.server_status & NO_BACKSLASH_ESCAPES)
+            effect = self._read_statement(sql, self.server_status & NO_BACKSLASH_ESCAPES, self._harmless)
             if effect == STATE:
                 effect = SAME if self._recipe is not None and self._recipe.holds_after(sql) else OPAQUE
             if slot is not None:

@@ -60,6 +60,7 @@ class ReadingConnection(PyMySQLConnection):
     _deadline: float | None = None  # a monotonic instant, see `within`
     _marks = NOTHING  # what this lease may have done to the session
     _unmarked = NOTHING  # the marks before the statement being answered
+    _harmless: str | None = None  # the text of a template that takes literals, which is often the next to be sent
     _error_args: tuple[Any, ...] = ()  # of the last error packet
     _current_timeout: float | None = UNKNOWN_TIMEOUT  # of the socket, in seconds; as newer PyMySQL has it
     refusal: err.MySQLError | None = None  # of a statement that was too large, see `last_word`

@@ -18,8 +18,9 @@ Sources: MySQL 9 Reference Manual, "SQL Statements" (15) and "Functions and Oper
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 from .._util.late import pattern
 from .lexer import OPEN, OPEN_APART, VARIABLE, Bytes, Lexer, bytes_of
@@ -39,7 +40,7 @@ STATE: Final = 16  # anything else: only COM_RESET_CONNECTION brings it back
 
 _UNTOLD: Final = -1  # by the skeleton; the text itself tells
 
-_LONGEST_READ: Final = 64 * 1024  # bytes; a longer statement is not read: a reset is cheap beside sending it
+LONGEST_READ: Final = 64 * 1024  # bytes; a longer statement is not read: a reset is cheap beside sending it
 _LONGEST_CUT: Final = 8 * 1024  # bytes, without its literals
 _CACHED_STATEMENTS: Final = 1024
 _CACHED_LENGTH: Final = 512  # bytes
@@ -75,6 +76,12 @@ _PUNCTUATION = frozenset((*(bytes([byte]) for byte in b"-+*/%<>=!&|^~,()"), OPEN
 _SEQUENCES = frozenset(b"nextval currval lastval".split())
 
 
+# A placeholder with nothing beside it that may belong to the same token as a literal; and what is in no template that
+# is read: a string, which may have a placeholder in it, an escape, or another placeholder.
+_PLACEHOLDER = pattern(r"(?<![^ \t\r\n(,=<>])%s(?![^ \t\r\n),;])")
+_UNFIT_TEMPLATE = pattern(r"['\\%]")
+
+
 class Reader:
     """Reads the statements of the sessions that have one kind of character set, with one kind of server."""
 
@@ -83,15 +90,25 @@ class Reader:
         self._functions = functions
         self._effects: dict[bytes, int] = {}  # of texts; dicts are shared by threads, each step on them is atomic
         self._skeletons: dict[bytes, int] = {}  # the same, of texts without their literals
+        self._templates: dict[str, int] = {}  # the same, of templates that came twice; see `takes_literals`
+        self._cuts_literals = kind is Bytes.UTF8 and escapes
         self._unescaping = Reader(kind, functions, escapes=False) if escapes else self
 
-    def read(self, text: bytes, no_escapes: int = 0) -> int:
+    def read(self, text: bytes, no_escapes: int = 0, harmless: str | None = None) -> int:
         """What `text`, one COM_QUERY, may do to the session beyond what its reply will show.
 
         `no_escapes`: true when the last reply's status said NO_BACKSLASH_ESCAPES.
+        `harmless`: a text of a template for which `takes_literals` was true, perhaps this one.
         """
         if no_escapes:
             return self._unescaping.read(text)
+        if (
+            harmless is not None
+            and len(harmless) <= len(text)
+            and self._cuts_literals
+            and harmless.encode("utf-8", "surrogatepass") == text
+        ):
+            return NOTHING
         if type(text) is not bytes:
             text = bytes(text)  # a bytearray when it comes from executemany()
         effect = self._effects.get(text)
@@ -101,8 +118,30 @@ class Reader:
                 _keep(self._effects, text, effect)
         return effect
 
+    def takes_literals(self, template: str) -> bool:
+        """Whether `read` returns NOTHING for all texts that are `template` with a literal (see `literals`) in the place
+        of each `%s`, as long as backslashes escape.
+
+        The template is read with a `?` in these places, which every literal is cut like: the placeholder stands in no
+        string, comment or quoted name, and nothing beside it can become one token with the literal. False where that
+        cannot be told from the template, and where it came for the first time: it may have values in it.
+        """
+        effect = self._templates.get(template)
+        if effect is None:
+            if self._cuts_literals and len(template) <= _LONGEST_CUT:
+                _keep(self._templates, template, _UNTOLD)
+        elif effect == _UNTOLD:
+            effect = STATE
+            text = _PLACEHOLDER.sub("?", template)
+            if not _UNFIT_TEMPLATE.search(text):
+                tokens = self._lexer.tokens(text.encode(errors="surrogateescape"), skeleton=True)
+                if tokens and tokens[0] in _QUERIES:
+                    effect = self._judge(tokens)
+            self._templates[template] = effect
+        return effect == NOTHING
+
     def _effect(self, text: bytes) -> int:
-        if len(text) > _LONGEST_READ:
+        if len(text) > LONGEST_READ:
             return STATE
         skeleton = self._lexer.skeleton(text)
         if skeleton is not None:
@@ -185,6 +224,14 @@ class Reader:
         return name not in self._functions or tokens[at] == OPEN_APART
 
 
+ReadStatement = Callable[[bytes, int, str | None], int]  # `Reader.read`, or in its place
+
+
+def read_as_anything(text: bytes, no_escapes: int = 0, harmless: str | None = None) -> int:
+    """What a statement may do when neither the character set nor the server is known."""
+    return STATE
+
+
 @cache
 def reader_for(charset: str, greeting: str) -> Reader:
     """The reader of the statements of a connection with this character set, to a server that says this version.
@@ -197,7 +244,7 @@ def reader_for(charset: str, greeting: str) -> Reader:
 _reader = cache(Reader)
 
 
-def _keep(cache: dict[bytes, int], key: bytes, effect: int) -> None:
+def _keep(cache: dict[Any, int], key: Any, effect: int) -> None:
     if len(cache) >= _CACHED_STATEMENTS:
         cache.clear()
     cache[key] = effect

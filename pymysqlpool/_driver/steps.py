@@ -153,7 +153,7 @@ def begin_query(connection: Any, sql: str | bytes, user: Any) -> bytes | None:
     if connection._exchange is not exchange:  # given back by another thread at this moment
         exchange.release()
         return None
-    effect = connection._read_statement(sql, connection.server_status & NO_BACKSLASH_ESCAPES)
+    effect = connection._read_statement(sql, connection.server_status & NO_BACKSLASH_ESCAPES, connection._harmless)
     if effect == STATE:
         effect = SAME if connection._recipe is not None and connection._recipe.holds_after(sql) else OPAQUE
     slot.queries += 1

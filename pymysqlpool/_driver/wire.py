@@ -31,7 +31,7 @@ from .protocol.reply import at_hand, reply
 from .reading import COPIED
 from .receive import SocketSource
 from .session_state import AUTOCOMMIT_STATUS, IN_TRANSACTION, SESSION_FLAGS, marks_after
-from .statements import NOTHING, STATE
+from .statements import NOTHING, STATE, ReadStatement
 
 # What a handle answers after its end too, as a closed connection of PyMySQL does; `_values` are those of a session.
 LASTING = (
@@ -127,7 +127,7 @@ class Wire:
         del attributes["_slot"]
         self._keep(attributes)
 
-    def read_by(self, read_statement: Callable[[bytes, int], int]) -> None:
+    def read_by(self, read_statement: ReadStatement) -> None:
         """Statements of later handles are read by this."""
         self._attributes["_read_statement"] = read_statement
 
