@@ -54,10 +54,14 @@ Reference = weakref.ref[Any]
 
 
 class _Local(threading.local):
+    # For a finalizer or a signal handler that borrows while `__init__` runs in its thread.
+    token = Token("a thread at its beginning")
+    reference: Reference = weakref.ref(token)
+
     def __init__(self) -> None:
         token = Token()
         self.token = token
-        self.reference: Reference = weakref.ref(token)
+        self.reference = weakref.ref(token)
 
 
 local = _Local()

@@ -13,6 +13,7 @@ import pytest
 
 from pymysqlpool import ConnectionPool, logger
 from tests.conftest import MakePool
+from tests.support import run_threads
 
 
 def answers_another_thread(pool: ConnectionPool) -> bool:
@@ -77,6 +78,32 @@ def test_a_statement_whose_connection_is_lost_is_not_sent_again(make_pool: MakeP
         cursor.execute("select count(*) from once")
         assert cursor.fetchone() == (1,)
         cursor.execute("drop table once")
+
+
+def test_a_finalizer_may_borrow_while_its_thread_gets_its_token(
+    make_pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Invariant 19: the first borrow of a thread makes its token, and the collector may run within."""
+    pool = make_pool(size=2, maxsize=2, autocommit=True)
+    pool.get_connection().close()
+    usual = threading.current_thread
+    told: list[Any] = []
+
+    def interrupted() -> threading.Thread:
+        if not told:
+            told.append(None)
+            with pool.get_connection() as connection:
+                told.append(connection.execute_query("SELECT 1"))
+            told.append(pool.stats().in_use)
+        return usual()
+
+    def work() -> None:
+        monkeypatch.setattr("pymysqlpool._util.callsite.threading.current_thread", interrupted)
+        pool.get_connection().close()
+        monkeypatch.undo()
+
+    assert run_threads(1, lambda index: work()) == [None]
+    assert told == [None, ((1,),), 0]
 
 
 def test_a_finalizer_may_use_the_pool_wherever_it_runs(make_pool: MakePool) -> None:
