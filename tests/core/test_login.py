@@ -85,7 +85,7 @@ def arguments(server: Asking) -> dict[str, Any]:
 
 def test_the_password_is_not_sent_where_others_could_read_it(asking: Asking) -> None:
     with (
-        ConnectionPool(size=1, timeout=0.5, **arguments(asking)) as pool,
+        ConnectionPool(size=1, timeout=10, **arguments(asking)) as pool,
         pytest.raises(pymysql.err.OperationalError, match="allow_cleartext_password=True") as raised,
     ):
         pool.get_connection()
