@@ -46,6 +46,7 @@ from pymysql.err import (
 
 from ._async.compat import CompatCursor
 from ._driver.json_cursor import DeserializationCursor
+from ._util import callsite
 from .aio import AsyncConnection, AsyncConnectionPool
 from .secrets import conceal
 
@@ -120,7 +121,7 @@ class Connection(AsyncConnection):
 
     def close(self) -> None:  # type: ignore[override]  # a plain call, as in aiomysql
         """Return it to its pool, or close it if `connect` made it; does not wait."""
-        if not self.closed:
+        if not self.closed and not self.returns_unchanged(*callsite.of(sys._getframe(1))):
             self.give_back_nowait(partial(self._give_back, None))
         self._end_alone()
 
@@ -206,7 +207,9 @@ class Pool(AsyncConnectionPool):
     def release(self, connection: Any) -> Any:
         """Return the connection; uncommitted changes are rolled back. Awaiting the result is optional."""
         done = asyncio.get_running_loop().create_future()
-        returned = connection.give_back_nowait(partial(connection._give_back, None)) if not connection.closed else None
+        returned = None
+        if not connection.closed and not connection.returns_unchanged(*callsite.of(sys._getframe(1))):
+            returned = connection.give_back_nowait(partial(connection._give_back, None))
         if returned is None:
             done.set_result(None)
             return done

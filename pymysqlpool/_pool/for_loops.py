@@ -15,7 +15,7 @@ from .._driver.exchange import is_between_commands
 from . import maintenance
 from .checkin import Cleaner
 from .core import INTERVAL, PoolCore
-from .idle_lease import AT_ONCE, FirstStep, NotLent
+from .idle_lease import AT_ONCE, FirstStep, NotLent, UnusedLease
 from .lease import Connection, slot_of
 
 
@@ -45,6 +45,9 @@ def return_takes(core: PoolCore, lease: Connection) -> str:
     if slot is None:
         return NOTHING  # it was taken back already
     wire, attributes = slot.wire, lease.__dict__
+    if type(lease) is UnusedLease and wire is not None:
+        is_kept = monotonic() < slot.expires_at and core._ledger.allows_lock_free
+        return NOTHING if is_kept else A_THREAD
     if wire is None or "_live" not in attributes:
         return A_THREAD if is_between_commands(lease) else A_CUT
     marks: int = wire.marks_left(attributes)

@@ -236,6 +236,24 @@ def test_a_block_of_acquire_commits_nothing_unless_autocommit(aiomysql: Any, arg
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("used", [False, True])
+def test_a_clean_connection_is_free_as_soon_as_release_returns(
+    aiomysql: Any, arguments: dict[str, Any], used: bool
+) -> None:
+    async def main() -> None:
+        async with aiomysql.create_pool(minsize=2, **arguments) as pool:
+            connection = await pool.acquire()
+            if used:
+                async with connection.cursor() as cursor:
+                    await cursor.execute("SELECT 1")
+                    await cursor.fetchall()
+            assert pool.freesize == 1
+            pool.release(connection)
+            assert pool.freesize == 2
+
+    asyncio.run(main())
+
+
 def test_a_connection_of_no_pool(aiomysql: Any, arguments: dict[str, Any]) -> None:
     async def main() -> None:
         connection = await aiomysql.connect(**arguments)
