@@ -30,8 +30,10 @@ _LEAVES_IT = pattern(
 )
 
 
-def leaves_it(statement: bytes) -> bool:
-    """Whether `statement`, which is not known to be harmless, is a SET of something else."""
+def leaves_it(statement: bytes | None) -> bool:
+    """Whether `statement`, which is not known to be harmless, is a SET of something else; None: there is none."""
+    if statement is None:
+        return True
     if len(statement) > _LONGEST or not statement.isascii():
         return False
     text = " ".join(statement.decode("ascii").rstrip("; \t\r\n").lower().split())

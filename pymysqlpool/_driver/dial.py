@@ -11,8 +11,8 @@ import select
 import socket
 import ssl
 import struct
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
 from time import monotonic
 from typing import Any
 
@@ -70,7 +70,9 @@ def open_socket(
         return sock
     source = (connection.bind_address, 0) if connection.bind_address is not None else None
     failure: OSError | None = None
-    addresses = socket.getaddrinfo(connection.host, connection.port, 0, socket.SOCK_STREAM)
+    addresses = _numeric(connection.host, connection.port) or socket.getaddrinfo(
+        connection.host, connection.port, 0, socket.SOCK_STREAM
+    )
     for untried, (family, kind, number, _, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
         limit = min(remaining(deadline) / untried, connection.connect_timeout or float("inf"))
         try:
@@ -92,6 +94,16 @@ def open_socket(
         connection.host_info = f"socket {connection.host}:{connection.port}"
         return sock
     raise failure or OSError(f"no address for host {connection.host!r}")
+
+
+@lru_cache(maxsize=64)
+def _numeric(host: str, port: int) -> Sequence[Any]:
+    """What the resolver would say of a host that is given by its number, which needs none; empty for a name."""
+    try:
+        socket.inet_pton(socket.AF_INET, host)
+    except (OSError, ValueError, AttributeError):
+        return ()
+    return ((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port)),)
 
 
 def _connect(sock: socket.socket, address: Any, limit: float, give_up: GiveUp) -> None:
@@ -124,10 +136,11 @@ def _writable(sock: socket.socket, seconds: float) -> Any:
     return select.select([], [sock], [], seconds)[1]
 
 
-def _await_greeting(sock: Any, left: float, deadline: float, give_up: Callable[[], bool]) -> None:
-    """Wait for the first bytes, which the server sends, and leave them to be read. `left`: seconds until `deadline`."""
+def _await_greeting(sock: Any, deadline: float, give_up: GiveUp) -> None:
+    """Wait for the first bytes, which the server sends, and leave them to be read."""
     while True:
-        sock.settimeout(min(_LOOK, left))
+        left = remaining(deadline)
+        sock.settimeout(left if give_up is None else min(_LOOK, left))
         try:
             if hasattr(sock, "greeting"):
                 sock.greeting = sock.recv(SEGMENT)
@@ -135,9 +148,8 @@ def _await_greeting(sock: Any, left: float, deadline: float, give_up: Callable[[
                 sock.recv(1, socket.MSG_PEEK)
             return
         except TimeoutError:
-            if give_up():
+            if give_up is not None and give_up():
                 raise TimeoutError(_GIVEN_UP) from None
-        left = remaining(deadline)
 
 
 def notice_a_dead_peer(sock: socket.socket, seconds: float) -> None:
@@ -147,6 +159,15 @@ def notice_a_dead_peer(sock: socket.socket, seconds: float) -> None:
     or is idle; they rest while something sent is not acknowledged, which TCP_USER_TIMEOUT (RFC 5482) bounds. A living
     machine answers both, however long its server takes for a statement. What a system does not have is left out.
     """
+    try:
+        for name, value in _options_against_a_dead_peer(seconds):
+            sock.setsockopt(socket.IPPROTO_TCP, name, value)
+    except OSError:
+        pass  # no such option, or not this value of it
+
+
+@lru_cache(maxsize=16)
+def _options_against_a_dead_peer(seconds: float) -> Sequence[tuple[int, int]]:
     idle = max(1, int(seconds / 2))
     interval = max(1, int(seconds / 6))
     count = max(1, round((seconds - idle) / interval))
@@ -156,12 +177,7 @@ def notice_a_dead_peer(sock: socket.socket, seconds: float) -> None:
         "TCP_KEEPCNT": count,
         "TCP_USER_TIMEOUT": int(seconds * 1000),
     }
-    try:
-        for name, value in options.items():
-            if hasattr(socket, name):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    except OSError:
-        pass  # no such option, or not this value of it
+    return tuple((getattr(socket, name), value) for name, value in options.items() if hasattr(socket, name))
 
 
 def _is_of_nonsense(connection: WireConnection, error: Exception) -> bool:
@@ -175,25 +191,54 @@ def _is_of_nonsense(connection: WireConnection, error: Exception) -> bool:
     return isinstance(error, struct.error | IndexError | AssertionError | UnboundLocalError | UnicodeDecodeError)
 
 
-def establish(
-    connection: WireConnection, deadline: float, tcp_user_timeout: float | None = None, give_up: GiveUp = None
-) -> None:
-    """Connect and log in, `within` the same `deadline`, without the set-up statements (`recipe` has them).
+def reach(connection: Any, deadline: float, tcp_user_timeout: float | None = None, give_up: GiveUp = None) -> Any:
+    """Open a socket for `connection`, and wait for the server's first bytes, all before `deadline`.
 
     `give_up` is asked from time to time while the server has not answered; True ends the attempt.
 
     Raises:
-        pymysql.err.OperationalError: the server cannot be reached, refuses, or does not answer in time.
+        pymysql.err.OperationalError: the server cannot be reached, or does not answer in time.
+    """
+    try:
+        sock = open_socket(connection, deadline, tcp_user_timeout, give_up)
+        try:
+            _await_greeting(sock, deadline, give_up)
+        except BaseException:
+            sock.close()
+            raise
+    except OSError as error:
+        raise _unreachable(connection, error) from error
+    return sock
+
+
+def _unreachable(connection: Any, error: OSError) -> err.OperationalError:
+    return err.OperationalError(
+        CR.CR_CONN_HOST_ERROR, f"Can't connect to MySQL server on {connection.host!r} ({error})"
+    )
+
+
+def establish(connection: WireConnection, sock: Any, deadline: float) -> list[bytes]:
+    """Log in on `sock`, which `reach` has opened, before `deadline`, without the set-up statements (`recipe` has them).
+
+    Returns:
+        What PyMySQL has sent.
+
+    Raises:
+        pymysql.err.OperationalError: the server refuses, or does not answer in time.
     """
     setup = connection.sql_mode, connection.init_command, connection.autocommit_mode
     connection._establishing = True
     connection.sql_mode = connection.init_command = connection.autocommit_mode = None
-    sock: socket.socket | None = None
+    said: list[bytes] = []
+    send = connection._write_bytes
+
+    def record(data: bytes) -> None:
+        said.append(data)
+        send(data)
+
     try:
-        sock = open_socket(connection, deadline, tcp_user_timeout, give_up)
+        connection._write_bytes = record  # type: ignore[method-assign]
         left = remaining(deadline)
-        if give_up is not None:
-            _await_greeting(sock, left, deadline, give_up)
         sock.settimeout(left)
         connection._read_timeout = connection._write_timeout = left
         connection.connect(sock)
@@ -203,9 +248,7 @@ def establish(
                 shared.remember(connection._sock)
             connection.__dict__["ctx"] = shared.context  # the value that PyMySQL leaves there
     except OSError as error:
-        raise err.OperationalError(
-            CR.CR_CONN_HOST_ERROR, f"Can't connect to MySQL server on {connection.host!r} ({error})"
-        ) from error
+        raise _unreachable(connection, error) from error
     except Exception as error:
         if not _is_of_nonsense(connection, error):
             raise
@@ -215,7 +258,9 @@ def establish(
             f"{error})",
         ) from error
     finally:
-        if sock is not None and not connection.open:
+        connection._write_bytes = send  # type: ignore[method-assign]
+        if not connection.open:
             sock.close()
         connection.sql_mode, connection.init_command, connection.autocommit_mode = setup
         connection._establishing = False
+    return said

@@ -26,7 +26,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pymysql import err
 from pymysql.constants import COMMAND, CR, SERVER_STATUS
@@ -34,7 +34,6 @@ from pymysql.constants import COMMAND, CR, SERVER_STATUS
 from .._util import callsite
 from .._util.process import Mark, mark_process
 from ..errors import ConnectionInterruptedError, ConnectionTakenBackError, ForkedConnectionError
-from ..secrets import conceal
 from .block import Block
 from .commands import COM_QUERY, LARGEST_STATEMENT, Command, pack_header
 from .commits import commit_after
@@ -46,12 +45,13 @@ from .pipeline import outcomes, pipeline, rollback
 from .protocol.packets import out_of_step
 from .reading import ReadingConnection
 from .receive import SocketSource
-from .role import Role
 from .session_state import BEYOND, EFFECT_OF_COMMAND, IN_TRANSACTION, OPAQUE, SAME, TELLING, marks_after
 from .session_state import SESSION_STATE_CHANGED as _CHANGED
 from .statements import AUTOCOMMIT, NOTHING, STATE, TRANSACTION, WROTE, ReadStatement, read_as_anything, reader_for
-from .tls import SharedContexts
 from .usage import Usage
+
+if TYPE_CHECKING:
+    from .role import Role
 
 # Errors with which a server ends a session: shutdown, killed (MariaDB), idle for too long (MySQL 8.0.24).
 _SESSION_ENDED = frozenset({1053, TOO_LARGE, 1927, 4031})
@@ -84,7 +84,6 @@ class WireConnection(LoginConnection, ReadingConnection):
     ended_by_server: bool = False  # the server's last error packet ended this session
     _owner_pid = 0
     _here: Mark = (1,)  # whether this is still that process
-    _tls_contexts: SharedContexts | None = None  # of a pool's connections
 
     @property
     def marks(self) -> int:
@@ -320,14 +319,6 @@ class WireConnection(LoginConnection, ReadingConnection):
         if self._reads_fast and type(self._rfile) is not SocketSource:
             self._rfile.close()
             self._rfile = SocketSource(self._sock)
-
-    def _create_ssl_ctx(self, sslp: Any) -> Any:
-        contexts = self._tls_contexts
-        if contexts is None:
-            return super()._create_ssl_ctx(sslp)
-        if isinstance(sslp, dict):
-            sslp = conceal(sslp)
-        return contexts.of(sslp, super()._create_ssl_ctx)
 
     within = within
     outcomes = outcomes

@@ -34,7 +34,7 @@ FIRST_QUESTION: dict[bool, Command] = {
     is_mariadb: (QUESTION[is_mariadb][0], QUESTION[is_mariadb][1] + b", @@global.init_connect, @@session." + read_only)
     for is_mariadb, read_only in ((False, b"transaction_read_only"), (True, b"tx_read_only"))
 }
-_NO_ROLE: Command = (COMMAND.COM_QUERY, b"SET ROLE NONE")
+NO_ROLE: Command = (COMMAND.COM_QUERY, b"SET ROLE NONE")
 
 
 def given_again_by(answer: Any, client_flag: int, *, sets_sql_mode: bool) -> Sequence[Command]:
@@ -47,7 +47,7 @@ def given_again_by(answer: Any, client_flag: int, *, sets_sql_mode: bool) -> Seq
     rows = None if answer is None else answer.rows
     commands: list[Command] = []
     if rows and rows[0][:2] == (None, None):  # the usual answer of a MariaDB
-        commands.append(_NO_ROLE)
+        commands.append(NO_ROLE)
     elif rows:
         role, limit = rows[0][:2]
         text = b"NONE" if role is None else _bytes(role)  # MySQL gives NONE, or a list of quoted names

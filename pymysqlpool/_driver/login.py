@@ -5,6 +5,8 @@ the `dialog` of PAM. MySQL's own clients refuse unless they are told to (ENABLE_
 the password is sent over TLS or a unix socket, where the user has an `auth_plugin_map` for the plugin, and with the
 option `allow_cleartext_password`.
 
+The TLS contexts of a login are shared by the connections of a pool (`tls`).
+
 Owns: when a password may be sent in clear text. Never: judges other plugins; those send something that does not reveal
 the password.
 
@@ -13,12 +15,16 @@ Source: MySQL 9 Reference Manual, 8.4.1.4, "Client-Side Cleartext Pluggable Auth
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pymysql import err
 from pymysql.constants import CR
 
+from ..secrets import conceal
 from .pymysql_names import PyMySQLConnection
+
+if TYPE_CHECKING:
+    from .tls import SharedContexts
 
 _CLEAR_TEXT = frozenset({b"mysql_clear_password", b"dialog"})
 
@@ -27,6 +33,15 @@ class LoginConnection(PyMySQLConnection):
     """PyMySQL's connection, which may refuse to send its password."""
 
     _sends_clear_text = True  # for a pool's connections: the option's value
+    _tls_contexts: SharedContexts | None = None  # of a pool's connections
+
+    def _create_ssl_ctx(self, sslp: Any) -> Any:
+        contexts = self._tls_contexts
+        if contexts is None:
+            return super()._create_ssl_ctx(sslp)
+        if isinstance(sslp, dict):
+            sslp = conceal(sslp)
+        return contexts.of(sslp, super()._create_ssl_ctx)
 
     def _process_auth(self, plugin_name: bytes, auth_packet: Any, *handler: Any) -> Any:
         if plugin_name in _CLEAR_TEXT and not (self._secure or self._sends_clear_text or self._has_own(plugin_name)):

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
         _local_infile: bool
         max_allowed_packet: int
         server_version: str
+        server_thread_id: tuple[int]
+        salt: bytes
+        _auth_plugin_name: str
         connect_timeout: float | None
 
         def _execute_command(self, command: int, sql: Any) -> None: ...

@@ -13,8 +13,7 @@ A list of steps, run by the same code on a new session and on a used one (Invari
 Owns: the steps, which of them a server supports, the role that a login gives. Never: decides when a session is reset,
 or what a statement may have changed in it.
 
-Step 1, and what COM_RESET_CONNECTION keeps, is in `renewal`. It clears all other visible state of a session, so steps 2
-to 5 follow.
+Step 1 is in `renewal`; it clears all other visible state, so 2 to 5 follow. A shorter step 2 is in `brief_set_up`.
 """
 
 from __future__ import annotations
@@ -69,7 +68,6 @@ class Recipe:
         "_init_command",
         "_is_known",
         "_keeps_profiles",
-        "_knows_init_connect",
         "_knows_reset",
         "_login_question",
         "_names",
@@ -85,6 +83,7 @@ class Recipe:
         "autocommit",
         "can_reset",
         "database",
+        "knows_init_connect",
         "pipelines",
         "says_read_only",
         "small_undo",
@@ -99,11 +98,11 @@ class Recipe:
         """
         version, is_mariadb = server_version(connection.server_version)
         self.can_reset = self._knows_reset = version >= ((10, 2, 4) if is_mariadb else (5, 7, 3))
-        self._knows_init_connect = False
+        self.knows_init_connect = False
         self.tracks = version >= ((10, 2, 2) if is_mariadb else (5, 7, 4))
         self._tracking = [_TRACKING, commits.TRACKING[is_mariadb]] if settings.track_commits else [_TRACKING]
-        pipelines = settings.pipeline_reset
-        self.pipelines = pipelines if pipelines is not None else (is_mariadb or version >= (8, 0))
+        wanted = settings.pipeline_reset
+        self.pipelines = is_mariadb or version >= (8, 0) if wanted is None else wanted
         has_roles = version >= ((10, 1, 1) if is_mariadb else (8, 0))
         self._login_question: list[Command] = [QUESTION[is_mariadb]] if has_roles else []
         self._can_combine = True
@@ -127,9 +126,7 @@ class Recipe:
         ) or None
         self.says_read_only = False
         self._reads = settings.reset == "auto"  # in which alone the reading of statements decides
-        self._character_set_in_doubt = (
-            self._init_command is not None and self._reads and not character_set.leaves_it(self._init_command)
-        )
+        self._character_set_in_doubt = self._reads and not character_set.leaves_it(self._init_command)
         self._names = f"NAMES {connection.charset}"
         if connection.collation:
             self._names += f" COLLATE {connection.collation}"
@@ -144,11 +141,10 @@ class Recipe:
             WrongRole: the server does not have the pool's `role`.
             pymysql.err.MySQLError: a step was refused.
         """
-        question, asked, is_first = self._login_question, self._asked, not self._knows_init_connect
-        if question and is_first:
-            question = [FIRST_QUESTION[self._keeps_profiles]]
+        asked, is_first = self._asked, not self.knows_init_connect
+        question = [FIRST_QUESTION[self._keeps_profiles]] if is_first and self._login_question else self._login_question
         if self._is_known:
-            results = self._execute(connection, [*question, *asked, *self._basics(), *self._rest()])
+            results = self._execute(connection, [*question, *self.steps()])
             server = results[len(question) : len(question) + len(asked)]
         else:
             results = self._learn(connection, question)
@@ -160,7 +156,7 @@ class Recipe:
             said, read_only = (None, 0) if answer is None else answer.rows[0][3:]
             self.says_read_only = says_read_only(self._init_command) or bool(read_only)
             again = init_connect.is_set_again(said, self._init_command, self._wanted_autocommit is not None)
-            self.can_reset, self._knows_init_connect = self._knows_reset and again, True
+            self.can_reset, self.knows_init_connect = self._knows_reset and again, True
         connection._login = given_again_by(answer, connection.client_flag, sets_sql_mode=self._sql_mode is not None)
         connection._limit, connection._tracked = limit_of_a_statement(answer), self.tracks
         if len(self._tracking) > 1:
@@ -294,7 +290,7 @@ class Recipe:
     def forget_settings(self) -> None:
         """The server's defaults may be others now: no SET is free before they were looked at again."""
         self._sameness = Sameness()
-        self._knows_init_connect = False
+        self.knows_init_connect = False
 
     def holds_after(self, statement: bytes) -> bool:
         """Whether `statement` sets a session to what this recipe has set it to: nothing to undo."""
@@ -312,6 +308,10 @@ class Recipe:
         return is_same
 
     # -- the steps -----------------------------------------------------------------------------------------
+
+    def steps(self) -> list[Command]:
+        """The server's role, where the pool asks for it, and steps 2 to 4."""
+        return [*self._asked, *self._basics(), *self._rest()]
 
     def _basics(self) -> list[Command]:
         """SET NAMES, sql_mode, trackers, and autocommit if no init_command comes before it. None touches a table."""

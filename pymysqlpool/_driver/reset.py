@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pymysql import err
 from pymysql.constants import COMMAND
@@ -30,10 +30,12 @@ from ..settings import ResetMode
 from .commands import Command
 from .exchange import WireConnection
 from .pipeline import raise_first
-from .recipe import Recipe
 from .session_state import AUTOCOMMIT_STATUS, BEYOND, IN_TRANSACTION, MAY_BE_READ_ONLY
 from .statements import AUTOCOMMIT, DATABASE, INSERT_ID, NOTHING, READ_ONLY, STATE, TRANSACTION, WROTE
 from .wire import Wire
+
+if TYPE_CHECKING:
+    from .recipe import Recipe
 
 
 class Cleanup(Enum):

@@ -22,14 +22,12 @@ from contextlib import suppress
 from enum import Enum
 from functools import cache
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import reuse
-from .._driver.connector import Connector
-from .._driver.dial import GiveUp
 from .._driver.exchange import SOCKET_CHECK_INTERVAL
 from .._driver.wire import Wire
-from .._util import child_exit
+from .._util import child_exit, late
 from .._util.lock import StepLock
 from .._util.log import load, logger
 from .._util.process import Mark, mark_process
@@ -45,6 +43,12 @@ from .ledger import Ledger
 from .registry import all_pools, register
 from .slot import CONNECTING, Lease, MaintenanceLease, Slot
 from .waiter import ThreadWaiter, Waiter
+
+if TYPE_CHECKING:
+    from .._driver import connector
+    from .._driver.dial import GiveUp
+else:
+    late.module(globals(), "connector", "pymysqlpool._driver.connector")
 
 INTERVAL = 1.0  # seconds between two rounds of maintenance
 CONNECT_TIMEOUT = 10.0  # seconds; PyMySQL's default
@@ -99,14 +103,15 @@ class PoolCore:
     _ledger: Ledger
     _backoff: ConnectBackoff
     _counters: Counters
-    _connector: Connector
+    _connector: connector.Connector
     _life: Life
     _here: Mark  # whether this is still the process whose books these are
 
     def __init__(self, name: str, endpoint: str, own: Settings, connect_args: Mapping[str, Any], policy: reuse.Policy):
         self.name = name
         self.endpoint = endpoint
-        load()  # `logging`; here, so that a borrow imports nothing
+        load()  # `logging`, and what a first borrow needs; here, so that it imports nothing
+        late.load()
         self._settings = own
         self._connect_args = connect_args
         self._policy = policy
@@ -149,7 +154,7 @@ class PoolCore:
             Ledger(sizes.size, sizes.maxsize, make_idle_lease, allows_lock_free=self._allows_lock_free),
             ConnectBackoff(),
             Counters(),
-            Connector(self.name, self._settings, self._connect_args, standalone),
+            connector.Connector(self.name, self._settings, self._connect_args, standalone),
             Life(PoolState.CLOSED if self._closed else PoolState.NEW),
             mark_process(),
         )

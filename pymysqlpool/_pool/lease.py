@@ -16,7 +16,6 @@ from types import FrameType, MappingProxyType
 from typing import Any, NoReturn, Protocol, Self
 
 from .._driver.commits import commit_token_of
-from .._driver.connector import Connector
 from .._driver.exchange import can_go_on
 from .._driver.statements import INSERT_ID, TRANSACTION, WROTE
 from .._util import callsite
@@ -37,7 +36,7 @@ class Home(Protocol):
 
     name: str
     _ledger: Ledger
-    _connector: Connector
+    _connector: Any  # has the `recipe` of the sessions
     _connect_args: Mapping[str, Any]  # for PyMySQL, passwords concealed
     _tend_at: float  # monotonic; from then on a return does the maintenance
     _verbose: bool  # a return writes to the debug log
