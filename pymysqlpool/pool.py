@@ -16,23 +16,17 @@ from __future__ import annotations
 import sys
 from contextlib import AbstractContextManager
 from time import monotonic
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import reuse, settings
-from ._pool import checkin, diagnostics, log_fields, maintenance, observed, registry
-from ._pool.beforehand import pre_create
-from ._pool.checkout import checkout, withdraw
-from ._pool.checkout_request import CheckoutRequest
+from ._pool import checkin, log_fields, observed, registry
 from ._pool.core import PoolCore, PoolState
 from ._pool.idle_lease import AT_ONCE, FirstStep, NotLent, make_lease
 from ._pool.lease import Connection
 from ._pool.pickled import Travelling
 from ._pool.slot import IDLE, MaintenanceLease, Slot
 from ._pool.waiter import ThreadWaiter, Waiter
-from ._pool.while_waiting import LOOK_AROUND, lend_given, queue_up
-from ._util import callsite
-from ._util.namesakes import warn_of_namesakes
+from ._util import callsite, late
 from .errors import ReturnConnectionToPoolError
 from .reuse import Reason
 from .secrets import conceal
@@ -40,8 +34,19 @@ from .settings import Settings
 from .stats import Borrower, PoolEvent, PoolStats
 
 if TYPE_CHECKING:
+    from ._pool import diagnostics, maintenance
+    from ._pool.beforehand import pre_create
+    from ._pool.checkout import checkout, withdraw
+    from ._pool.checkout_request import CheckoutRequest
+    from ._pool.while_waiting import LOOK_AROUND, lend_given, queue_up
+    from ._util.namesakes import warn_of_namesakes
     from .options import PoolOptions
     from .request_scope import RequestScope
+else:
+    late.names(globals(), "pymysqlpool._pool", "beforehand:pre_create", "checkout:checkout,withdraw", "diagnostics")
+    late.names(globals(), "pymysqlpool._pool", "checkout_request:CheckoutRequest", "maintenance")
+    late.names(globals(), "pymysqlpool._pool", "while_waiting:LOOK_AROUND,lend_given,queue_up")
+    late.names(globals(), "pymysqlpool._util", "namesakes:warn_of_namesakes")
 
 __all__ = ["ConnectionPool", "PoolState"]
 
@@ -263,12 +268,7 @@ class ConnectionPool(FirstStep, Travelling, PoolCore):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def __del__(self, is_finalizing: Any = sys.is_finalizing) -> None:

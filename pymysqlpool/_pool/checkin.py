@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from types import FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import reuse
 from .._driver import reset as _session
@@ -23,13 +23,13 @@ from .._driver.commits import kept_after_the_end
 from .._driver.reset import Cleanup
 from .._driver.statements import READ_ONLY, STATE, TRANSACTION, WROTE
 from .._driver.wire import Wire
-from .._util import callsite
+from .._util import callsite, late
 from .._util.lock import InsideOwnStepError
 from .._util.log import DEBUG, logger
 from ..errors import ReturnConnectionToPoolError
 from ..reuse import Facts, Reason, Verdict
 from ..stats import BOUNDS
-from . import counters, maintenance
+from . import counters
 from .core import INTERVAL, PoolCore
 from .counters import QUICK, TOTAL
 from .idle_lease import HAS_GIL, UnusedLease, return_clean
@@ -38,6 +38,11 @@ from .log_fields import fields
 from .slot import Slot
 from .spent_lease import SpentLease
 from .waiter import Waiter
+
+if TYPE_CHECKING:
+    from . import maintenance
+else:
+    late.names(globals(), "pymysqlpool._pool", "maintenance")
 
 _MOST_PLACES = 1000  # that are remembered, so that each is reported once
 _A_MOMENT = 0.1  # seconds; a loop does no maintenance, and the next return sees to it

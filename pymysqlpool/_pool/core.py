@@ -35,7 +35,6 @@ from ..failures import Server, kind_of
 from ..reuse import Reason
 from ..settings import Settings, patience_within
 from . import counters, observed
-from .backoff import ConnectBackoff
 from .counters import Counters
 from .idle_lease import HAS_GIL, learn_attributes, make_idle_lease
 from .lease import standalone
@@ -45,10 +44,11 @@ from .slot import CONNECTING, Lease, MaintenanceLease, Slot
 from .waiter import ThreadWaiter, Waiter
 
 if TYPE_CHECKING:
-    from .._driver import connector
+    from .._driver.connector import Connector
     from .._driver.dial import GiveUp
+    from .backoff import ConnectBackoff
 else:
-    late.module(globals(), "connector", "pymysqlpool._driver.connector")
+    late.names(globals(), "pymysqlpool", "_driver.connector:Connector", "_pool.backoff:ConnectBackoff")
 
 INTERVAL = 1.0  # seconds between two rounds of maintenance
 CONNECT_TIMEOUT = 10.0  # seconds; PyMySQL's default
@@ -103,7 +103,7 @@ class PoolCore:
     _ledger: Ledger
     _backoff: ConnectBackoff
     _counters: Counters
-    _connector: connector.Connector
+    _connector: Connector
     _life: Life
     _here: Mark  # whether this is still the process whose books these are
 
@@ -154,7 +154,7 @@ class PoolCore:
             Ledger(sizes.size, sizes.maxsize, make_idle_lease, allows_lock_free=self._allows_lock_free),
             ConnectBackoff(),
             Counters(),
-            connector.Connector(self.name, self._settings, self._connect_args, standalone),
+            Connector(self.name, self._settings, self._connect_args, standalone),
             Life(PoolState.CLOSED if self._closed else PoolState.NEW),
             mark_process(),
         )

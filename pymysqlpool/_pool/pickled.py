@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from .._util import late
 from .._util.lock import new_lock
 from ..settings import OPTION_NAMES
 
@@ -39,6 +40,7 @@ class Travelling:
 
 def arrive(number: str, kind: Callable[..., Any], options: dict[str, Any]) -> Any:
     """The pool of this number in this process."""
+    late.load()  # not under the lock
     with _lock:
         pool = _here.get(number)
         if pool is None:

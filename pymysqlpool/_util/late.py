@@ -32,17 +32,22 @@ def pattern(text: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
     return LatePattern(text, flags)  # type: ignore[return-value]
 
 
-_waiting: dict[tuple[str, str], tuple[dict[str, Any], str]] = {}  # names that are not there yet, by their module
+# What is not there yet: by who needs it and its name there, those global names, the module, and its name inside.
+_waiting: dict[tuple[str, str], tuple[dict[str, Any], str, str]] = {}
 
 
-def module(names: dict[str, Any], name: str, path: str) -> None:
-    """Let `name` be the module `path` in these global `names`, from the first pool on."""
-    _waiting[names["__name__"], name] = names, path
+def names(own: dict[str, Any], package: str, *wanted: str) -> None:
+    """Let the global names `own` have these from the first pool on: modules of `package`, or "module:name,name"."""
+    for path in wanted:
+        module, _, inside = path.partition(":")
+        for name in inside.split(","):
+            _waiting[own["__name__"], name or module.rpartition(".")[2]] = own, f"{package}.{module}", name
 
 
 def load() -> None:
-    """Load the modules that wait. An import of more of this package may make others wait."""
+    """Load what is needed from the first pool on."""
     while _waiting:
-        for key, (names, path) in list(_waiting.items()):
-            names[key[1]] = import_module(path)
+        for key, (own, path, name) in list(_waiting.items()):
+            module = import_module(path)
+            own[key[1]] = getattr(module, name) if name else module
             _waiting.pop(key, None)

@@ -42,7 +42,7 @@ DOORS = {"errors", "failures", "pool", "reuse", "secrets", "settings", "stats"}
 WINGS = {"_util", "_driver", "_pool"}
 # Parts of these wings that a first borrow does not need: for asyncio, for several hosts, for reports.
 NOT_NEEDED = {"_driver.steps", "_driver.observed", "_pool.for_loops", "_pool.beside", "_pool.cost", "_util.url"}
-MOST = 78  # files for the class of a pool; each costs 0.1 to 0.3 ms
+MOST = 66  # files for the class of a pool; each costs 0.1 to 0.3 ms
 MOST_OF_A_POOL = 93  # with those that the first pool loads
 
 # Of the standard library: types, a lock, a page of shared memory, a context variable, and their own imports.
