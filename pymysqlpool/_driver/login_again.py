@@ -142,7 +142,8 @@ def learn(attributes: Mapping[str, Any], greeting: bytes, said: Sequence[bytes])
         and attributes.get("_auth_plugin_name", "") in _PLUGINS
         and not attributes["_pristine__auth_plugin_map"]
         and type(attributes["user"]) is bytes
-        and greeting[:5] == (len(greeting) - 4).to_bytes(4, "little") + b"\x0a"
+        and greeting[4:5] == b"\x0a"  # empty where PyMySQL has read it
+        and greeting[:4] == (len(greeting) - 4).to_bytes(4, "little")
     )
     if not is_usual:
         return None
