@@ -269,7 +269,8 @@ def narrow(request: pytest.FixtureRequest, certificate: tuple[Path, Path]) -> It
     options.append(f"--ssl-ca={authority}")
     with DevServer(binary=request.config.getoption("--server"), options=options) as server:
         with closing(pymysql.connect(**server.connect_args, ssl_disabled=True)) as admin, admin.cursor() as cursor:
-            for name, limit in (("plain", ""), ("few", "with max_user_connections 3")):
+            of_its_own = "with max_user_connections"  # goes before the server's
+            for name, limit in (("plain", ""), ("few", f"{of_its_own} 3"), ("crowd", f"{of_its_own} 100")):
                 for host in ("127.0.0.1", "localhost"):
                     cursor.execute(f"create user {name}@'{host}' identified by 'secret' {limit}")
                     cursor.execute(f"grant select on *.* to {name}@'{host}'")
@@ -286,14 +287,18 @@ def no_room(server: DevServer, number: int) -> Iterator[tuple[dict[str, Any], li
     user = {1040: "plain", 1203: "plain", 1226: "few"}[number]
     taken: list[Any] = []
     try:
-        with suppress(pymysql.err.OperationalError):
-            while True:
-                name = "root" if number == 1040 else user
-                login = server.connect_args if name == "root" else arguments(server, name)
-                taken.append(pymysql.connect(**{**login, "ssl_disabled": True}))
-        with pytest.raises(pymysql.err.OperationalError) as told:
-            pymysql.connect(**arguments(server, user))
-        assert told.value.args[0] == number
+        logins = [arguments(server, user)]
+        if number == 1040:  # it has room for one more of root
+            logins = [arguments(server, "crowd"), {**server.connect_args, "ssl_disabled": True}, *logins]
+        # All are refused in a row: one alone may have been so by a session that was about to end.
+        refused: list[Any] = []
+        while len(refused) < 2 * len(logins):
+            try:
+                taken.append(pymysql.connect(**logins[len(refused) % len(logins)]))
+                refused.clear()
+            except pymysql.err.OperationalError as error:
+                refused.append(error.args[0])
+        assert {*refused} == {number}
         yield arguments(server, user), taken
     finally:
         let_in_again(taken, arguments(server, user))
@@ -401,8 +406,16 @@ def account(admin: Any) -> Iterator[Callable[[str], None]]:
 )
 @pytest.mark.parametrize("fail_fast", [False, True])
 def test_a_refused_login_is_the_same_error_for_every_caller_at_once(
-    make_pool: MakePool, account: Callable[[str], None], what: str, undo: str, number: int, fail_fast: bool
+    make_pool: MakePool,
+    account: Callable[[str], None],
+    server: DevServer,
+    what: str,
+    undo: str,
+    number: int,
+    fail_fast: bool,
 ) -> None:
+    if number == 4151 and server.flavor != "mariadb":
+        number = 3118
     args = {"user": "bad_days", "password": "old", "size": 4, "maxsize": 4, "fail_fast": fail_fast}
     alive = make_pool(**args)
     works(alive)

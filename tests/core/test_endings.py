@@ -37,7 +37,9 @@ def sleeping(admin: Any) -> int:
 
 def others(admin: Any) -> int:
     with admin.cursor() as cursor:
-        cursor.execute("select count(*) from information_schema.processlist where id <> connection_id()")
+        cursor.execute(
+            "select count(*) from information_schema.processlist where id <> connection_id() and command <> 'Daemon'"
+        )
         return int(cursor.fetchone()[0])
 
 
