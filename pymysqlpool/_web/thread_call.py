@@ -28,14 +28,7 @@ _PATIENCE = 5.0  # seconds
 _AWAITING = ("cr_await", "gi_yieldfrom", "ag_await")
 _FRAMES = ("cr_frame", "gi_frame", "ag_frame")
 _STEPS = (CoroutineType, GeneratorType, AsyncGeneratorType)
-_LINKS = (
-    Awaitable,
-    FunctionType,
-    partial,
-    CellType,
-    tuple,
-    list,
-)  # between what a task awaits and an executor's future
+_LINKS = (FunctionType, partial, CellType, tuple, list)  # to an executor's future, beside other futures
 
 
 class Call:
@@ -124,7 +117,8 @@ def _future_of_this_thread() -> Future[Any] | None:
     while frame is not None:
         if frame.f_code.co_name == "run" and frame.f_globals.get("__name__") == "concurrent.futures.thread":
             future = getattr(frame.f_locals.get("self"), "future", None)
-            return future if isinstance(future, Future) else None
+            if isinstance(future, Future):  # from Python 3.14 on another `run` comes first
+                return future
         frame = frame.f_back  # type: ignore[assignment]
     return None
 
