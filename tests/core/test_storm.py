@@ -116,8 +116,9 @@ def test_no_answer_belongs_to_another_query_and_no_capacity_is_lost(
     for worker in workers:
         worker.start()
     end = time.monotonic() + seconds
-    bolts = 0
-    while time.monotonic() < end:
+    last = end + 20  # on a busy machine the answers take their time
+    enough, bolts = 100 * seconds, 0
+    while (now := time.monotonic()) < end or (now < last and sum(worker.good for worker in workers) <= enough):
         strike(chance.choice(workers))
         bolts += 1
         stop.wait(chance.uniform(0, 0.006))
@@ -135,7 +136,7 @@ def test_no_answer_belongs_to_another_query_and_no_capacity_is_lost(
         f"{seconds:.0f} s, {bolts} bolts, {good} right answers, {len(wrong)} wrong, errors {errors}, {pool.stats()}\n"
     )
     assert not wrong
-    assert good > 100 * seconds
+    assert good > enough
     assert not [key for key in errors if "Packet sequence" in key or "PoolTimeout" in key], errors
     del workers, worker
     gc.collect()
