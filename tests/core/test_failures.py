@@ -128,3 +128,14 @@ class Wrapped(Exception):
 )
 def test_a_visitor_is_told_to_come_back_when_that_may_help(error: BaseException, temporary: bool) -> None:
     assert is_temporary(error) is temporary
+
+
+def test_an_error_is_said_again_as_it_is_where_its_class_makes_no_other_of_its_arguments() -> None:
+    class OfTwo(err.OperationalError):
+        def __init__(self, number: int, host: str) -> None:
+            super().__init__(f"{number} of {host}")
+
+    own, plain = OfTwo(2003, "db1"), err.OperationalError(2003, "down")
+    assert failures.said_again(own) is own
+    again = failures.said_again(plain)
+    assert (type(again), again.args, again is plain) == (err.OperationalError, (2003, "down"), False)
