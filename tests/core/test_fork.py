@@ -68,7 +68,8 @@ def test_a_lease_that_came_along_is_refused_and_its_return_does_no_harm(make_poo
 
 def test_a_transaction_that_came_along_is_the_parents(make_pool: MakePool, admin: Any) -> None:
     with admin.cursor() as cursor:
-        cursor.execute("create or replace table forked (v int)")
+        cursor.execute("drop table if exists forked")
+        cursor.execute("create table forked (v int)")
     pool = make_pool(size=1, maxsize=1, autocommit=False)
     held = pool.get_connection()
     held.execute("insert into forked values (7)")
