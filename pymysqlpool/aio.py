@@ -45,10 +45,10 @@ from ._async.worker import (
 )
 from ._driver.steps import watch_of
 from ._driver.stop import stop_statement
-from ._pool.beside import session_beside
 from ._pool.checkout import checkout, withdraw
 from ._pool.checkout_request import CheckoutRequest, Work
 from ._pool.diagnostics import capacity
+from ._pool.extra_session import extra_session
 from ._pool.for_loops import (
     A_CUT,
     A_THREAD,
@@ -269,7 +269,7 @@ class AsyncConnectionPool(PoolNames):
         deadline = monotonic() + self.pool.settings.reset_timeout
         said = {"event": "cancelled statement", "pool": self.name}
         try:
-            wire = session_beside(self.pool, deadline)
+            wire = extra_session(self.pool, deadline)
             side = wire.borrow_privately()
             try:
                 with side.within(deadline):

@@ -19,8 +19,8 @@ from typing import Protocol, runtime_checkable
 from pymysql import err
 from pymysql.constants import ER
 
-from ._pool.beside import session_beside
 from ._pool.diagnostics import is_failing, last_used
+from ._pool.extra_session import extra_session
 from ._util.lock import new_lock
 from .failures import number_of
 from .pool import ConnectionPool
@@ -120,7 +120,7 @@ class HealthCheck:
         if isinstance(self.pool, _ManyHosts):
             return self.pool.why_unavailable(self.timeout)
         try:
-            session_beside(self.pool, monotonic() + self.timeout).close(quiet=True)
+            extra_session(self.pool, monotonic() + self.timeout).close(quiet=True)
         except (err.MySQLError, OSError) as error:
             if number_of(error) == ER.CON_COUNT_ERROR and self.pool.connection_num:
                 return ""  # the server works; all its connections are in use, the pool's own among them

@@ -24,12 +24,12 @@ from pymysql.constants import COMMAND, CR
 from .commands import Command, pack
 from .deadline import remaining
 from .exchange import WireConnection
-from .first_answers import raise_news
 from .given_by_login import NO_ROLE
 from .protocol.packets import OK
 from .protocol.reply import at_hand, reply
 from .receive import SocketSource
 from .server_version import server_version
+from .set_up_refusals import raise_news
 
 _SWITCHED_ON = b"session_track_state_change = 1"
 _IS_ON = b"\x02\x011"

@@ -38,7 +38,6 @@ from .block import Block
 from .commands import COM_QUERY, LARGEST_STATEMENT, Command, pack_header
 from .commits import commit_after
 from .deadline import UNKNOWN_TIMEOUT, within
-from .last_word import TOO_LARGE, is_hang_up, too_large
 from .local_infile import reads_local_file
 from .login import LoginConnection
 from .pipeline import outcomes, pipeline, rollback
@@ -48,6 +47,7 @@ from .receive import SocketSource
 from .session_state import BEYOND, EFFECT_OF_COMMAND, IN_TRANSACTION, OPAQUE, SAME, TELLING, marks_after
 from .session_state import SESSION_STATE_CHANGED as _CHANGED
 from .statements import AUTOCOMMIT, NOTHING, STATE, TRANSACTION, WROTE, ReadStatement, read_as_anything, reader_for
+from .too_large import TOO_LARGE, is_hang_up, too_large
 from .usage import Usage
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class WireConnection(LoginConnection, ReadingConnection):
     block: Block | None = None  # the transaction block that is open
     _limit = sys.maxsize  # bytes of a statement, from which on the server refuses it; as far as it is known
     _long = 0  # bytes of the last statement that was a large one
-    refusal: err.MySQLError | None  # of a statement that was too large, see `last_word`
+    refusal: err.MySQLError | None  # of a statement that was too large, see `too_large`
     ended_by_server: bool = False  # the server's last error packet ended this session
     _owner_pid = 0
     _here: Mark = (1,)  # whether this is still that process

@@ -23,7 +23,7 @@ from pymysql.constants import CLIENT, COMMAND
 from .commands import Command
 
 _LIMIT = b"CONCAT('SET max_statement_time = ', NULLIF(@@session.max_statement_time, @@global.max_statement_time))"
-# By whether the server is a MariaDB. The second column is a statement, or NULL; the third is for `last_word`. Only a
+# By whether the server is a MariaDB. The second column is a statement, or NULL; the third is for `too_large`. Only a
 # pool's first session is asked for the others: the fourth is for `init_connect`, the fifth says whether transactions
 # are READ ONLY by default.
 QUESTION: dict[bool, Command] = {

@@ -63,7 +63,7 @@ class ReadingConnection(PyMySQLConnection):
     _harmless: str | None = None  # the text of a template that takes literals, which is often the next to be sent
     _error_args: tuple[Any, ...] = ()  # of the last error packet
     _current_timeout: float | None = UNKNOWN_TIMEOUT  # of the socket, in seconds; as newer PyMySQL has it
-    refusal: err.MySQLError | None = None  # of a statement that was too large, see `last_word`
+    refusal: err.MySQLError | None = None  # of a statement that was too large, see `too_large`
     _result: Any = None  # a dead handle has none: a cursor that outlives it asks
     _pristine_decoders: Mapping[int, Any]  # a pool's, for as long as there are no `decoders` of this handle alone
     decoders: dict[int, Callable[[str], Any]] = _fresh("_pristine_decoders")

@@ -29,13 +29,13 @@ from ..settings import Settings
 from . import character_set, commits, init_connect
 from .commands import Command
 from .exchange import WireConnection, is_between_commands
-from .first_answers import accepted, raise_news, says_read_only
 from .given_by_login import FIRST_QUESTION, QUESTION, given_again_by, limit_of_a_statement
 from .renewal import FORGETS, ROLLBACK, Renewal
 from .role import QUESTIONS, read
 from .sameness import Sameness, look
 from .server_version import server_version
 from .session_state import IN_TRANSACTION, MAY_BE_READ_ONLY, OPAQUE
+from .set_up_refusals import accepted, raise_news, says_read_only
 from .statements import NOTHING, TRANSACTION
 from .wire import Wire
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from time import monotonic
 
-from .._pool.beside import cut_lent
+from .._pool.cut import cut_lent
 from .._util.lock import Lock, new_lock
 from .._util.log import logger
 from .._util.process import Mark, mark_process

@@ -21,8 +21,8 @@ from pymysql import err
 
 from .. import failures
 from .._driver.wire import Wire
-from .._pool.beside import session_beside
 from .._pool.core import PoolCore
+from .._pool.extra_session import extra_session
 from .._pool.waiter import ThreadWaiter
 from .asking import Asks, ask_server
 from .endpoints import Answer
@@ -97,7 +97,7 @@ class Monitor(threading.Thread):
                 if monotonic() >= deadline:
                     raise
                 self._drop(quiet=False)
-        self._wire = session_beside(cluster.pool_of(self._index), deadline)
+        self._wire = extra_session(cluster.pool_of(self._index), deadline)
         return self._say(self._wire, cluster, deadline)
 
     @staticmethod

@@ -41,7 +41,15 @@ print(json.dumps([sorted(after - before) for before, after in zip(steps, steps[1
 DOORS = {"errors", "failures", "pool", "reuse", "secrets", "settings", "stats"}
 WINGS = {"_util", "_driver", "_pool"}
 # Parts of these wings that a first borrow does not need: for asyncio, for several hosts, for reports.
-NOT_NEEDED = {"_driver.steps", "_driver.observed", "_pool.for_loops", "_pool.beside", "_pool.cost", "_util.url"}
+NOT_NEEDED = {
+    "_driver.steps",
+    "_driver.observed",
+    "_pool.for_loops",
+    "_pool.extra_session",
+    "_pool.cut",
+    "_pool.cost",
+    "_util.url",
+}
 MOST = 66  # files for the class of a pool; each costs 0.1 to 0.3 ms
 MOST_OF_A_POOL = 93  # with those that the first pool loads
 

@@ -1,5 +1,5 @@
-"""Two operations of a pool apart from lending: it makes a session outside of its count, and it cuts the sessions that
-are lent when their server is known to be dead (nothing else ends a statement on it before `read_timeout`).
+"""Cuts the sessions that are lent when their server is known to be dead: nothing else ends a statement on it before
+`read_timeout`.
 
 Never: takes a connection from its borrower, who returns it as after any other loss.
 
@@ -11,17 +11,6 @@ from __future__ import annotations
 
 from .._driver.wire import Wire
 from .core import PoolCore
-
-
-def session_beside(core: PoolCore, deadline: float) -> Wire:
-    """Make a session outside the pool's count, before `deadline` (monotonic). The caller closes it.
-
-    Raises:
-        pymysql.err.MySQLError: it could not be made.
-    """
-    if not core._here[0]:
-        core._enter_process()
-    return core._connector.make_wire(deadline)
 
 
 def cut_lent(core: PoolCore) -> int:
