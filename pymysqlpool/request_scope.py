@@ -65,14 +65,17 @@ class RequestScope:
 
     Attributes:
         label: as given; may be set later.
+        committed: the commits that the request's reads on replicas must show.
+        has_committed: changes were committed at the commit point: the request may not be answered "try again".
+        refused: the error of the last borrow; None: it was served, or the scope has ended.
     """
 
     label: OneLine = OneLine()
     committed: OnDemand = OnDemand()
-    refused: GetConnectionFromPoolError | None = None  # the last borrow's error; cleared by `close`
+    refused: GetConnectionFromPoolError | None = None
     _revalidate_after: float | None = None
     _closed = _finished = False  # _finished: the commit point has passed
-    has_committed = False  # and has committed changes: the request may not be answered "try again"
+    has_committed: bool = False
     _committed: Committed | None = None
 
     def __init__(
@@ -85,13 +88,10 @@ class RequestScope:
         deadline: float | None = None,
         revalidate: float | None = None,
     ) -> None:
-        self._label = label
-        self.transaction = transaction
+        self._label, self.transaction = label, transaction
         self.deadline = deadline
         self.uses: list[Use] = []  # every lease so far, in order
-        self._revalidate_after = revalidate
-        self._pool = pool
-        self._watch = watch or _NO_WATCH
+        self._pool, self._watch, self._revalidate_after = pool, watch or _NO_WATCH, revalidate
         self._lock = new_lock()  # guards these: _places, _closed, _finished, _committed; never held while borrowing
         self._places: dict[Lender, Place] = {}
 

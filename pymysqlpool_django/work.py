@@ -45,7 +45,7 @@ class _Here(threading.local):
     request: Request = Request.NONE
 
 
-here = _Here()
+here: _Here = _Here()
 
 
 class Worker(Protocol):

@@ -54,7 +54,7 @@ class AsyncConnection(Returning, Exchanges, FieldsNames):
     """
 
     lease: Connection
-    floats = False  # True: it may have no lease, and `_prepare` borrows one; see `_web.socket_scope`
+    floats: bool = False  # True: it may have no lease, and `_prepare` borrows one; see `_web.socket_scope`
     has_owner = False  # True: a scope returns it; its with-blocks commit or roll back, but do not return it
     _thread_call: ThreadCall | None = None  # what a thread is doing at this moment
     _was_cut = False

@@ -7,7 +7,7 @@ borrows; a target of a cluster does, see `ClusterPool`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self, overload
 
 from .._driver.commits import UNKNOWN
 from .._driver.statements import TRANSACTION, WROTE
@@ -77,7 +77,15 @@ class OnDemand:
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = f"_{name}"
 
-    def __get__(self, scope: Any, owner: type | None = None) -> Committed:
+    @overload
+    def __get__(self, scope: None, owner: type | None = None) -> Self: ...
+
+    @overload
+    def __get__(self, scope: object, owner: type | None = None) -> Committed: ...
+
+    def __get__(self, scope: Any, owner: type | None = None) -> Self | Committed:
+        if scope is None:
+            return self
         with scope._lock:
             made: Committed | None = getattr(scope, self._name)
             if made is None:

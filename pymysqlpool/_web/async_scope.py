@@ -56,7 +56,7 @@ class AsyncRequestScope(RequestScope):
         self._label = label
         self.transaction = transaction
         self.deadline = deadline
-        self.uses = []
+        self.uses: list[Use] = []
         self._pool = pool.pool
         self._watch = watch or _NO_WATCH
         self._lock = new_lock()

@@ -88,10 +88,10 @@ def test_a_database_that_is_down_is_not_ready(make: Make) -> None:
         mute = make(host="127.0.0.1", port=silent.getsockname()[1], timeout=30)
 
         async def main() -> None:
-            for pool, number in ((down, 2003), (mute, 2013)):
+            for pool in (down, mute):
                 began = monotonic()
                 status, health = await readiness(PoolMiddleware(still, pool, ready_path="/ready"))
-                assert (status, health["reason"]) == (503, f"no session could be opened ({number})")
+                assert (status, health["reason"]) == (503, "no session could be opened (2003)")
                 assert monotonic() - began < 5
             assert (await Exchange(PoolMiddleware(still, down)).run()).body == b"still", "liveness asks no server"
             closed = make()
