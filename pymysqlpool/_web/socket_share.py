@@ -134,7 +134,7 @@ class Share(AsyncRequestScope):
                 if unused and lent.lease.marks & TRANSACTION:
                     said = {"event": "rollback", "pool": lent.pool_name}
                     logger.warning("%s did not end its transaction, so it is rolled back", self.label, extra=said)
-                lent.park(partial(self._give_back, pool, place, None))
+                self._park(pool, place, lent)
 
     def _look_later(self) -> None:
         if self._later is None and self._loop is not None:
@@ -156,7 +156,7 @@ class Share(AsyncRequestScope):
             if lent.has_changes:
                 self._warn(lent)
             else:
-                returns.append(lent.park(partial(self._give_back, pool, place, None)))
+                returns.append(self._park(pool, place, lent, also_of_threads=True))
         self._lent_out = False
         self._calls.clear()
         await wait_for_all(returns)
@@ -165,7 +165,7 @@ class Share(AsyncRequestScope):
         """Called before a message is sent while another task awaits the next one: return unneeded leases first."""
         if not self._units and not self._of_threads and self.socket.waits:
             returns = [
-                lent.park(partial(self._give_back, pool, place, None))
+                self._park(pool, place, lent)
                 for pool, place, lent in self._idle()
                 if not lent.has_changes and not lent.has_state
             ]
@@ -173,7 +173,7 @@ class Share(AsyncRequestScope):
 
     async def release(self) -> None:
         if not self._units:
-            returns = [lent.park(partial(self._give_back, pool, place, None)) for pool, place, lent in self._idle()]
+            returns = [self._park(*each, also_of_threads=True) for each in self._idle()]
             await wait_for_all(returns)
 
     def make_way(self) -> None:
@@ -181,7 +181,24 @@ class Share(AsyncRequestScope):
         if not self._units and not self._of_threads:
             for pool, place, lent in self._idle():
                 if not lent.has_changes and not lent.has_state:
-                    lent.park(partial(self._give_back, pool, place, None))
+                    self._park(pool, place, lent)
+
+    def _park(
+        self, pool: Lender, place: Place, lent: SocketConnection, *, also_of_threads: bool = False
+    ) -> ThreadsafeEvent | None:
+        """Return a lease, unless a thread has asked for it meanwhile. With the lock of its place, a thread either finds
+        the place empty, or has noted its call before."""
+        if not place.lock.acquire(False):
+            return None  # a thread gets it at this moment
+        try:
+            if place.connection is not lent.lease or (self._of_threads and not also_of_threads):
+                return None
+            left = Place()
+            left.connection, left.use = place.connection, place.use
+            place.connection = None
+        finally:
+            place.lock.release()
+        return lent.park(partial(self._give_back, pool, left, None))
 
     def _idle(self) -> list[tuple[Lender, Place, SocketConnection]]:
         """The leases that no call uses and no block keeps."""
@@ -216,6 +233,9 @@ class Share(AsyncRequestScope):
                     extra={"event": "rollback", "pool": lent.pool_name},
                 )
         self._closed = True
+        for place in self._places.values():
+            if place.connection is None and isinstance(place.seen, SocketConnection):
+                place.seen.parked = False  # nothing is to be borrowed for it any more
         return self._give_all_back_nowait(None, also_busy=True)
 
 

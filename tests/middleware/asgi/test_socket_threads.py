@@ -12,6 +12,7 @@ import anyio.to_thread
 import pytest
 from asgiref.sync import sync_to_async
 
+from pymysqlpool._web.task_connection import SocketConnection
 from pymysqlpool.aio import AsyncConnectionPool
 from pymysqlpool.asgi import PoolMiddleware, current_async_connection, sync_connection
 from pymysqlpool.request_scope import NoRequestScopeError, current_connection
@@ -126,6 +127,34 @@ def test_the_calls_of_a_task_continue_each_other(
     pool = make(size=1, maxsize=1, timeout=1)
     served(pool, handle, waits)
     assert table() == [1, 2, 3, 4]
+
+
+def test_a_lease_that_is_about_to_go_back_stays_if_a_thread_gets_it_at_this_moment(
+    make: Make, table: Callable[[], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    armed, unchanged, saved = threading.Event(), threading.Event(), threading.Event()
+
+    def has_no_state(connection: SocketConnection) -> bool:  # asked last before the lease goes back
+        if armed.is_set():
+            armed.clear()
+            unchanged.set()
+            assert saved.wait(5)
+        return False
+
+    def save_then() -> None:
+        assert unchanged.wait(5)
+        save(2)
+        saved.set()
+
+    async def handle() -> None:
+        await by_asyncio(lambda: save_whole(1))  # its end lets the loop look for what is idle
+        armed.set()
+        await by_asyncio(save_then)
+        await by_asyncio(commit)
+
+    monkeypatch.setattr(SocketConnection, "has_state", property(has_no_state))
+    served(make(), handle, waits=True)
+    assert table() == [1, 2]
 
 
 @ANY
