@@ -65,9 +65,9 @@ def engine(
 ) -> Iterator[sa.Engine]:
     """With a pool of its own, and with one that others use as well."""
     if request.param == "own":
-        yield make_engine(pool_size=1, max_overflow=1, pool_timeout=0.2)
+        yield make_engine(pool_size=1, max_overflow=1, pool_timeout=1.0)
     else:
-        yield create_engine(make_pool(size=1, maxsize=2, timeout=0.2, client_flag=CLIENT.FOUND_ROWS))
+        yield create_engine(make_pool(size=1, maxsize=2, timeout=1.0, client_flag=CLIENT.FOUND_ROWS))
 
 
 def pool_of(engine: sa.Engine) -> ConnectionPool:

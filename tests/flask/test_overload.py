@@ -75,7 +75,7 @@ def test_refused_requests_make_a_line_a_second_which_counts_the_others_and_the_m
     site.app.add_url_rule("/", "index", lambda: str(ask(g.db, "SELECT 1")))
 
     def lines() -> list[str]:
-        return [record.getMessage() for record in caplog.records if "503" in record.getMessage()]
+        return [record.getMessage() for record in caplog.records if "answered 503" in record.getMessage()]
 
     with site.pool.get_connection(timeout=20):
         for _ in range(20):

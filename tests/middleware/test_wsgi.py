@@ -405,7 +405,7 @@ def test_refused_requests_make_a_line_a_second_and_pool_and_the_metric_counts_al
     application = plain(application, pool)
 
     def lines() -> list[str]:
-        return [record.getMessage() for record in caplog.records if "503" in record.getMessage()]
+        return [record.getMessage() for record in caplog.records if "answered 503" in record.getMessage()]
 
     with pool.get_connection(timeout=20), other.get_connection(timeout=20):
         for _ in range(10):

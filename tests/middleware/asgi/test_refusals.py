@@ -60,7 +60,7 @@ def test_refused_requests_make_one_line_a_second_and_the_metric_counts_all(
     pool = make(size=1, maxsize=1, timeout=5, max_waiting=0)
 
     def lines() -> list[str]:
-        return [record.getMessage() for record in caplog.records if "503" in record.getMessage()]
+        return [record.getMessage() for record in caplog.records if "answered 503" in record.getMessage()]
 
     async def main() -> None:
         app = routes(pool, ok)
