@@ -41,6 +41,14 @@ def works(pool: ConnectionPool, timeout: float = 10.0) -> None:
         assert connection.execute("select 1") == 1
 
 
+def is_back(pool: ConnectionPool) -> bool:
+    try:
+        works(pool)
+    except PoolUnavailable:
+        return False
+    return True
+
+
 def fill(pool: ConnectionPool, number: int) -> None:
     for connection in [pool.get_connection(timeout=20) for _ in range(number)]:
         connection.close()
@@ -733,7 +741,7 @@ def test_a_proxy_that_accepts_and_closes_is_a_server_that_is_down(make_pool: Mak
         hasty.get_connection(timeout=20)
     proxy.refusing = False
     full_again(pool, 4)
-    works(hasty)
+    wait_until(lambda: is_back(hasty), "the pool that fails fast tries again, a moment after its last failure")
 
 
 NONSENSE = {
