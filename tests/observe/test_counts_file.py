@@ -27,6 +27,7 @@ from pymysqlpool._observe.counts_file import CountsFile, is_held
 from pymysqlpool._observe.running import own_name
 from pymysqlpool._pool.counters import Counters, histogram
 from tests.conftest import MakePool
+from tests.observe.served import APPLICATION
 from tests.serving import ROOT, serving
 from tests.support import in_child, wait_until
 
@@ -100,29 +101,6 @@ def test_a_process_that_is_killed_has_counted_all_it_did(
     ended.add_up(tmp_path, Board(tmp_path)._replace)
     assert sums(Board(tmp_path)) == seen
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ended", "lock"]
-
-
-APPLICATION = """
-import os
-from flask import Flask, g
-from pymysqlpool_flask import PyMySQLPool
-from pymysqlpool_flask.observe import blueprint
-
-app = Flask(__name__)
-app.config.from_prefixed_env()
-PyMySQLPool(app)
-app.register_blueprint(blueprint(metrics=True), url_prefix="/pools")
-
-@app.get("/numbers")
-def numbers():
-    return {}
-
-@app.get("/one")
-def one():
-    with g.db.cursor() as cursor:
-        cursor.execute("SELECT 1")
-    return str(os.getpid())
-"""
 
 
 def test_the_sums_equal_what_clients_got_answered_when_a_worker_is_killed_under_load(

@@ -25,6 +25,7 @@ from pymysqlpool._observe.board import board as board_of
 from pymysqlpool.prometheus import metrics_page
 from pymysqlpool_flask.cli import pool as commands
 from tests.conftest import MakePool
+from tests.observe.served import APPLICATION
 from tests.serving import ROOT, serving
 from tests.support import wait_until
 
@@ -223,29 +224,6 @@ def test_without_a_folder_the_command_says_what_to_name(capsys: Any, monkeypatch
     with pytest.raises(SystemExit):
         main(["status"])
     assert "PYMYSQLPOOL_BOARD" in capsys.readouterr().err
-
-
-APPLICATION = """
-import os
-from flask import Flask, g
-from pymysqlpool_flask import PyMySQLPool
-from pymysqlpool_flask.observe import blueprint
-
-app = Flask(__name__)
-app.config.from_prefixed_env()
-PyMySQLPool(app)
-app.register_blueprint(blueprint(metrics=True), url_prefix="/pools")
-
-@app.get("/numbers")
-def numbers():
-    return {}
-
-@app.get("/one")
-def one():
-    with g.db.cursor() as cursor:
-        cursor.execute("SELECT 1")
-    return str(os.getpid())
-"""
 
 
 def test_page_metrics_and_commands_show_all_workers_and_a_drain_reaches_them(

@@ -104,6 +104,14 @@ class Socket:
         await self._in.put({"type": "websocket.receive", "text": text})
         return str((await self.out.get())["text"])
 
+    async def ask_once(self, text: str) -> None:
+        """Ask, and wait for the answer, or for the end of an application that fails: its error is raised."""
+        answer = asyncio.create_task(self.ask(text))
+        await asyncio.wait({answer, self.task}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            answer.cancel()
+            await self.task
+
     async def leave(self) -> None:
         await self._in.put({"type": "websocket.disconnect"})
         await self.task

@@ -55,11 +55,7 @@ def served(pool: AsyncConnectionPool, kind: str, handle: Callable[[], Awaitable[
             await Exchange(PoolMiddleware(app, pool)).run()
         else:
             one = Socket(PoolMiddleware(app, pool))
-            answer = asyncio.create_task(one.ask("?"))
-            await asyncio.wait({answer, one.task}, return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done():
-                answer.cancel()
-                await one.task
+            await one.ask_once("?")
             await one.leave()
 
     run(main)

@@ -55,11 +55,7 @@ def served(make: Make, message: Callable[[Any], Any], **options: Any) -> None:
 
     async def main() -> None:
         one = Socket(PoolMiddleware(app, pool))
-        answer = asyncio.create_task(one.ask("?"))
-        await asyncio.wait({answer, one.task}, return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            answer.cancel()
-            await one.task
+        await one.ask_once("?")
         assert pool.stats().in_use == 0
         await one.leave()
 
