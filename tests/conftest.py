@@ -35,8 +35,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--sweep-seed") is None:
         config.option.sweep_seed = str(random.randrange(1_000_000))
     # A test's own settings are made when it is imported, so the profile must be there before.
-    hypothesis.settings.register_profile("quick", max_examples=60, deadline=None)
-    hypothesis.settings.register_profile("all", max_examples=300, deadline=None)
+    # The same examples for the same tests, so that a red run speaks of the change; --hypothesis-seed=N draws others.
+    fixed = config.getoption("--hypothesis-seed") is None
+    hypothesis.settings.register_profile("quick", max_examples=60, deadline=None, derandomize=fixed)
+    hypothesis.settings.register_profile("all", max_examples=300, deadline=None, derandomize=fixed)
     hypothesis.settings.load_profile("all" if config.getoption("--all") else "quick")
 
 

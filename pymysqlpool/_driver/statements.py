@@ -82,6 +82,11 @@ _PLACEHOLDER = pattern(r"(?<![^ \t\r\n(,=<>])%s(?![^ \t\r\n),;])")
 _UNFIT_TEMPLATE = pattern(r"['\\%]")
 
 
+def _is_a_literal_for_a_name(token: bytes, following: bytes) -> bool:
+    """Whether a literal stands for the name of what is called, or for a part of it."""
+    return (token == b"?" and following in (OPEN, OPEN_APART, b".")) or (token == b"." and following == b"?")
+
+
 class Reader:
     """Reads the statements of the sessions that have one kind of character set, with one kind of server."""
 
@@ -123,8 +128,9 @@ class Reader:
         of each `%s`, as long as backslashes escape.
 
         The template is read with a `?` in these places, which every literal is cut like: the placeholder stands in no
-        string, comment or quoted name, and nothing beside it can become one token with the literal. False where that
-        cannot be told from the template, and where it came for the first time: it may have values in it.
+        string, comment or quoted name, and nothing beside it can become one token with the literal. A literal may be
+        several tokens (`-1`, `0.0e0`), so it must not stand where `_judge` looks for a name. False where that cannot be
+        told from the template, and where it came for the first time: it may have values in it.
         """
         effect = self._templates.get(template)
         if effect is None:
@@ -135,7 +141,7 @@ class Reader:
             text = _PLACEHOLDER.sub("?", template)
             if not _UNFIT_TEMPLATE.search(text):
                 tokens = self._lexer.tokens(text.encode(errors="surrogateescape"), skeleton=True)
-                if tokens and tokens[0] in _QUERIES:
+                if tokens and tokens[0] in _QUERIES and not any(map(_is_a_literal_for_a_name, tokens, tokens[1:])):
                     effect = self._judge(tokens)
             self._templates[template] = effect
         return effect == NOTHING

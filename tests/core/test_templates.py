@@ -143,6 +143,11 @@ def test_usual_templates_take_literals(template: str) -> None:
         "SELECT -%s",
         "SELECT t.%s",
         "SELECT %s%s",
+        "SELECT 1 AS %s (",  # `AS -1 (` and `AS 0.0e0 (` are other tokens than `AS ? (`
+        "WITH %s (a) AS (SELECT 1) SELECT a",
+        "INSERT INTO %s (a) VALUES (1)",
+        "INSERT INTO %s . t (a) VALUES (1)",
+        "INSERT INTO d. %s (a) VALUES (1)",
         "SELECT \\%s",
         "SELECT 5 %% %s",
         "SELECT %(a)s",
