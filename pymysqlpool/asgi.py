@@ -19,6 +19,7 @@ import asyncio
 from time import monotonic
 
 from ._async.worker import in_a_thread_of_its_own, running_loop, wait_for_all
+from ._pool.current import CURRENT_SCOPE
 from ._web.async_scope import AsyncRequestScope, current_async_connection, sync_connection
 from ._web.lifespan import live
 from ._web.messages import Application, Message, Receive, Scope, Send, answer, header_of
@@ -38,7 +39,6 @@ from .request_scope import (
     CommitVeto,
     TransactionMode,
     Watch,
-    _current,
     commits,
     current_scope,
     entered,
@@ -152,11 +152,11 @@ class PoolMiddleware:
             self.carry_commits.receive(request, self.pool.pool, said)
         response = Response(self, request, method, send, self._is_watched)
         try:
-            token = _current.set(request)  # as `entered`, without its object
+            token = CURRENT_SCOPE.set(request)  # as `entered`, without its object
             try:
                 await self.app(scope, receive, response.send)
             finally:
-                _current.reset(token)
+                CURRENT_SCOPE.reset(token)
         except BaseException as error:
             await request.async_close(error)
             if response.committing or not is_temporary(error) or (response.begun and not response.replaced):

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
 from time import monotonic
 
 from pymysql import err
@@ -29,11 +28,11 @@ from ._pool.commit_rule import CommitVeto as CommitVeto
 from ._pool.commit_rule import Headers as Headers
 from ._pool.commit_rule import TransactionMode as TransactionMode
 from ._pool.committed import Committed, OnDemand
-from ._pool.cost import Place
+from ._pool.cost import NO_WATCH, Place
 from ._pool.cost import Use as Use
 from ._pool.cost import Watch as Watch
 from ._pool.cost import server_timing as _server_timing
-from ._pool.inner import pool_of
+from ._pool.current import CURRENT_SCOPE, pool_of
 from ._pool.lease import Connection, Lender
 from ._pool.loss import ask_if_idle, loss
 from ._util import callsite
@@ -42,9 +41,6 @@ from ._util.lock import new_lock
 from ._util.log import OneLine, logger
 from .errors import ConnectionInterruptedError, GetConnectionFromPoolError, PoolError, ReturnConnectionToPoolError
 
-_current: ContextVar[RequestScope | None] = ContextVar("pymysqlpool_request_scope", default=None)
-
-_NO_WATCH = Watch()
 _LATE_WRITE = "%s has written to pool(%s) after its commit point, the head of the response: rolled back. commit() it"
 
 
@@ -91,7 +87,7 @@ class RequestScope:
         self._label, self.transaction = label, transaction
         self.deadline = deadline
         self.uses: list[Use] = []  # every lease so far, in order
-        self._pool, self._watch, self._revalidate_after = pool, watch or _NO_WATCH, revalidate
+        self._pool, self._watch, self._revalidate_after = pool, watch or NO_WATCH, revalidate
         self._lock = new_lock()  # guards these: _places, _closed, _finished, _committed; never held while borrowing
         self._places: dict[Lender, Place] = {}
 
@@ -145,7 +141,7 @@ class RequestScope:
         now = monotonic()
         connection.note_place()
         connection.has_owner = True
-        spot = callsite.describe_place(callsite.place()) if self._watch is not _NO_WATCH else ""
+        spot = callsite.describe_place(callsite.place()) if self._watch is not NO_WATCH else ""
         place.use = Use(pool.name, spot, now - started, now, connection)
         place.connection = connection
         if self._closed:  # the scope ended during the borrow, and `close` has not seen this lease
@@ -291,7 +287,7 @@ class RequestScope:
         except Exception:  # noqa: BLE001 - nothing that ends a request may raise
             said = {"event": "return failed", "pool": pool.name}
             logger.warning("A connection of pool(%s) could not be given back", pool.name, exc_info=True, extra=said)
-        if self._watch is not _NO_WATCH:
+        if self._watch is not NO_WATCH:
             self._watch.report(use, self.label or "a request")
 
 
@@ -309,7 +305,8 @@ def commits(status: int, headers: Headers, exception: BaseException | None, veto
 
 def current_scope() -> RequestScope | None:
     """Return the scope that this code runs in, or None outside any scope."""
-    return _current.get()
+    scope: RequestScope | None = CURRENT_SCOPE.get()
+    return scope
 
 
 def current_connection(pool: Lender | None = None) -> Connection:
@@ -318,7 +315,7 @@ def current_connection(pool: Lender | None = None) -> Connection:
     Raises:
         NoRequestScopeError: the code runs outside any of these.
     """
-    scope = _current.get()
+    scope: RequestScope | None = CURRENT_SCOPE.get()
     if scope is None:
         raise NoRequestScopeError(
             "there is no request here: a script, a thread or a background task opens a scope of its own, "
@@ -329,7 +326,7 @@ def current_connection(pool: Lender | None = None) -> Connection:
 
 def entered(scope: RequestScope) -> Holding[RequestScope | None, RequestScope]:
     """Make `scope` the current one for the block; it is not closed."""
-    return Holding(_current, scope)
+    return Holding(CURRENT_SCOPE, scope)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ._pool.inner import inside
+from ._pool.current import inside
 from ._web.socket_connection import SocketConnection as SocketConnection
 from ._web.socket_connection import is_websocket as is_websocket
 from .advice import warn_of_missing_timeouts

@@ -1,4 +1,4 @@
-"""No wing uses a private name of another wing's class, read from the source.
+"""No wing uses a private name of another wing's class, and no file imports one of another's, read from the source.
 
 Annotations tell of which class an expression is: those of parameters and attributes, and calls of classes. So a name
 that two wings have for different things hides nothing, nor does a second name for an object. Where they tell nothing
@@ -219,6 +219,24 @@ def borrowed_by(module: str) -> list[str]:
 def test_no_wing_uses_private_names_of_another() -> None:
     found = [use for module in ALL for use in borrowed_by(module)]
     assert not found, "\n".join(found)
+
+
+def private_imports(module: str) -> list[str]:
+    """The private names, other than modules, that the file imports from another of the three packages' files."""
+    names = {f"{base}.{name}" for base, name in imported_in(module).values() if base in ALL and is_private(name)}
+    return sorted(names - ALL.keys())
+
+
+def test_no_file_imports_a_private_name_of_another() -> None:
+    found = {module: names for module in ALL if (names := private_imports(module))}
+    assert not found
+
+
+def test_a_private_import_is_found_under_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "added.py"
+    path.write_text("from ..pool import _ledger as ledger, ConnectionPool\nfrom .. import _pool\n")
+    monkeypatch.setitem(ALL, "pymysqlpool._web.added", path)
+    assert private_imports("pymysqlpool._web.added") == ["pymysqlpool.pool._ledger"]
 
 
 IMPORT = "from pymysqlpool.pool import ConnectionPool\n"

@@ -86,6 +86,9 @@ class Watch:
             )
 
 
+NO_WATCH = Watch()
+
+
 class Place:
     """A scope's lease of one pool."""
 

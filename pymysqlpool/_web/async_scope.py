@@ -21,15 +21,15 @@ from .. import transaction as _transaction
 from .._async.turn import Turn
 from .._async.worker import ThreadsafeEvent, wait_for_all
 from .._driver.exchange import is_between_commands
-from .._pool.cost import Place
-from .._pool.inner import INNER, inside, pool_of
+from .._pool.cost import NO_WATCH, Place
+from .._pool.current import INNER, inside, pool_of
 from .._pool.lease import Connection, Lender
 from .._pool.loss import loss
 from .._util import callsite
 from .._util.lock import new_lock
 from ..aio import AsyncConnection, AsyncConnectionPool, Borrowing
 from ..errors import GetConnectionFromPoolError
-from ..request_scope import _NO_WATCH, NoRequestScopeError, RequestScope, TransactionMode, Use, Watch, current_scope
+from ..request_scope import NoRequestScopeError, RequestScope, TransactionMode, Use, Watch, current_scope
 from .limiter import add_threads, limiter_of_threads
 
 _getframe = sys._getframe
@@ -58,7 +58,7 @@ class AsyncRequestScope(RequestScope):
         self.deadline = deadline
         self.uses: list[Use] = []
         self._pool = pool.pool
-        self._watch = watch or _NO_WATCH
+        self._watch = watch or NO_WATCH
         self._lock = new_lock()
         self._places = {}
         self._closed = False
@@ -299,7 +299,7 @@ class AsyncRequestScope(RequestScope):
             if exception is None and place.use is not None:
                 place.use.end()
                 if lent.returns_unchanged(_END, 0):
-                    if self._watch is not _NO_WATCH:
+                    if self._watch is not NO_WATCH:
                         self._watch.report(place.use, self.label or "a request")
                     continue
             returns.append(lent.give_back_nowait(partial(self._give_back, pool, place, exception), (_END, 0)))

@@ -20,7 +20,7 @@ from threading import get_ident
 from typing import Any, Self
 
 from .._async.worker import wait_for_all
-from .._pool.inner import pool_of
+from .._pool.current import pool_of
 from .._pool.lease import Connection, Lender
 from ..aio import AsyncConnection, AsyncConnectionPool
 from ..request_scope import NoRequestScopeError, Watch

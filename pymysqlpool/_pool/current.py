@@ -1,17 +1,20 @@
-"""The pool of a middleware that is installed inside another one.
+"""What the code runs in: the scope of its request, and the pool of the innermost middleware.
 
 A request has one scope, that of the outermost middleware. What runs inside a further middleware, which may be for
 another pool, borrows from that pool unless it names one.
 
-Never: knows scopes from inside, borrows.
+Owns: the two context variables. Never: knows scopes from inside, borrows.
 """
 
 from __future__ import annotations
 
 from contextvars import ContextVar
+from typing import Any
 
 from .._util.context import Holding
 from .lease import Lender
+
+CURRENT_SCOPE: ContextVar[Any] = ContextVar("pymysqlpool_request_scope", default=None)  # a `RequestScope`, or None
 
 _Inner = tuple[object, Lender]  # the scope, and the pool that it borrows from
 
