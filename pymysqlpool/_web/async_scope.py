@@ -22,14 +22,13 @@ from .._async.turn import Turn
 from .._async.worker import ThreadsafeEvent, wait_for_all
 from .._driver.exchange import is_between_commands
 from .._pool.cost import NO_WATCH, Place
-from .._pool.current import INNER, inside, pool_of
+from .._pool.current import CURRENT_SCOPE, INNER, inside, pool_of
 from .._pool.lease import Connection, Lender
 from .._pool.loss import loss
 from .._util import callsite
-from .._util.lock import new_lock
 from ..aio import AsyncConnection, AsyncConnectionPool, Borrowing
 from ..errors import GetConnectionFromPoolError
-from ..request_scope import NoRequestScopeError, RequestScope, TransactionMode, Use, Watch, current_scope
+from ..request_scope import NoRequestScopeError, RequestScope, TransactionMode, Use, Watch
 from .limiter import add_threads, limiter_of_threads
 
 _getframe = sys._getframe
@@ -52,17 +51,7 @@ class AsyncRequestScope(RequestScope):
         label: str = "",
         deadline: float | None = None,
     ) -> None:
-        # As `RequestScope.__init__`, without the call: every request makes one.
-        self._label = label
-        self.transaction = transaction
-        self.deadline = deadline
-        self.uses: list[Use] = []
-        self._pool = pool.pool
-        self._watch = watch or NO_WATCH
-        self._lock = new_lock()
-        self._places = {}
-        self._closed = False
-        self.refused = None
+        super().__init__(pool.pool, transaction=transaction, watch=watch, label=label, deadline=deadline)
         self.pool = self._awaited = pool
         self._loop = loop = asyncio._get_running_loop()
         self._thread = get_ident()  # the event loop's
@@ -315,7 +304,7 @@ async def current_async_connection(pool: AsyncConnectionPool | None = None) -> A
     Raises:
         NoRequestScopeError: the code runs outside any request or websocket.
     """
-    scope = current_scope()
+    scope = CURRENT_SCOPE.get()
     if not isinstance(scope, AsyncRequestScope):
         raise NoRequestScopeError(
             "there is no ASGI request here: a task of its own borrows with `async with pool.get_connection()`"
@@ -328,7 +317,7 @@ async def sync_connection() -> Connection:
 
     The borrow waits on the event loop. A sync dependency, or the endpoint itself, would wait in a thread.
     """
-    scope = current_scope()
+    scope = CURRENT_SCOPE.get()
     if isinstance(scope, AsyncRequestScope):
         return await scope.lease_for_threads()
     return (await current_async_connection()).lease  # raises the error that explains why there is none

@@ -13,6 +13,7 @@ import gc
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -55,6 +56,23 @@ class Striker:
                 self.struck = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"
                 raise Bolt(self.struck)
         return self.trace
+
+
+def strike(at: int, work: Callable[[], object]) -> str | None:
+    """Do `work`, and interrupt it at point `at`; returns where that was, None if it has fewer points."""
+    striker = Striker(at)
+    before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks whether any frame wants them when tracing begins
+    try:
+        sys.settrace(striker.trace)
+        work()
+    except Bolt:
+        pass
+    finally:
+        sys.settrace(before)
+        striker.before.clear()  # frames, and with them the leases in their locals
+    gc.collect()
+    return striker.struck
 
 
 def clean(pool: ConnectionPool) -> None:
@@ -126,35 +144,24 @@ def test_capacity_and_answers_survive_an_exception_at_every_bytecode(
     at, step = sweep.every(7)
     struck = 0
     while True:
-        striker = Striker(at)
-        before = sys.gettrace()
-        sys._getframe().f_trace_opcodes = True  # Python 3.12 looks whether any frame wants them when tracing begins
-        try:
-            sys.settrace(striker.trace)
-            story(pool)
-        except Bolt:
-            pass
-        finally:
-            sys.settrace(before)
-            striker.before.clear()  # frames, and with them the leases in their locals
-        if striker.struck is None:
+        where = strike(at, partial(story, pool))
+        if where is None:
             break
-        gc.collect()
         try:
             leases = [pool.get_connection(timeout=2) for _ in range(2)]
         except PoolTimeout as error:
-            raise AssertionError(f"capacity was lost at {striker.struck}") from error
+            raise AssertionError(f"capacity was lost at {where}") from error
         for number, lease in enumerate(leases):
             cursor = lease.cursor()
             for token in range(at * 10 + number, at * 10 + number + 3):
                 cursor.execute(f"select {token}, @x")
-                assert cursor.fetchall() == ((token, None),), striker.struck
+                assert cursor.fetchall() == ((token, None),), where
             lease.close()
         stats = pool.stats()
         # A drain that was cut short may still discard one on its way home; nothing may be held or half made.
         held = (stats.in_use, stats.connecting, stats.reserved, stats.closing, stats.waiting)
-        assert held == (0, 0, 0, 0, 0), (striker.struck, stats)
-        assert stats.idle == stats.total <= 2, (striker.struck, stats)
+        assert held == (0, 0, 0, 0, 0), (where, stats)
+        assert stats.idle == stats.total <= 2, (where, stats)
         struck += 1
         at += step
     assert struck > (9 if sweep.everything else 0)
@@ -183,24 +190,13 @@ def test_a_waiting_caller_gets_the_connection_whose_return_is_struck(
         other = threading.Thread(target=ask)
         other.start()
         wait_until(lambda: pool.stats().waiting == 1, "a caller waits")
-        striker = Striker(at)
-        before = sys.gettrace()
-        sys._getframe().f_trace_opcodes = True  # as above
-        try:
-            sys.settrace(striker.trace)
-            held.pop(0).close()
-        except Bolt:
-            pass
-        finally:
-            sys.settrace(before)
-            striker.before.clear()
-        gc.collect()
+        where = strike(at, lambda held=held: held.pop(0).close())  # type: ignore[misc]
         other.join()
-        assert answers == [(at,)], striker.struck
+        assert answers == [(at,)], where
         held.pop().close()
         stats = pool.stats()
-        assert (stats.in_use, stats.waiting, stats.closing) == (0, 0, 0), (striker.struck, stats)
-        if striker.struck is None:
+        assert (stats.in_use, stats.waiting, stats.closing) == (0, 0, 0), (where, stats)
+        if where is None:
             break
         struck += 1
         at += step

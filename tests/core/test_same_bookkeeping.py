@@ -2,11 +2,13 @@
 
 A task's statement and its usual return repeat bookkeeping of the blocking way, because each call less counts there:
 `steps.begin_query` that of `WireConnection._execute_command`, `quick_return.give_back_unchanged` that of
-`checkin.give_back`. A short way may decline; then it has done nothing.
+`checkin.give_back`. A short way may decline; then it has done nothing. Each kind of waiter repeats what a
+plain one begins with.
 """
 
 from __future__ import annotations
 
+import asyncio
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,10 +19,13 @@ import pytest
 from pymysql.constants import CLIENT
 
 from pymysqlpool import ConnectionPool
+from pymysqlpool._async.pending import Pending
+from pymysqlpool._async.waiter import AsyncWaiter
 from pymysqlpool._driver import steps
 from pymysqlpool._driver.commands import COM_QUERY
 from pymysqlpool._pool.idle_lease import HAS_GIL
 from pymysqlpool._pool.quick_return import give_back_unchanged
+from pymysqlpool._pool.waiter import ThreadWaiter, Waiter
 from pymysqlpool.reuse import Reason
 from tests.conftest import MakePool
 
@@ -30,6 +35,23 @@ MISSING = object()
 def slots_of(thing: Any) -> dict[str, Any]:
     names = {name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())}
     return {name: getattr(thing, name, MISSING) for name in names - {"__weakref__"}}
+
+
+# -- waiters -------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_waiter_begins_as_a_plain_one() -> None:
+    lease, task = object(), object()
+    plain = slots_of(Waiter(lease))
+    loop = asyncio.new_event_loop()
+    try:
+        awaited = AsyncWaiter(lease, loop, task)
+        pending = slots_of(Pending(loop))
+    finally:
+        loop.close()
+    for waiter in (awaited, ThreadWaiter(lease, task)):
+        assert {name: getattr(waiter, name) for name in plain} == {**plain, "borrower": task}
+    assert {name: getattr(awaited, name, MISSING) for name in pending} == pending
 
 
 # -- statements ----------------------------------------------------------------------------------------------
