@@ -17,11 +17,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from threading import Thread
-from types import ModuleType, TracebackType
-from typing import Any, TypeVar
+from types import ModuleType
+from typing import Any, NoReturn
 
 from pymysql import cursors as _cursors
 from pymysql.converters import (  # type: ignore[attr-defined]
@@ -44,7 +43,8 @@ from pymysql.err import (
     Warning,
 )
 
-from ._async.compat import CompatCursor
+from ._async.compat import CompatCursor, EchoingCursor, Enterable, Nothing
+from ._async.worker import ThreadsafeEvent
 from ._driver.json_cursor import DeserializationCursor
 from ._util import callsite
 from .aio import AsyncConnection, AsyncConnectionPool
@@ -79,51 +79,32 @@ __all__ = [
 
 version = __version__ = "0.3.2"  # the version of aiomysql whose names these are
 
-T = TypeVar("T")
 _PATIENT = 10 * 365 * 86400.0  # seconds that `acquire()` waits, as aiomysql, which has no limit
 _OUR_NAMES = {"db": "database", "passwd": "password"}
-_WITHOUT_MEANING = ("echo", "loop", "auth_plugin", "server_public_key_path")  # accepted and ignored
-
-
-class _Awaited(Coroutine[Any, Any, T]):
-    """A coroutine that can also be entered with `async with`."""
-
-    def __init__(self, coroutine: Coroutine[Any, Any, T], leave: Callable[[T], Any]) -> None:
-        self._coroutine = coroutine
-        self._leave = leave
-
-    def send(self, value: Any) -> Any:
-        return self._coroutine.send(value)
-
-    def throw(self, *error: Any) -> Any:
-        return self._coroutine.throw(*error)
-
-    def close(self) -> None:
-        self._coroutine.close()
-
-    def __await__(self) -> Generator[Any, None, T]:
-        return self._coroutine.__await__()
-
-    async def __aenter__(self) -> T:
-        self._entered = await self._coroutine
-        return self._entered
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._leave(self._entered)
+_NOT_ITS = ("echo", "loop", "auth_plugin", "server_public_key_path")  # to the pool behind it
 
 
 class Connection(AsyncConnection):
     """A connection with aiomysql's interface: `close()` is a plain call, and its with-block commits nothing."""
 
+    _logger = "aiomysql"  # its name, for `echo=True`
     _alone: AsyncConnectionPool | None = None  # for a connection of `connect`: its own pool, closed with it
 
     def close(self) -> None:  # type: ignore[override]  # a plain call, as in aiomysql
         """Return it to its pool, or close it if `connect` made it; does not wait."""
-        if not self.closed and not self.returns_unchanged(*callsite.of(sys._getframe(1))):
-            self.give_back_nowait(partial(self._give_back, None))
+        self._leave(*callsite.of(sys._getframe(1)))
         self._end_alone()
+
+    def _leave(self, place: Any, offset: int) -> ThreadsafeEvent | None:
+        """Start the return, unless that was done; what ends it, if it is to be waited for."""
+        if self.given_back is not None or "lease" not in self.__dict__ or self.returns_unchanged(place, offset):
+            return None
+        return self.give_back_nowait(partial(self._give_back, None))
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is no longer usable: it was returned or cut, or its pool was terminated."""
+        return super().closed or getattr(self._pool, "_is_terminated", False)
 
     async def ensure_closed(self) -> None:
         """Call `close()`, and wait until it is complete."""
@@ -144,12 +125,19 @@ class Connection(AsyncConnection):
         if len(kinds) > 1:
             kinds = (type("Mixed", tuple(sorted(kinds, key=_converts_last)), {}),)
         self._refuse_closed()
-        return CompatCursor(self, self.lease.cursor(*kinds))
+        cursor_of_pymysql = self.lease.cursor(*kinds)
+        if self.echo:
+            return EchoingCursor(self, cursor_of_pymysql, self._logger)
+        return CompatCursor(self, cursor_of_pymysql)
 
     @property
     def echo(self) -> bool:
-        """False: statements are not logged; see the migration page."""
-        return False
+        """Whether its cursors log their statements."""
+        return getattr(self.__dict__.get("_pool"), "echo", False)
+
+    def get_host_info(self) -> str:
+        info = super().get_host_info()
+        return f"{info}: {self.unix_socket}" if self.unix_socket else info
 
     async def ping(self, reconnect: bool = True) -> None:
         """Check that the server answers. A lost session is an error, also with `reconnect`: borrow again."""
@@ -181,7 +169,9 @@ class Pool(AsyncConnectionPool):
 
     _connection_class = Connection
     _is_closing = False
+    _is_terminated = False
     _minsize = 0
+    _echo = False
 
     @property
     def minsize(self) -> int:
@@ -190,12 +180,12 @@ class Pool(AsyncConnectionPool):
 
     @property
     def echo(self) -> bool:
-        """False: statements are not logged; see the migration page."""
-        return False
+        """Whether statements are logged."""
+        return self._echo
 
     def acquire(self) -> Any:
         """`connection = await pool.acquire()`, or `async with pool.acquire() as connection:`. Commits nothing."""
-        return _Awaited(self._acquire(), self.release)
+        return Enterable(self._acquire(), self.release)
 
     async def _acquire(self) -> Connection:
         if self._is_closing:
@@ -206,23 +196,22 @@ class Pool(AsyncConnectionPool):
 
     def release(self, connection: Any) -> Any:
         """Return the connection; uncommitted changes are rolled back. Awaiting the result is optional."""
-        done = asyncio.get_running_loop().create_future()
-        returned = None
-        if not connection.closed and not connection.returns_unchanged(*callsite.of(sys._getframe(1))):
-            returned = connection.give_back_nowait(partial(connection._give_back, None))
-        if returned is None:
-            done.set_result(None)
-            return done
-        return asyncio.ensure_future(returned.wait())
+        loop = asyncio.get_running_loop()
+        returned = connection._leave(*callsite.of(sys._getframe(1)))
+        if returned is not None:
+            return loop.create_task(returned.wait())
+        done = loop.create_future()
+        done.set_result(None)
+        return done
 
     def close(self, timeout: float = 10.0) -> Any:
         """Stop lending. Lent connections can still be returned; `wait_closed()` waits for them."""
         self._is_closing = True
-        return _Nothing()
+        return Nothing()
 
     def terminate(self) -> None:
         """Stop lending, and cut off the lent connections."""
-        self._is_closing = True
+        self._is_closing = self._is_terminated = True
         self._closing = asyncio.get_running_loop().create_task(AsyncConnectionPool.close(self, 0.0))
 
     async def wait_closed(self) -> None:
@@ -241,13 +230,13 @@ class Pool(AsyncConnectionPool):
         self.close()
         await self.wait_closed()
 
+    def __enter__(self) -> NoReturn:
+        raise RuntimeError(
+            "a plain `with` cannot wait for a connection: write `async with pool.acquire() as connection:`"
+        )
 
-class _Nothing:
-    """An awaitable that completes at once."""
-
-    def __await__(self) -> Generator[Any, None, None]:
-        return
-        yield
+    def __exit__(self, *exc_info: object) -> None:
+        """Never reached. Without it, the interpreter would raise its own error before `__enter__` is called."""
 
 
 def create_pool(
@@ -262,15 +251,16 @@ def create_pool(
 
     Args:
         minsize: connections that are opened at once, without waiting for one to be returned.
+        echo: log each statement and its arguments, at level INFO of the logger "aiomysql".
         pool_recycle: seconds after which a connection is replaced; -1: never.
         **options: those of `connect`, and of `pymysqlpool.settings.Settings`.
     """
-    return _pool_of(Pool, minsize, maxsize, pool_recycle, options)
+    return _pool_of(Pool, minsize, maxsize, pool_recycle, {**options, "echo": echo})
 
 
 def _pool_of(kind: type[Pool], minsize: int, maxsize: int, pool_recycle: int, options: dict[str, Any]) -> Any:
     """What `create_pool` returns, for a pool of the class `kind`."""
-    return _Awaited(_create_pool(kind, minsize, maxsize, pool_recycle, conceal(options)), _leave_pool)
+    return Enterable(_create_pool(kind, minsize, maxsize, pool_recycle, conceal(options)), _leave_pool)
 
 
 async def _create_pool(
@@ -281,12 +271,14 @@ async def _create_pool(
     most = maxsize or sys.maxsize
     if most < minsize:
         raise ValueError("maxsize should be not less than minsize")
+    echo = bool(options.get("echo"))
     options = _ours(options)
     options.setdefault("timeout", _PATIENT)
     if pool_recycle >= 0:
         options.setdefault("con_lifetime", max(pool_recycle, 0.001))
     pool = kind(size=most, maxsize=most, **options)
     pool._minsize = minsize
+    pool._echo = echo
     try:
         made = [await pool.get_connection() for _ in range(minsize)]
         for connection in made:
@@ -311,12 +303,14 @@ def connect(*arguments: Any, **options: Any) -> Any:
 
 def _connection_of(kind: type[Pool], options: dict[str, Any]) -> Any:
     """What `connect` returns, for a connection of the kind that a pool of the class `kind` lends."""
-    return _Awaited(_connect_alone(conceal(options), kind), kind._connection_class.ensure_closed)
+    return Enterable(_connect_alone(conceal(options), kind), kind._connection_class.ensure_closed)
 
 
 async def _connect_alone(options: dict[str, Any], kind: type[Pool]) -> Connection:
     """A connection of a pool of its own, of the class `kind`."""
+    echo = bool(options.get("echo"))
     alone = kind(size=1, maxsize=1, **_ours(options))
+    alone._echo = echo
     try:
         connection = await alone.get_connection()
     except BaseException:
@@ -332,7 +326,7 @@ def _ours(options: dict[str, Any]) -> dict[str, Any]:
     ours = {
         _OUR_NAMES.get(name, name): value
         for name, value in options.items()
-        if name not in _WITHOUT_MEANING and not (name in ("db", "database") and value is None)
+        if name not in _NOT_ITS and not (name in ("db", "database") and value is None)
     }
     ours.setdefault("host", "localhost")
     return ours

@@ -79,6 +79,7 @@ class Connection(aiomysql.Connection):
     """A connection with asyncmy's interface: one that a pool lends, or `Connection(host=..., ...)`, which is connected
     by `await connection.connect()`."""
 
+    _logger = "asyncmy"
     lease: Any = _NotConnected()  #: the `Connection` behind it; an error while there is none
 
     def __init__(self, *lent: Any, **options: Any) -> None:
@@ -108,6 +109,9 @@ class Connection(aiomysql.Connection):
     def closed(self) -> bool:
         return "lease" not in self.__dict__ or super().closed
 
+    def get_host_info(self) -> str:
+        return AsyncConnection.get_host_info(self)
+
     def __repr__(self) -> str:
         return super().__repr__() if "lease" in self.__dict__ else f"<{type(self).__name__} not connected>"
 
@@ -129,10 +133,11 @@ def create_pool(
 
     Args:
         minsize: connections that are opened at once.
+        echo: log each statement and its arguments, at level INFO of the logger "asyncmy".
         pool_recycle: seconds after which a connection is replaced; -1: never.
         **options: those of `connect`, and of `pymysqlpool.settings.Settings`.
     """
-    return aiomysql._pool_of(Pool, minsize, maxsize, pool_recycle, options)
+    return aiomysql._pool_of(Pool, minsize, maxsize, pool_recycle, {**options, "echo": echo})
 
 
 def connect(**options: Any) -> Any:

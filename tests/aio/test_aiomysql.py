@@ -290,6 +290,50 @@ def test_a_pool_that_is_closed_lends_no_more_and_waits_for_what_is_lent(
     asyncio.run(main())
 
 
+def test_what_is_lent_is_closed_as_soon_as_the_pool_is_terminated(aiomysql: Any, arguments: dict[str, Any]) -> None:
+    async def main() -> None:
+        pool = await aiomysql.create_pool(**arguments)
+        connection = await pool.acquire()
+        unused = await pool.acquire()
+        await (await connection.cursor()).execute("SELECT 1")
+        pool.terminate()
+        assert connection.closed
+        assert unused.closed
+        await pool.wait_closed()
+        await pool.release(connection)
+        await pool.release(unused)
+
+    asyncio.run(main())
+
+
+def test_echo_logs_each_statement(aiomysql: Any, arguments: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with aiomysql.create_pool(echo=True, **arguments) as pool:
+            assert pool.echo
+            async with pool.acquire() as connection, connection.cursor() as cursor:
+                assert connection.echo
+                await cursor.execute("SELECT %s", ("some text",))
+        async with aiomysql.connect(echo=True, **arguments) as connection, connection.cursor() as cursor:
+            await cursor.execute("SELECT 2")
+        async with aiomysql.connect(**arguments) as connection, connection.cursor() as cursor:
+            assert not connection.echo
+            await cursor.execute("SELECT 3")
+
+    with caplog.at_level("INFO", logger="aiomysql"):
+        asyncio.run(main())
+    said = [record.getMessage() for record in caplog.records if record.name == "aiomysql"]
+    assert said == ["SELECT 'some text'", "('some text',)", "SELECT 2", "None"]
+
+
+def test_a_pool_is_no_plain_context_manager(aiomysql: Any, arguments: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with aiomysql.create_pool(**arguments) as pool:
+            with pytest.raises(RuntimeError), pool:
+                raise AssertionError
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("others", [(), ("DictCursor",), ("SSCursor",), ("SSCursor", "DictCursor")], ids=str)
 def test_json_columns_are_decoded(arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch, others: Any) -> None:
     """MariaDB has none on the wire, so the type of a text stands for theirs here."""
