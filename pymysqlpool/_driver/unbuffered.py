@@ -13,6 +13,7 @@ from typing import Any
 from pymysql import err
 from pymysql.constants import ER
 
+from .protocol.columns import Converting
 from .protocol.reply import ResultSet
 
 _BATCH = 256  # rows
@@ -95,7 +96,7 @@ class UnbufferedResult(ResultSet):
 
     def skip(self) -> None:
         """Drop the buffered rows and those still to come."""
-        self.converting = []
+        self.converting = Converting()
         self._ready.clear()
 
     def _finish_unbuffered_query(self) -> None:
@@ -105,7 +106,7 @@ class UnbufferedResult(ResultSet):
 
     def drain(self) -> None:
         """Read and forget what is left."""
-        self.converting = []
+        self.converting = Converting()
         try:
             while self.unbuffered_active and self._receive_rows() is not None:
                 self._ready.clear()

@@ -14,11 +14,13 @@ import pytest
 from pymysql import converters, protocol
 
 import pymysqlpool._driver.protocol
-from pymysqlpool._driver.protocol.columns import read_column
+from pymysqlpool._driver.protocol.columns import _OFTEN, Converting, read_column
 from pymysqlpool._driver.protocol.packets import ERR, OK, LocalInfileRequest
 from pymysqlpool._driver.protocol.reply import ResultSet, more_rows, reply
+from pymysqlpool._driver.protocol.rows import come_often, decode_rows
 from pymysqlpool._driver.protocol.source import Source
 from tests.core import replies
+from tests.core.test_reader import every_shape_comes_often
 
 FOLDER = Path(pymysqlpool._driver.protocol.__file__).parent
 DECODERS = converters.decoders
@@ -77,8 +79,13 @@ def pymysqls(stream: bytes, charset: str) -> Any:
     return connection
 
 
+@pytest.mark.parametrize("come_often", [False, True])
 @pytest.mark.parametrize("most", [1, 3, 1000])
-def test_fed_in_pieces_and_stopped_every_few_rows_it_gives_what_pymysql_reads(most: int) -> None:
+def test_fed_in_pieces_and_stopped_every_few_rows_it_gives_what_pymysql_reads(
+    most: int, come_often: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if come_often:
+        every_shape_comes_often(monkeypatch)
     pauses = 0
     for seed in range(REPLIES):
         random = Random(seed)
@@ -165,3 +172,31 @@ def test_a_column_definition_is_what_pymysql_reads() -> None:
         assert found[0] == found[1], data
         outcomes.add(found[0][0].__name__)
     assert len(outcomes) > 2  # columns, and several errors
+
+
+def test_a_shape_that_comes_often_gets_a_function_that_stops_before_what_is_not_usual() -> None:
+    """It reads up to a row whose value no converter takes, a row that is cut off, and the end."""
+    converting = Converting([("", int), ("utf8", None)])
+    usual = [replies.string(b"7") + replies.string(None), replies.string(b"-8") + replies.string(b"x" * 300)]
+    source = Source()
+    for _ in range(_OFTEN // 2 + 1):
+        assert converting.read_rows is None
+        source.feed(replies.packets(usual[:1])[0])
+        source.sequence = 1
+        decode_rows(source, converting, [], 1)
+    assert converting.read_rows is not None
+    for last in (replies.end(), replies.string(b"no number") + replies.string(b"b"), replies.string(b"9")):
+        *_, before = stream = replies.packets([*usual, last])
+        data, rows = b"".join(stream), []
+        at = len(data) - len(before)
+        assert converting.read_rows(data, 0, 1 << 24, rows.append, 10) == (at, 3 << 24)
+        assert rows == [(7, None), (-8, "x" * 300)]
+        assert converting.read_rows(data[: at - 1], 0, 1 << 24, rows.append, 10)[1] == 2 << 24
+    assert converting.read_rows(data, 0, 1 << 24, rows.append, 1)[1] == 2 << 24
+
+
+def test_a_converter_of_the_users_gets_no_such_function() -> None:
+    """It may have an effect, and the function would call it once more."""
+    converting = Converting([("utf8", str.upper)])
+    come_often(converting)
+    assert converting.read_rows is None

@@ -42,7 +42,7 @@ from pymysql.cursors import Cursor, DictCursor, SSCursor, SSDictCursor
 
 from benchmarks.bench import write_certificate
 from pymysqlpool import ConnectionInterruptedError
-from pymysqlpool._driver.protocol import columns
+from pymysqlpool._driver.protocol import columns, rows
 from pymysqlpool.connection import Connection
 from tests.core import replies
 
@@ -349,10 +349,28 @@ def scripted(talk: Conversation) -> ScriptedSocket:
 
 
 @pytest.mark.timeout(0)
-def test_any_reply_is_read_as_pymysql_reads_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("come_often", [False, True], ids=["rows", "rows_of_a_shape_that_comes_often"])
+def test_any_reply_is_read_as_pymysql_reads_it(
+    tmp_path: Path, come_often: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if come_often:
+        every_shape_comes_often(monkeypatch)
     for seed in range(FIRST, FIRST + CONVERSATIONS):
         with naming(seed):
             compare(conversation(seed, a_file(tmp_path)), scripted)
+
+
+def every_shape_comes_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All rows are read by functions made for their shapes, see `protocol.rows`."""
+    converting_of = columns._converting
+
+    def often(*arguments: Any) -> columns.Converting:
+        converting = converting_of(*arguments)
+        rows.come_often(converting)
+        return converting
+
+    monkeypatch.setattr(columns, "_converting", often)
+    monkeypatch.setattr(columns, "_known", {})
 
 
 def a_file(folder: Path) -> Path:

@@ -10,8 +10,9 @@ Protocol: MySQL Internals, "Text Resultset", "Protocol::ColumnDefinition41".
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 from pymysql import connections, converters, protocol
@@ -21,12 +22,24 @@ from .source import Source
 
 _MOST_REMEMBERED = 4096  # columns
 _MOST_SEEN_ONCE = 1024  # results
+_OFTEN = 300  # rows and replies with the same columns
 
 # In place of an encoding: ASCII, but the converter makes the same value of the bytes.
 AS_IT_IS = ""
 
-# For each column the encoding of its text, None for bytes, and the converter, if there is one.
-Converting = list[tuple[str | None, Any]]
+# (bytes received, position, number of the next packet << 24, append, most rows) -> where it stopped: position, number
+ReadRows = Callable[[bytes, int, int, Callable[[Any], None], int], tuple[int, int]]
+
+
+class Converting(list[tuple[str | None, Any]]):
+    """For each column the encoding of its text, None for bytes, and the converter, if there is one."""
+
+    __slots__ = ("read_rows", "until_often")
+
+    def __init__(self, columns: Iterable[tuple[str | None, Any]] = ()) -> None:
+        super().__init__(columns)
+        self.read_rows: ReadRows | None = None  # where they come often, see `rows`
+        self.until_often: float = _OFTEN  # so many more rows and replies
 
 
 _read_numbers = struct.Struct("<xHIBHBxx").unpack_from  # 13 bytes
@@ -65,10 +78,10 @@ class Columns:
     """The column definitions of a result: what PyMySQL makes of them, and how their values are converted."""
 
     __slots__ = (
-        "_latest",
         "description",
         "encoding",
         "fields",
+        "latest",
         "next_sequence",
         "number",
         "packets",
@@ -88,7 +101,7 @@ class Columns:
         self.number = len(fields)
         self.description = tuple(field.description() for field in fields)
         self.encoding = encoding
-        self._latest: tuple[Any, bool, Converting] = (None, False, [])  # `_converting` and what it was made of
+        self.latest: tuple[Any, bool, Converting] = (None, False, Converting())  # and what it was made of
 
     def converting(self, decoders: Mapping[int, Any], use_unicode: bool, is_shared: bool) -> Converting:
         """How the values of each column are made of their text.
@@ -99,10 +112,10 @@ class Columns:
         """
         if not is_shared:
             return _converting(self.fields, decoders, use_unicode, self.encoding)
-        latest, as_text, converting = self._latest
+        latest, as_text, converting = self.latest
         if latest is not decoders or as_text is not use_unicode:
             converting = _converting(self.fields, decoders, use_unicode, self.encoding)
-            self._latest = decoders, use_unicode, converting
+            self.latest = decoders, use_unicode, converting
         return converting
 
 
@@ -161,7 +174,7 @@ def remember(columns: Columns, packets: bytes, next_sequence: int) -> None:
 
 
 def _converting(fields: list[Any], decoders: Any, use_unicode: bool, encoding: str) -> Converting:
-    converting: Converting = []
+    converting = Converting()
     for field in fields:
         kind = field.type_code
         converter = decoders.get(kind)
@@ -186,12 +199,9 @@ def _converting(fields: list[Any], decoders: Any, use_unicode: bool, encoding: s
 
 def _datetime(text: Any) -> Any:
     """As PyMySQL's `convert_datetime`, which takes care of everything but the usual form."""
-    size = len(text)
     if (
-        (size == 19 or (size == 26 and text[19] == "." and text[20:].isdigit()))
-        and text[4] == text[7] == "-"
-        and text[10] == " "
-        and text[13] == text[16] == ":"
+        text[4:17:3] == "-- ::"  # 2024-02-29 12:34:56
+        and (len(text) == 19 or (len(text) == 26 and text[19] == "." and text[20:].isdigit()))
         and text[11:13] != "24"
     ):
         try:
@@ -209,3 +219,7 @@ def _date(text: Any) -> Any:
         except ValueError:
             pass
     return converters.convert_date(text)
+
+
+# Converters that may be asked twice about the same value.
+WITHOUT_EFFECT = (None, int, float, Decimal, _datetime, _date, converters.convert_timedelta)
