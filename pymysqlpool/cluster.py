@@ -19,7 +19,6 @@ as the primary, waits without a bound (Invariant 14).
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from random import random
@@ -30,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, get_args
 from pymysql import err
 
 from ._pool.core import CONNECT_TIMEOUT
-from ._pool.idle_lease import AT_ONCE, FirstStep, NotLent
+from ._pool.for_clusters import ClusterStep, Line
 from ._pool.lease import Connection
 from ._routing.asking import Asks
 from ._routing.discovery import Kind
@@ -52,8 +51,6 @@ if TYPE_CHECKING:
     from .options import ClusterOptions
 
 __all__ = ["Cluster", "ClusterPool"]
-
-_getframe = sys._getframe
 
 
 class Cluster:
@@ -208,7 +205,7 @@ class Cluster:
         return f"<Cluster {self.name!r} {'; '.join(f'{name} {state}' for _, name, state in self.lending.known())}>"
 
 
-class ClusterPool:
+class ClusterPool(ClusterStep):
     """One target of a cluster as a pool. Every adapter accepts it in place of a `ConnectionPool`.
 
     A lease never changes its server, and is returned to the pool of its endpoint.
@@ -219,50 +216,25 @@ class ClusterPool:
         self.name: str = f"{cluster.name} {target}"
         self.endpoint: str = cluster.endpoint
         self._target = target
-        self._lending = cluster.lending
+        self.line: Line = cluster.lending.lines[target]
 
     @property
     def settings(self) -> Settings:
         """The settings that the pools of all endpoints share."""
         return self.cluster.lending.pools[0].settings
 
-    def get_connection(
+    def _borrow_by_decision(
         self,
-        retry_num: int = 3,
-        retry_interval: float = 0.1,
-        pre_ping: bool | float = False,
-        timeout: float | None = None,
-        after: str | None = None,
+        retry_num: int,
+        retry_interval: float,
+        pre_ping: bool | float,
+        timeout: float | None,
+        after: str | None,
     ) -> Connection:
-        """Borrow a connection to a server that fits the target.
-
-        Args:
-            after: the `commit_token` of a connection of this cluster. The server that is lent has that commit: a
-                replica is waited for, 0.1 s at most, and then the primary is lent. In a Galera cluster the node waits
-                until it has what the others have committed. None: any server of the target.
-            retry_num, retry_interval: without a `timeout`, their product plus 10 s for a connect bounds the call.
-            pre_ping, timeout: as in `ConnectionPool.get_connection`.
-
-        Raises:
-            AmbiguousPrimary: more than one server claims to take writes.
-            PoolTimeout, PoolUnavailable, PoolClosed: as in `ConnectionPool.get_connection`.
-        """
-        express = self._lending.express.get(self._target)
-        if express is not None and not pre_ping and after is None and monotonic() < express.until:
-            found: Any = FirstStep.get_connection(express.only or express.pool(), AT_ONCE)
-            if type(found) is not NotLent:
-                found.note_place(_getframe(1))
-                return found  # type: ignore[no-any-return]
-            if found.lease is not None:
-                found.lease.close()  # it may not be usable, which the slow path finds out
-        lease = self._lending.lend(self._target, pre_ping, self._patience(retry_num, retry_interval, timeout), after)
+        patience = self._patience(retry_num, retry_interval, timeout)
+        lease = self.cluster.lending.lend(self._target, pre_ping, patience, after)
         lease.note_place()
         return lease
-
-    def express_pool(self) -> ConnectionPool | None:
-        """The pool from which the next borrow may be served without a decision; None: a decision is due."""
-        express = self.cluster.lending.express.get(self._target)
-        return express.pool() if express is not None and monotonic() < express.until else None
 
     def steps(
         self,

@@ -216,6 +216,7 @@ class NotLent:
     """What a borrow `AT_ONCE` returns instead of a connection."""
 
     __slots__ = ("lease",)
+    _slot = None  # as of a lease that has ended
 
     def __init__(self, lease: Connection | None) -> None:
         self.lease = lease  # that is in hand, and `checkout` has to see whether it is fit; None: there was none

@@ -16,21 +16,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from time import monotonic
+from typing import get_args
 
 from .._pool.cut import cut_lent
+from .._pool.for_clusters import Express, Line
 from .._util.lock import Lock, new_lock
 from .._util.log import logger
 from .._util.process import Mark, mark_process
 from ..pool import ConnectionPool
 from .asking import Asks
 from .endpoints import FOREVER, Answer, Endpoint, State, Target, behind, described
-from .express import Express, least_used
 from .hosts import Place, place
 from .making import PoolMaker
 from .members import Changes, Members
 from .monitor import Monitor
 from .queue import Queue, Ticket
 from .topology import Topology
+
+SLICE = 0.25  # seconds after which a decision is made again, by callers that wait at an endpoint as well
 
 
 class ClusterCore:
@@ -63,6 +66,8 @@ class ClusterCore:
         self._check_interval = check_interval
         self._records = [endpoint for _, _, endpoint in places]
         self.pools: list[ConnectionPool] = [new_pool(place, index, self) for index, place in enumerate(places)]
+        # By target; with an express only while no caller waits for it
+        self.lines: dict[Target, Line] = {target: Line() for target in get_args(Target)}
         self._entering: dict[int, Lock] = {}  # by process id: the first thread opens the books, the others wait for it
         self._here: Mark = (0,)
         self._enter_process()
@@ -81,8 +86,7 @@ class ClusterCore:
         self._topology = self._new_topology([replace(record) for record in self._records])  # guarded by _lock,
         self._members = Members(self._topology.endpoints)
         self._queues: dict[Target, Queue] = {}  # and so are the queues
-        # By target, while no caller waits for it. Changed with _lock held, read without; forgotten at any news.
-        self.express: dict[Target, Express] = {}
+        self._end_expresses()
         self._monitors: dict[int, Monitor] | None = None  # started with the first borrow; guarded by _lock
         self._here = mark_process()
 
@@ -99,11 +103,16 @@ class ClusterCore:
         meanwhile."""
         if not self.closed and all(self._topology.serves(index, target) for index in fitting):
             pools = [self.pools[index] for index in fitting]
-            choose = partial(self._topology.next_of, fitting, self._in_use)
+            weights = None
             if self._topology.balance == "least-used":
                 weights = [self._topology.endpoints[index].weight for index in fitting]
-                choose = partial(least_used, list(zip(pools, weights, strict=True)))
-            self.express[target] = Express(pools, choose)
+            choose = partial(self._topology.next_of, fitting, self._in_use)
+            self.lines[target].express = Express(monotonic() + SLICE, pools, weights, choose)
+
+    def _end_expresses(self) -> None:
+        """There is news: the next borrow of each target decides."""
+        for line in self.lines.values():
+            line.express = None
 
     def _in_use(self, index: int) -> int:
         pool = self.pools[index]
@@ -111,7 +120,7 @@ class ClusterCore:
 
     def _queue_locked(self, target: Target) -> Queue:
         """The queue of a target, for a caller that joins it: those that come later decide in their order again."""
-        self.express.pop(target, None)
+        self.lines[target].express = None
         return self._queues.setdefault(target, Queue())
 
     # -- news ----------------------------------------------------------------------------------------------
@@ -199,7 +208,7 @@ class ClusterCore:
         with self._lock:
             endpoint = self._topology.endpoints[index]
             was_down = endpoint.state is State.DOWN
-            self.express = {}
+            self._end_expresses()
             self._topology.failed(index, monotonic(), str(error))
             waiting = self._news_locked(not was_down)
         if not was_down:
@@ -215,14 +224,14 @@ class ClusterCore:
                 self._suspect_locked(index, "it has refused a statement")
 
     def _suspect_locked(self, index: int, why: str) -> None:
-        self.express = {}
+        self._end_expresses()
         self._topology.suspect(index, monotonic(), why)
 
     def _news_locked(self, matters: bool) -> list[Ticket]:
         """Forget the decision that was made for later callers, and return those that wait, who are called."""
         if not matters:
             return []
-        self.express = {}
+        self._end_expresses()
         return [ticket for queue in self._queues.values() for ticket in queue.all()]
 
     def _log(self, level: int, endpoint: Endpoint, state: str, why: object) -> None:
@@ -295,7 +304,7 @@ class ClusterCore:
 
     def take_out(self, index: int) -> None:
         with self._lock:
-            self.express = {}
+            self._end_expresses()
             self._topology.drain(index, monotonic())
         self.pools[index].drain()
 

@@ -21,7 +21,7 @@ from .._async.connection import AsyncConnection
 from .._async.tokens import current_borrower
 from .._async.worker import ThreadCall, WorkerThreads, running_loop
 from .._pool.checkout_request import Work
-from .._pool.for_loops import lend_idle
+from .._pool.for_clusters import Line, lend_to_task
 from .._pool.observed import part_of
 from .._util import callsite
 from ..aio import AsyncConnectionPool
@@ -63,6 +63,8 @@ class AsyncClusterPool(AsyncConnectionPool):
     def __init__(self, *, pool: Any, kill_on_cancel: bool = False) -> None:
         super().__init__(pool=pool, kill_on_cancel=kill_on_cancel)
         self._target = pool
+        self._line: Line = pool.line
+        self._may_return = pool.settings.on_discard is None  # on the loop; the hook may block
         self._workers = WorkerThreads(lambda: len(pool.cluster.lending.pools) + 1, f"pymysqlpool {pool.name}")
         self._kill_on_cancel = kill_on_cancel
         self._pools: dict[ConnectionPool, AsyncConnectionPool] = {}  # of endpoints; hosts may be found at any time
@@ -97,14 +99,14 @@ class AsyncClusterPool(AsyncConnectionPool):
         after: str | None,
     ) -> Generator[Any, None, AsyncConnection]:
         """As `ClusterPool.get_connection`."""
-        borrower = current_borrower(running_loop())
-        pool = None if pre_ping or after is not None else self._target.express_pool()
-        if pool is not None and pool.settings.on_discard is None:  # the hook may block
-            lease, is_lent = lend_idle(pool, weakref.ref(borrower), place, offset)
-            if lease is not None and is_lent:
-                return AsyncConnection(self._for_tasks(pool), lease, borrower)
-            if lease is not None:
-                lease.close()  # it may not be usable, which the slow path finds out
+        express = self._line.express
+        if express is not None and self._may_return and not pre_ping and after is None:
+            loop = asyncio._get_running_loop() or running_loop()
+            borrower = asyncio.current_task(loop) or current_borrower(loop)
+            lent = lend_to_task(express, weakref.ref(borrower), place, offset)
+            if lent is not None:
+                pool, lease = lent
+                return AsyncConnection(self._pools.get(pool) or self._for_tasks(pool), lease, borrower)
         steps = self._lend_by_decision(retry_num, retry_interval, pre_ping, timeout, after)
         return (yield from steps.__await__())
 

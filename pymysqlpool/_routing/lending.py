@@ -25,9 +25,8 @@ from .._pool.observed import Call, part_of
 from ..errors import AmbiguousPrimary, PoolClosed, PoolTimeout, PoolUnavailable, ReturnConnectionToPoolError
 from ..pool import ConnectionPool
 from .asking import ask_server
-from .core import ClusterCore
+from .core import SLICE, ClusterCore
 from .endpoints import Ambiguous, Ask, State, Target, Use, described
-from .express import SLICE
 from .following import has_commit
 from .queue import Queue, Ticket
 

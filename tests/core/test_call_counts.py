@@ -38,7 +38,7 @@ pytestmark = pytest.mark.skipif(not HAS_GIL, reason="without a GIL a borrow take
 
 BOUNDS = {
     "borrow and return": 4,
-    "borrow and return of a cluster's primary: more than of a pool": 2,
+    "borrow and return of a cluster's primary: more than of a pool": 1,
     "borrow that waits": 10,
     "return that serves a waiter": 8,
     "borrow, SELECT 1, return: more than PyMySQL": -56,

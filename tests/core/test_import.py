@@ -44,6 +44,7 @@ WINGS = {"_util", "_driver", "_pool"}
 NOT_NEEDED = {
     "_driver.steps",
     "_driver.observed",
+    "_pool.for_clusters",
     "_pool.for_loops",
     "_pool.extra_session",
     "_pool.cut",

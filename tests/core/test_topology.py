@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from pymysqlpool._pool.for_clusters import Express
 from pymysqlpool._routing.endpoints import Ambiguous, Answer, Ask, Endpoint, State, Target, Use, Wait, agree, spread
-from pymysqlpool._routing.express import least_used
 from pymysqlpool._routing.topology import LONGEST_DELAY, Topology
 
 NUMBER = 3
@@ -383,19 +383,30 @@ def test_readers_are_spread_as_asked(balance: Any, order: tuple[int, ...]) -> No
     assert topology.decide("any", 1.0, [2, 3, 2].__getitem__) == Use(order)
 
 
-class Counted(NamedTuple):
-    """The numbers of a pool."""
+@dataclass
+class Books:
+    """Of a pool."""
 
-    connection_num: int
-    size: int
+    _living: range
+    idle: range
+
+
+@dataclass
+class Counted:
+    """A pool with books."""
+
+    _ledger: Books
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.sampled_from([0.5, 1.0, 2.0, 3.0])), min_size=1))
 def test_a_reader_of_known_hosts_is_sent_where_a_decision_would_send_it(hosts: list[tuple[int, int, float]]) -> None:
     lent = [used for used, _, _ in hosts]
+    pools: list[Any] = [Counted(Books(range(used + idle), range(idle))) for used, idle, _ in hosts]
+    express = Express(1.0, pools, [weight for _, _, weight in hosts], lambda: 0)
     endpoints = [Endpoint(str(place), weight=weight) for place, (_, _, weight) in enumerate(hosts)]
     order = spread(endpoints, range(len(hosts)), "least-used", "", lent.__getitem__, lambda: 0.5)
-    assert least_used([(Counted(used + idle, idle), weight) for used, idle, weight in hosts]) == order[0]
+    assert express.pool() is pools[order[0]]
+    assert lent[0] or express.first is pools[order[0]], "it is taken while nothing of it is lent"
 
 
 def test_a_weight_is_a_share_of_the_readers() -> None:

@@ -441,3 +441,15 @@ def test_callers_that_are_struck_leave_no_place_taken(trio: Trio, make_cluster: 
             assert not thread.is_alive(), "a caller hangs"
         assert port_of(cluster.primary) == trio.servers[0].port
         wait_until(lambda: cluster.stats().in_use == 0, "all came home")
+
+
+def test_a_borrow_when_a_decision_has_ended_decides_again_and_is_counted_once(make_cluster: Any) -> None:
+    cluster = make_cluster()
+    cluster.primary.get_connection().close()
+    line = cluster.lending.lines["primary"]
+    ended = line.express
+    before = cluster.stats().borrowed
+    ended.until = 0.0
+    cluster.primary.get_connection().close()
+    assert line.express is not ended
+    assert cluster.stats().borrowed == before + 1

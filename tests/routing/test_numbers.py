@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from pymysqlpool import PoolStats, PoolTimeout, PoolUnavailable, otel
-from pymysqlpool._routing.express import SLICE
+from pymysqlpool._routing.core import SLICE
 from pymysqlpool.aio import AsyncConnectionPool
 from pymysqlpool.cluster import Cluster
 from tests.support import wait_until
