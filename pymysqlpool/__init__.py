@@ -6,8 +6,14 @@ Owns: the public names, each loaded from its module when it is first asked for, 
 package pays for nothing. Never: defines anything else.
 """
 
+from __future__ import annotations
+
+import sys
+
 TYPE_CHECKING = False  # as in `typing`, without loading it
 if TYPE_CHECKING:
+    from typing import Any
+
     from pymysql import (
         BINARY,
         DATE,
@@ -131,17 +137,21 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split
 _MODULES = frozenset({"errors", "failures", "former", "pool", "reuse", "secrets", "settings", "stats"})
 
 
-def __getattr__(name: str) -> object:
-    from importlib import import_module
+def _module(path: str) -> Any:
+    """As `importlib.import_module`, without loading `importlib`."""
+    __import__(path)
+    return sys.modules[path]
 
+
+def __getattr__(name: str) -> object:
     if name in _MODULES:  # `import pymysqlpool` is enough for `pymysqlpool.errors`
-        return import_module(f"pymysqlpool.{name}")
+        return _module(f"pymysqlpool.{name}")
     if name == "connect":
-        value: object = import_module("pymysqlpool._pool.lease").Connection
+        value: object = _module("pymysqlpool._pool.lease").Connection
     elif name == "logger":
-        value = import_module("pymysqlpool._util.log").load()
+        value = _module("pymysqlpool._util.log").load()
     elif name in _HOME_OF:
-        value = getattr(import_module(_HOME_OF[name]), name)
+        value = getattr(_module(_HOME_OF[name]), name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from ssl import SSLContext
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from .secrets import Secret
-from .settings import DeadlockMode, Hook, ResetMode, RoleWanted
 
 __all__ = ["AllOptions", "ClusterOptions", "ConnectOptions", "PoolOptions"]
+
+ResetMode = Literal["auto", "always", "never"]
+DeadlockMode = Literal["warn", "raise"]
+RoleWanted = Literal["any", "ready", "primary", "replica"]
+Hook = Callable[..., None]
 
 
 class ConnectOptions(TypedDict, total=False):

@@ -3,8 +3,9 @@
     NEW -> OPEN -> CLOSING -> CLOSED        (CLOSED is terminal; a fork is no state: it starts with fresh books)
 
 Owns: the public methods, and the loop by which a thread borrows. The files behind it: `_pool/core.py` (the one lock,
-and what it guards), `checkout.py` (a borrow that waits, connects or checks), `checkin.py` (a return), `idle_lease.py`
-(both without the lock), `maintenance.py`, `diagnostics.py` (numbers and errors). Never: does I/O with the lock held.
+and what it guards), `checkout.py` (a borrow that waits, connects or checks), `checkin.py` (a return), `first_step.py`
+and `idle_lease.py` (both without the lock), `maintenance.py`, `diagnostics.py` (numbers and errors). Never: does I/O
+with the lock held.
 
 A caller that may connect does so itself, in its own thread: no background thread is needed for anything here.
 
@@ -16,35 +17,42 @@ from __future__ import annotations
 import sys
 from contextlib import AbstractContextManager
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import reuse, settings
-from ._pool import checkin, log_fields, observed, registry
-from ._pool.core import PoolCore, PoolState
-from ._pool.idle_lease import AT_ONCE, FirstStep, NotLent, make_lease
-from ._pool.lease import Connection
+from ._pool import checkin
+from ._pool.core import PoolCore
+from ._pool.first_step import AT_ONCE, FirstStep, NotLent
+from ._pool.life import PoolState
 from ._pool.pickled import Travelling
-from ._pool.slot import IDLE, MaintenanceLease, Slot
-from ._pool.waiter import ThreadWaiter, Waiter
 from ._util import callsite, late
 from .errors import ReturnConnectionToPoolError
 from .reuse import Reason
 from .secrets import conceal
 from .settings import Settings
-from .stats import Borrower, PoolEvent, PoolStats
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._pool import diagnostics, maintenance
+    from typing import Any, Self, Unpack
+
+    from ._pool import diagnostics, log_fields, maintenance, observed, registry
     from ._pool.beforehand import pre_create
     from ._pool.checkout import checkout, withdraw
     from ._pool.checkout_request import CheckoutRequest
+    from ._pool.idle_lease import make_lease
+    from ._pool.lease import Connection
+    from ._pool.slot import IDLE, MaintenanceLease, Slot
+    from ._pool.waiter import ThreadWaiter, Waiter
     from ._pool.while_waiting import LOOK_AROUND, lend_given, queue_up
     from ._util.namesakes import warn_of_namesakes
     from .options import PoolOptions
     from .request_scope import RequestScope
+    from .stats import Borrower, PoolEvent, PoolStats
 else:
     late.names(globals(), "pymysqlpool._pool", "beforehand:pre_create", "checkout:checkout,withdraw", "diagnostics")
     late.names(globals(), "pymysqlpool._pool", "checkout_request:CheckoutRequest", "maintenance")
+    late.names(globals(), "pymysqlpool._pool", "idle_lease:make_lease", "lease:Connection", "log_fields")
+    late.names(globals(), "pymysqlpool._pool", "observed", "registry", "slot:IDLE,MaintenanceLease")
+    late.names(globals(), "pymysqlpool._pool", "waiter:ThreadWaiter")
     late.names(globals(), "pymysqlpool._pool", "while_waiting:LOOK_AROUND,lend_given,queue_up")
     late.names(globals(), "pymysqlpool._util", "namesakes:warn_of_namesakes")
 
@@ -245,15 +253,6 @@ class ConnectionPool(FirstStep, Travelling, PoolCore):
             self._discard(owner, slot, Reason.POOL_CLOSED)
         self._lock.step(self._end_locked)
 
-    def _begin_to_close_locked(self) -> list[Waiter] | None:
-        if self._life.state is PoolState.CLOSED:
-            return None
-        self._life.state = PoolState.CLOSING
-        self._closed = True
-        self._ledger.require_lock()
-        self._ledger.expire_all(Reason.POOL_CLOSED)
-        return self._ledger.fail_all()
-
     def _take_borrowed_locked(self) -> list[tuple[MaintenanceLease, Slot]]:
         taken = []
         for slot in self._ledger.borrowed():
@@ -261,9 +260,6 @@ class ConnectionPool(FirstStep, Travelling, PoolCore):
             taken.append((owner, slot))
             self._ledger.close(slot, owner, Reason.POOL_CLOSED)
         return taken
-
-    def _end_locked(self) -> None:
-        self._life.state = PoolState.CLOSED
 
     def __enter__(self) -> Self:
         return self

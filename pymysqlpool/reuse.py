@@ -32,7 +32,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from . import failures
-from ._driver.reset import Cleanup
+from ._driver.cleanup import Cleanup
 from ._util import functions
 from ._util.record import Record
 from .errors import SettingsError

@@ -12,7 +12,14 @@ Owns: `Secret`, and which arguments are secret. Never: keeps a secret from code 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    _Dict = dict[str, Any]
+else:
+    _Dict = dict
 
 __all__ = ["Arguments", "Secret", "conceal", "reveal"]
 
@@ -48,7 +55,7 @@ class Secret:
         return Secret, (self._reveal(),)
 
 
-class Arguments(dict[str, Any]):
+class Arguments(_Dict):
     """Arguments in clear text, for code that reads them one by one; the `repr` of the whole shows no password."""
 
     def __repr__(self) -> str:

@@ -11,18 +11,18 @@ Owns: the options of the pool. Never: connects, prints a password.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
 
 from ._util import arguments, functions
 from ._util.record import Record
 from .errors import SettingsError
 from .secrets import conceal
 
-ResetMode = Literal["auto", "always", "never"]
-DeadlockMode = Literal["warn", "raise"]
-RoleWanted = Literal["any", "ready", "primary", "replica"]
-PrePing = bool | float
-Hook = Callable[..., None]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .options import DeadlockMode, Hook, ResetMode, RoleWanted
+
 
 DEFAULT_SIZE = 10
 DEFAULT_MAXSIZE = 100
@@ -102,7 +102,7 @@ class Settings(Record):
     keepalive: float | None = None
     background: bool = False
     max_waiting: int | None = None
-    pre_ping: PrePing = False
+    pre_ping: bool | float = False
     reset: ResetMode = "auto"
     reset_timeout: float = 5.0
     pipeline_reset: bool | None = None

@@ -32,7 +32,7 @@ from pymysql import err
 from pymysql.constants import COMMAND, CR, SERVER_STATUS
 
 from .._util import callsite
-from .._util.process import Mark, mark_process
+from .._util.process import mark_process
 from ..errors import ConnectionInterruptedError, ConnectionTakenBackError, ForkedConnectionError
 from .block import Block
 from .commands import COM_QUERY, LARGEST_STATEMENT, Command, pack_header
@@ -48,16 +48,15 @@ from .session_state import BEYOND, EFFECT_OF_COMMAND, IN_TRANSACTION, OPAQUE, SA
 from .session_state import SESSION_STATE_CHANGED as _CHANGED
 from .statements import AUTOCOMMIT, NOTHING, STATE, TRANSACTION, WROTE, ReadStatement, read_as_anything, reader_for
 from .too_large import TOO_LARGE, is_hang_up, too_large
-from .usage import Usage
+from .usage import SOCKET_CHECK_INTERVAL, Usage
 
 if TYPE_CHECKING:
+    from .._util.process import Mark
     from .role import Role
 
 # Errors with which a server ends a session: shutdown, killed (MariaDB), idle for too long (MySQL 8.0.24).
 _SESSION_ENDED = frozenset({1053, TOO_LARGE, 1927, 4031})
 CLIENT_SESSION_TRACK = 1 << 23
-# For this long after a reply, polling the socket shows nothing new: a notice of the session's end is still on its way.
-SOCKET_CHECK_INTERVAL = 20e-6  # seconds
 
 NO_BACKSLASH_ESCAPES = SERVER_STATUS.SERVER_STATUS_NO_BACKSLASH_ESCAPES
 _thread = callsite.local

@@ -20,13 +20,12 @@ transaction (completion_type) is not enough: RESET follows.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from pymysql import err
 from pymysql.constants import COMMAND
 
-from ..settings import ResetMode
+from .cleanup import Cleanup
 from .commands import Command
 from .exchange import WireConnection
 from .pipeline import raise_first
@@ -35,15 +34,8 @@ from .statements import AUTOCOMMIT, DATABASE, INSERT_ID, NOTHING, READ_ONLY, STA
 from .wire import Wire
 
 if TYPE_CHECKING:
+    from ..options import ResetMode
     from .recipe import Recipe
-
-
-class Cleanup(Enum):
-    NOTHING = "nothing"
-    ROLLBACK = "rollback"
-    SET = "set"
-    RESET = "reset"
-    CLOSE = "close"
 
 
 def has_uncommitted_changes(attributes: Mapping[str, Any]) -> bool:

@@ -14,10 +14,12 @@ Donor/Desynced, which serves queries, and falls behind meanwhile), and "read_onl
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._util.record import Record
-from ..settings import RoleWanted
+
+if TYPE_CHECKING:
+    from ..options import RoleWanted
 
 _SYNCED = "4"
 _DONOR = "2"

@@ -6,7 +6,12 @@ decides which slots exist or which lease owns them.
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# For this long after a reply, polling the socket shows nothing new: a notice of the session's end is still on its way.
+SOCKET_CHECK_INTERVAL = 20e-6  # seconds
 
 
 class Usage:

@@ -1,6 +1,6 @@
 """The pool's core: which borrower may have which connection, and the pool's one lock.
 
-a borrow     `idle_lease` lends an idle connection without the lock; `checkout` waits, connects and checks;
+a borrow     `first_step` lends an idle connection without the lock; `checkout` waits, connects and checks;
              `for_loops` has the parts that an event loop runs itself, `for_clusters` a borrow from several hosts
 a wait       `waiter` is the place in the queue; `while_waiting` is what the waiting caller looks for
 a return     `checkin`; the usual ones are in `idle_lease` and, for tasks, in `quick_return`

@@ -9,56 +9,64 @@ return costs no round trip, a dirty one never blocks without a bound), 10 (never
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import reuse
-from .._driver import reset as _session
-from .._driver import wire as _wire
-from .._driver.commits import kept_after_the_end
-from .._driver.reset import Cleanup
-from .._driver.statements import READ_ONLY, STATE, TRANSACTION, WROTE
-from .._driver.wire import Wire
 from .._util import callsite, late
-from .._util.lock import InsideOwnStepError
 from .._util.log import DEBUG, logger
 from ..errors import ReturnConnectionToPoolError
 from ..reuse import Facts, Reason, Verdict
-from ..stats import BOUNDS
-from . import counters
 from .core import INTERVAL, PoolCore
-from .counters import QUICK, TOTAL
-from .idle_lease import HAS_GIL, UnusedLease, return_clean
-from .lease import Connection, slot_of
-from .log_fields import fields
-from .slot import Slot
-from .spent_lease import SpentLease
-from .waiter import Waiter
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from . import maintenance
+    from bisect import bisect_left
+    from typing import Any, Protocol
+
+    from .._driver import reset
+    from .._driver.cleanup import Cleanup
+    from .._driver.commits import kept_after_the_end
+    from .._driver.statements import READ_ONLY, STATE, TRANSACTION, WROTE
+    from .._driver.wire import Wire, abandon, lasting
+    from .._util.lock import InsideOwnStepError
+    from ..stats import BOUNDS
+    from . import counters, maintenance
+    from .counters import QUICK, TOTAL
+    from .idle_lease import HAS_GIL, UnusedLease, return_clean
+    from .lease import Connection, slot_of
+    from .log_fields import fields
+    from .slot import Slot
+    from .spent_lease import SpentLease
+    from .waiter import Waiter
+
+    class Cleaner(Protocol):
+        """Cleans a session without blocking, for a return on an event loop; see `for_loops.clean_by`."""
+
+        def is_here(self) -> bool:
+            """Whether its loop runs in this thread."""
+
+        def at_work(self) -> object | None:
+            """As `Slot.user`: not None as long as it may go on."""
+
+        def begin(self, exchanges: reset.Exchanges, ended: Callable[[BaseException | None], None]) -> None:
+            """Carry out the `exchanges`, then call `ended`, with the error if they failed."""
+
+
 else:
-    late.names(globals(), "pymysqlpool._pool", "maintenance")
+    late.names(globals(), "pymysqlpool._driver", "commits:kept_after_the_end", "cleanup:Cleanup", "reset")
+    late.names(globals(), "pymysqlpool._driver", "statements:READ_ONLY,STATE,TRANSACTION,WROTE", "wire:abandon,lasting")
+    late.names(globals(), "pymysqlpool._util", "lock:InsideOwnStepError")
+    late.names(
+        globals(), "pymysqlpool._pool", "counters", "counters:BOUNDS,QUICK,TOTAL,bisect_left", "log_fields:fields"
+    )
+    late.names(globals(), "pymysqlpool._pool", "idle_lease:HAS_GIL,UnusedLease,return_clean", "lease:slot_of")
+    late.names(globals(), "pymysqlpool._pool", "maintenance", "spent_lease:SpentLease")
 
 _MOST_PLACES = 1000  # that are remembered, so that each is reported once
 _A_MOMENT = 0.1  # seconds; a loop does no maintenance, and the next return sees to it
-
-
-class Cleaner(Protocol):
-    """Cleans a session without blocking, for a return on an event loop; see `for_loops.clean_by`."""
-
-    def is_here(self) -> bool:
-        """Whether its loop runs in this thread."""
-
-    def at_work(self) -> object | None:
-        """As `Slot.user`: not None as long as it may go on."""
-
-    def begin(self, exchanges: _session.Exchanges, ended: Callable[[BaseException | None], None]) -> None:
-        """Carry out the `exchanges`, then call `ended`, with the error if they failed."""
 
 
 def give_back(
@@ -160,10 +168,10 @@ def _judge(
         return False
     left = wire.facts(attributes)
     if left.reconnected:
-        lease._lasting = _wire.lasting(attributes, {})
+        lease._lasting = lasting(attributes, {})
     recipe = core._connector.recipe
     assert recipe is not None  # there is a connection, so there was a first one
-    cleanup = _session.needed(attributes, recipe, core._settings.reset)
+    cleanup = reset.needed(attributes, recipe, core._settings.reset)
     facts = Facts(
         exception=exception if exception is not None else left.error,
         quiet=left.quiet,
@@ -171,16 +179,16 @@ def _judge(
         reconnected=left.reconnected,
         expired=slot.why_expired(monotonic()),
         cleanup=cleanup,
-        said_read_only=recipe.says_read_only or _session.may_be_read_only(attributes),
+        said_read_only=recipe.says_read_only or reset.may_be_read_only(attributes),
         just_renewed=slot.generation == core._ledger.generation and not core._backoff.may_renew(monotonic()),
     )
     try:
         decision = reuse.judge(facts, core._policy)
     except BaseException:  # the error is its author's to see; the slot must not be lost with it
-        _wire.abandon(attributes, wire)
+        abandon(attributes, wire)
         core._discard(lease, slot, Reason.RESET_FAILED, left.quiet)
         raise
-    if _session.has_uncommitted_changes(attributes):
+    if reset.has_uncommitted_changes(attributes):
         _tell_of_lost_changes(core, lease, is_explained=exception is not None or not left.open)
     if decision.reason is Reason.READ_ONLY:
         core._tell_of_refusal()
@@ -190,7 +198,7 @@ def _judge(
     if decision.ask_siblings:
         core._lock.step(core._ledger.doubt_idle)
     if decision.verdict is Verdict.DISCARD:
-        _wire.abandon(attributes, wire)
+        abandon(attributes, wire)
         core._discard(lease, slot, decision.reason or Reason.LOST, left.quiet)
         return False
     wire.exchange.release()
@@ -228,13 +236,13 @@ def _clean(core: PoolCore, lease: Connection, slot: Slot, attributes: dict[str, 
     try:
         if cleaner is not None and cleaner.is_here() and cleanup is not Cleanup.NOTHING:
             slot.user = cleaner.at_work  # so that it does not look like the slot of an ended task
-            exchanges = _session.exchanges(slot.wire, attributes, cleanup, recipe)
+            exchanges = reset.exchanges(slot.wire, attributes, cleanup, recipe)
             cleaner.begin(exchanges, partial(_cleaned, core, lease, slot))
             return False
         if own.on_checkin is None:
-            _session.clean(slot.wire, attributes, cleanup, recipe, deadline)
+            reset.clean(slot.wire, attributes, cleanup, recipe, deadline)
         else:
-            cleanup = _session.clean_after(own.on_checkin, slot.wire, attributes, recipe, own.reset, deadline)
+            cleanup = reset.clean_after(own.on_checkin, slot.wire, attributes, recipe, own.reset, deadline)
     except BaseException as error:  # whatever went wrong, the connection is in no known state
         _not_cleaned(core, lease, slot, error)
         if not isinstance(error, Exception):

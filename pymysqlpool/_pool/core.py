@@ -19,36 +19,44 @@ import atexit
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from enum import Enum
 from functools import cache
 from time import monotonic
-from typing import TYPE_CHECKING, Any
 
 from .. import reuse
-from .._driver.exchange import SOCKET_CHECK_INTERVAL
-from .._driver.wire import Wire
-from .._util import child_exit, late
-from .._util.lock import StepLock
+from .._driver.usage import SOCKET_CHECK_INTERVAL
+from .._util import late
 from .._util.log import load, logger
-from .._util.process import Mark, mark_process
 from ..failures import Server, kind_of
 from ..reuse import Reason
 from ..settings import Settings, patience_within
-from . import counters, observed
-from .counters import Counters
-from .idle_lease import HAS_GIL, learn_attributes, make_idle_lease
-from .lease import standalone
-from .ledger import Ledger
-from .registry import all_pools, register
-from .slot import CONNECTING, Lease, MaintenanceLease, Slot
-from .waiter import ThreadWaiter, Waiter
+from .life import Life, PoolState
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .._driver.connector import Connector
     from .._driver.dial import GiveUp
+    from .._driver.wire import Wire
+    from .._util import child_exit
+    from .._util.lock import StepLock
+    from .._util.process import Mark, mark_process
+    from . import counters, observed
     from .backoff import ConnectBackoff
+    from .counters import Counters
+    from .idle_lease import HAS_GIL, learn_attributes, make_idle_lease
+    from .lease import standalone
+    from .ledger import Ledger
+    from .registry import all_pools, register
+    from .slot import CONNECTING, Lease, MaintenanceLease, Slot
+    from .waiter import ThreadWaiter, Waiter
 else:
-    late.names(globals(), "pymysqlpool", "_driver.connector:Connector", "_pool.backoff:ConnectBackoff")
+    late.names(globals(), "pymysqlpool._driver", "connector:Connector")
+    late.names(globals(), "pymysqlpool._util", "child_exit", "lock:StepLock", "process:mark_process")
+    late.names(globals(), "pymysqlpool._pool", "backoff:ConnectBackoff", "counters", "counters:Counters", "observed")
+    late.names(globals(), "pymysqlpool._pool", "idle_lease:HAS_GIL,learn_attributes,make_idle_lease")
+    late.names(globals(), "pymysqlpool._pool", "lease:standalone", "ledger:Ledger", "registry:all_pools,register")
+    late.names(globals(), "pymysqlpool._pool", "slot:CONNECTING,MaintenanceLease", "waiter:ThreadWaiter")
 
 INTERVAL = 1.0  # seconds between two rounds of maintenance
 CONNECT_TIMEOUT = 10.0  # seconds; PyMySQL's default
@@ -72,26 +80,6 @@ def _quit_idle_connections() -> None:
 
 def _because_closed(slot: Slot) -> Reason:
     return Reason.POOL_CLOSED
-
-
-class PoolState(Enum):
-    """NEW -> OPEN -> CLOSING -> CLOSED; a fork is no state, since a child starts with fresh books."""
-
-    NEW = "new"
-    OPEN = "open"
-    CLOSING = "closing"
-    CLOSED = "closed"
-
-
-class Life:
-    """What changes once in the life of a pool, in one process."""
-
-    __slots__ = ("a_lease_ended", "maintenance", "state")
-
-    def __init__(self, state: PoolState) -> None:
-        self.state = state  # guarded by the pool's lock
-        self.maintenance: Any = None  # the MaintenanceThread; guarded by the pool's lock
-        self.a_lease_ended = ThreadWaiter(None)  # close() waits for the last one
 
 
 class PoolCore:
@@ -155,7 +143,7 @@ class PoolCore:
             ConnectBackoff(),
             Counters(),
             Connector(self.name, self._settings, self._connect_args, standalone),
-            Life(PoolState.CLOSED if self._closed else PoolState.NEW),
+            Life(PoolState.CLOSED if self._closed else PoolState.NEW, ThreadWaiter(None)),
             mark_process(),
         )
         winner = self._books.setdefault(pid, fresh)
@@ -313,6 +301,18 @@ class PoolCore:
         """Close idle connections that were judged before the pool began to close (Invariant 12)."""
         if self._closed:
             self._close_idle(_because_closed)
+
+    def _begin_to_close_locked(self) -> list[Waiter] | None:
+        if self._life.state is PoolState.CLOSED:
+            return None
+        self._life.state = PoolState.CLOSING
+        self._closed = True
+        self._ledger.require_lock()
+        self._ledger.expire_all(Reason.POOL_CLOSED)
+        return self._ledger.fail_all()
+
+    def _end_locked(self) -> None:
+        self._life.state = PoolState.CLOSED
 
     # -- waiters -------------------------------------------------------------------------------------------
 

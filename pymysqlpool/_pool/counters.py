@@ -22,11 +22,22 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from time import time
 from types import MappingProxyType
-from typing import Any, Protocol
 
 from .._util.lock import new_lock
 from ..reuse import Reason
 from ..stats import BOUNDS, Histogram, PoolEvent
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    class Row(Protocol):
+        def __getitem__(self, place: int, /) -> float: ...
+
+        def __setitem__(self, place: int, number: float, /) -> None: ...
+
+        def __iter__(self) -> Iterator[float]: ...
+
 
 _NAMES = ("created", "reset", "timeouts", "rejected", "connect_errors", "leaked", "waiting outside")
 CREATED, RESET, TIMEOUTS, REJECTED, CONNECT_ERRORS, LEAKED, WAITING_OUTSIDE = range(len(_NAMES))
@@ -38,14 +49,6 @@ _WIDTHS = {"numbers": len(_NAMES), "discards": len(Reason), "wait": TOTAL + 1, "
 CELLS = sum(_WIDTHS.values())
 #: Names what each cell means, so that a file of another version is not misread.
 LAYOUT = ",".join([*_NAMES, *(reason.value for reason in Reason), *map(str, BOUNDS)])
-
-
-class Row(Protocol):
-    def __getitem__(self, place: int, /) -> float: ...
-
-    def __setitem__(self, place: int, number: float, /) -> None: ...
-
-    def __iter__(self) -> Iterator[float]: ...
 
 
 def no_durations() -> list[float]:

@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .core import NEVER, PoolCore
+from .first_step import AT_ONCE, FirstStep
 from .for_loops import lend_idle
-from .idle_lease import AT_ONCE, FirstStep
 from .lease import Connection
 
 _getframe = sys._getframe

@@ -9,14 +9,17 @@ Invariant that lives here: 2 (a newcomer never overtakes: only while the ledger 
 from __future__ import annotations
 
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._driver.exchange import is_between_commands
 from . import maintenance
-from .checkin import Cleaner
 from .core import INTERVAL, PoolCore
-from .idle_lease import AT_ONCE, FirstStep, NotLent, UnusedLease
+from .first_step import AT_ONCE, FirstStep, NotLent
+from .idle_lease import UnusedLease
 from .lease import Connection, slot_of
+
+if TYPE_CHECKING:
+    from .checkin import Cleaner
 
 
 def lend_idle(core: PoolCore, borrower: Any, place: Any, offset: int) -> tuple[Connection | None, bool]:

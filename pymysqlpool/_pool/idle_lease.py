@@ -3,9 +3,9 @@
     UnusedLease -> Connection -> SpentLease      lent, used, given back
     UnusedLease                                  lent and given back without being used
 
-Owns: the classes that a lease changes between, and the two lock-free steps of the pool: `FirstStep.get_connection` pops
-a ready lease, `UnusedLease.close` appends one. tests/core/test_ledger.py drives these very functions.
-Never: judges a connection; each shortcut asks `expires_at` alone.
+Owns: the classes that a lease changes between, and one of the two lock-free steps of the pool: `UnusedLease.close`
+appends a ready lease, `first_step.FirstStep.get_connection` pops one. tests/core/test_ledger.py drives these very
+functions. Never: judges a connection; each shortcut asks `expires_at` alone.
 
 Each step is written once, in the method that a thread calls, because one call more makes a borrow and return 11 %
 slower. The other callers pay for the call: a borrow that must not block passes `AT_ONCE`, and the return of a lease
@@ -30,18 +30,15 @@ from time import monotonic, sleep
 from types import FrameType
 from typing import Any, NoReturn
 
-from .._driver.exchange import SOCKET_CHECK_INTERVAL
 from .._driver.wire import SESSION_DEFAULTS, Wire, fact
 from .._util import callsite
-from .._util.log import DEBUG, logger
 from ..errors import ReturnConnectionToPoolError, as_attribute_error
 from .lease import Connection, Home
 from .ledger import Ledger
-from .slot import IDLE, IN_USE, Slot
+from .slot import IDLE, Slot
 from .spent_lease import SpentLease
 
 _getframe = sys._getframe
-_thread = callsite.local
 _ONE_STEP = 1.0  # seconds; a thread that takes longer for it was interrupted, and never ends it
 HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 
@@ -206,91 +203,6 @@ def _return_slowly(lease: Connection, home: Home, frame: FrameType) -> None:
             home._give_to_next(lease)
             return
     home._give_back(lease, None, frame)
-
-
-# In place of `retry_num`: lend what is idle and looks fit, without blocking, or return `NotLent`.
-AT_ONCE: Any = object()
-
-
-class NotLent:
-    """What a borrow `AT_ONCE` returns instead of a connection."""
-
-    __slots__ = ("lease",)
-    _slot = None  # as of a lease that has ended
-
-    def __init__(self, lease: Connection | None) -> None:
-        self.lease = lease  # that is in hand, and `checkout` has to see whether it is fit; None: there was none
-
-
-class FirstStep:
-    """A pool's `get_connection`; here because it is the counterpart of `UnusedLease.close`."""
-
-    def get_connection(
-        self: Any,
-        retry_num: int = 3,
-        retry_interval: float = 0.1,
-        pre_ping: bool | float = False,
-        timeout: float | None = None,
-    ) -> Connection:
-        """Borrow a connection. Give it back with `close()`, or use it as a context manager.
-
-        When none is idle and `size` is reached, the call waits for a return, in order of arrival. After the patience
-        (`retry_num * retry_interval`) it opens a new connection if `maxsize` allows.
-
-        Args:
-            retry_num, retry_interval: the patience is their product, in seconds.
-            pre_ping: ask the server before lending: always (True), or when it was idle for longer than so many seconds.
-                Dead sockets are found without it.
-            timeout: seconds that bound everything: waiting, connecting (handshake included), checking. Default is the
-                pool's `timeout`; without either, the patience bounds the waiting and `connect_timeout` the rest.
-
-        Raises:
-            PoolTimeout: none was returned in time and `maxsize` is reached.
-            PoolDeadlock: a PoolTimeout, with `deadlock="raise"`: all that hold a connection wait for another.
-            PoolUnavailable: the server could not be reached in time; the cause is the last connect error.
-            PoolOverloaded: more than `max_waiting` callers wait already.
-            PoolClosed: the pool is closed.
-            pymysql.err.Error: the server refused the login or the set-up; waiting would not help.
-            SettingsError: `retry_num` or `retry_interval` is not a number, or negative.
-
-        The five `Pool...` errors are `GetConnectionFromPoolError`, which is a `pymysql.err.OperationalError`.
-        """
-        if self._here[0]:
-            ledger = self._ledger
-            if ledger.lock_free:
-                try:
-                    lease: Connection = ledger.idle.pop()
-                except IndexError:
-                    pass  # and out of this handler, whose error would be the context of all that follow
-                else:
-                    slot: Any = lease._slot
-                    lease._pool = self
-                    slot.borrower = slot.user = _thread.reference
-                    slot.lent += 1
-                    now = monotonic()
-                    if now >= slot.fresh_until or pre_ping or self._has_checkout_hooks or self._verbose:
-                        if (
-                            pre_ping
-                            or self._has_checkout_hooks
-                            or now >= slot.expires_at
-                            or now - slot.role_known > self._asks_role_after
-                            or (wire := slot.wire) is None  # close() has cut it off at this moment
-                            or wire.exchange.locked()
-                            or wire.readable(0)
-                            or logger.isEnabledFor(DEBUG)
-                        ):
-                            slot.state = IN_USE
-                            return self._borrow_slowly(lease, retry_num, retry_interval, pre_ping, timeout)  # type: ignore[no-any-return]
-                        slot.fresh_until = now + SOCKET_CHECK_INTERVAL
-                    slot.since = now
-                    frame = _getframe(1)
-                    slot.place = frame.f_code
-                    slot.offset = frame.f_lasti
-                    slot.state = IN_USE
-                    return lease
-        else:
-            self._enter_process()
-        return self._borrow_slowly(None, retry_num, retry_interval, pre_ping, timeout)  # type: ignore[no-any-return]
 
 
 def return_clean(lease: Connection) -> None:

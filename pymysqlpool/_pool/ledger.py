@@ -27,11 +27,16 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from sys import getrefcount
-from typing import Any
 
 from ..reuse import Reason
-from .slot import CLOSING, CONNECTING, FREE, IDLE, IN_USE, LEAKED, RESERVED, Lease, Slot, SlotState
+from .slot import CLOSING, CONNECTING, FREE, IDLE, IN_USE, LEAKED, RESERVED, Slot, SlotState
 from .waiter import GIVEN, WAITING, Waiter, WaiterState
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .slot import Lease
 
 
 class Ledger:

@@ -7,11 +7,13 @@ a value of a statement.
 
 from __future__ import annotations
 
-from typing import Any
-
 from .._util.log import one_line
 from ..settings import label_of
 from .core import PoolCore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def label(core: PoolCore) -> str:

@@ -22,7 +22,8 @@ from .._util.log import logger
 from ..reuse import Reason, unfit
 from . import counters, observed
 from .asking import LONG_ENOUGH, time_for_check
-from .core import INTERVAL, NEVER, PoolCore, PoolState
+from .core import INTERVAL, NEVER, PoolCore
+from .life import PoolState
 from .log_fields import fields
 from .slot import IN_USE, MaintenanceLease, Slot
 from .waiter import ThreadWaiter

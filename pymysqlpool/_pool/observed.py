@@ -13,11 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
 
-# Called in the borrower's thread or task with the pool, when the call began (monotonic), whether it connected, and the
-# error that ended it.
-Observer = Callable[[Any, float, bool, BaseException | None], None]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    # Called in the borrower's thread or task with the pool, when the call began (monotonic), whether it connected, and
+    # the error that ended it.
+    Observer = Callable[[Any, float, bool, BaseException | None], None]
 
 observer: Observer | None = None
 

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any
 
 from .._util import late
 from .._util.lock import new_lock
 from ..settings import OPTION_NAMES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _lock = new_lock()
 _here: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import Any
 
 from . import observed
 from .counters import Counters
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Entry:

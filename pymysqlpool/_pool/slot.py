@@ -15,10 +15,18 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum
-from typing import Any, Protocol
 
 from .._driver.usage import Usage
 from ..reuse import Reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    class Lease(Protocol):
+        """An owner of a slot. `_slot` is set by the ledger and cleared by the owner."""
+
+        _slot: Slot | None
 
 
 class SlotState(Enum):
@@ -38,12 +46,6 @@ RESERVED = SlotState.RESERVED
 CLOSING = SlotState.CLOSING
 
 LEAKED = -1  # as a holder
-
-
-class Lease(Protocol):
-    """An owner of a slot. `_slot` is set by the ledger and cleared by the owner."""
-
-    _slot: Slot | None
 
 
 class Slot(Usage):

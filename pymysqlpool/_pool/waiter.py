@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import threading
 from enum import Enum
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class WaiterState(Enum):

@@ -16,13 +16,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from time import monotonic
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from .._pool.cut import cut_lent
 from .._pool.for_clusters import Express, Line
-from .._util.lock import Lock, new_lock
+from .._util.lock import new_lock
 from .._util.log import logger
-from .._util.process import Mark, mark_process
+from .._util.process import mark_process
 from ..pool import ConnectionPool
 from .asking import Asks
 from .endpoints import FOREVER, Answer, Endpoint, State, Target, behind, described
@@ -32,6 +32,10 @@ from .members import Changes, Members
 from .monitor import Monitor
 from .queue import Queue, Ticket
 from .topology import Topology
+
+if TYPE_CHECKING:
+    from .._util.lock import Lock
+    from .._util.process import Mark
 
 SLICE = 0.25  # seconds after which a decision is made again, by callers that wait at an endpoint as well
 

@@ -16,7 +16,6 @@ import socket
 import warnings
 from collections.abc import Callable, Mapping
 from types import BuiltinFunctionType, FunctionType
-from typing import Any, NoReturn
 
 from pymysql.charset import charset_by_name
 from pymysql.connections import Connection
@@ -25,6 +24,10 @@ from pymysql.cursors import Cursor
 from ..errors import SettingsError
 from ..secrets import Secret, reveal
 from . import functions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 
 def _parameters(function: Any) -> frozenset[str]:

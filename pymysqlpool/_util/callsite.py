@@ -14,7 +14,12 @@ import threading
 import traceback
 import weakref
 from types import CodeType, FrameType
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Reference = weakref.ref[Any]  # to the borrower's token: a `Token`, or the task itself
 
 Place = tuple[CodeType, int] | str
 UNKNOWN: Place = "an unknown place"
@@ -47,10 +52,6 @@ class Token:
 
     def __init__(self, description: str = "") -> None:
         self.description: str = description or f"thread {threading.current_thread().name!r}"
-
-
-# To the borrower's token: a `Token`, or the task itself.
-Reference = weakref.ref[Any]
 
 
 class _Local(threading.local):

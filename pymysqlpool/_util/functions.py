@@ -6,9 +6,12 @@ Owns: this check. Never: calls the function.
 from __future__ import annotations
 
 from types import BuiltinFunctionType
-from typing import Any
 
 from ..errors import SettingsError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _MAY_BE_MEANT = (print, input)
 

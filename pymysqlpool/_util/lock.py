@@ -24,24 +24,28 @@ from functools import partial
 from operator import methodcaller
 from threading import get_ident
 from types import FrameType, TracebackType
-from typing import Any, Protocol, TypeVar
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol, TypeVar
+
+    T = TypeVar("T")
+
+    class Lock(Protocol):
+        """What `new_lock` makes: taken by `with lock:`."""
+
+        def __enter__(self) -> object: ...
+
+        def __exit__(
+            self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+        ) -> None: ...
+
+        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
+
+        def release(self) -> None: ...
+
+
 _getframe = sys._getframe
-
-
-class Lock(Protocol):
-    """What `new_lock` makes: taken by `with lock:`."""
-
-    def __enter__(self) -> object: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
-    ) -> None: ...
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
-
-    def release(self) -> None: ...
 
 
 class StruckProofLock:

@@ -11,13 +11,14 @@ Owns: the logger and its filter. Never: adds a handler or sets a level.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
 
 from ..errors import PoolError
 from .late import pattern
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
+    from typing import Any
 
 DEBUG = 10  # as `logging.DEBUG`
 

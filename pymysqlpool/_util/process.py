@@ -11,15 +11,18 @@ from __future__ import annotations
 import mmap
 import os
 import sys
-from typing import Protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Mark(Protocol):
+        """Its item 0 is true in the process that made it, and false in those forked from that."""
+
+        def __getitem__(self, index: int, /) -> int: ...
+
 
 _WIPE_ON_FORK = 18  # MADV_WIPEONFORK in Linux's mman-common.h; the mmap module does not name it
-
-
-class Mark(Protocol):
-    """Its item 0 is true in the process that made it, and false in those forked from that."""
-
-    def __getitem__(self, index: int, /) -> int: ...
 
 
 class _ProcessId:

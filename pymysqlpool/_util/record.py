@@ -11,7 +11,14 @@ Owns: how a record is made, compared, shown and protected from changes. Never: k
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NoReturn, dataclass_transform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar, NoReturn, dataclass_transform
+else:
+
+    def dataclass_transform(**_options):
+        return lambda record: record  # says nothing but to type checkers
 
 
 class _Made:

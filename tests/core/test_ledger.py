@@ -8,8 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pymysqlpool._pool.first_step import AT_ONCE, FirstStep, NotLent
 from pymysqlpool._pool.for_loops import lend_idle
-from pymysqlpool._pool.idle_lease import AT_ONCE, FirstStep, NotLent, UnusedLease, make_idle_lease, return_clean
+from pymysqlpool._pool.idle_lease import UnusedLease, make_idle_lease, return_clean
 from pymysqlpool._pool.ledger import Ledger
 from pymysqlpool._pool.slot import CLOSING, CONNECTING, FREE, IDLE, IN_USE, RESERVED, Slot
 from pymysqlpool._pool.spent_lease import SpentLease

@@ -12,7 +12,7 @@ import pytest
 from pymysqlpool import PoolUnavailable
 from pymysqlpool._driver.role import QUESTIONS, read
 from pymysqlpool.errors import WrongRole
-from pymysqlpool.settings import RoleWanted
+from pymysqlpool.options import RoleWanted
 from tests.conftest import MakePool
 from tests.support import Questions, run_threads, wait_until
 

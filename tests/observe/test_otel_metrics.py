@@ -15,7 +15,7 @@ from opentelemetry.semconv._incubating.metrics import db_metrics
 
 from pymysqlpool import ConnectionPool, PoolTimeout, otel
 from pymysqlpool._observe.otel_metrics import values_between
-from pymysqlpool._pool.counters import TOTAL, Row, histogram, no_durations
+from pymysqlpool._pool.counters import TOTAL, histogram, no_durations
 from pymysqlpool.metrics import BOUNDS
 from tests.conftest import MakePool
 from tests.support import in_child
@@ -125,7 +125,7 @@ def test_values_stand_for_what_was_measured_in_number_bucket_and_sum() -> None:
             assert again[TOTAL] == pytest.approx(after[TOTAL], rel=0.05)
 
 
-def add(durations: Row, seconds: float) -> None:
+def add(durations: list[float], seconds: float) -> None:
     durations[sum(seconds > bound for bound in BOUNDS)] += 1
     durations[TOTAL] += seconds
 
