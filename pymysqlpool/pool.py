@@ -54,7 +54,7 @@ else:
     late.names(globals(), "pymysqlpool._pool", "observed", "registry", "slot:IDLE,MaintenanceLease")
     late.names(globals(), "pymysqlpool._pool", "waiter:ThreadWaiter")
     late.names(globals(), "pymysqlpool._pool", "while_waiting:LOOK_AROUND,lend_given,queue_up")
-    late.names(globals(), "pymysqlpool._util", "namesakes:warn_of_namesakes")
+    late.names(globals(), "pymysqlpool", "_util.namesakes:warn_of_namesakes", "stats:Borrower,PoolEvent,PoolStats")
 
 __all__ = ["ConnectionPool", "PoolState"]
 

@@ -15,7 +15,7 @@ import sys
 from time import monotonic
 
 from .._driver.usage import SOCKET_CHECK_INTERVAL
-from .._util import callsite
+from .._util import callsite, late
 from .._util.log import DEBUG, logger
 from .slot import IN_USE
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .lease import Connection
+else:
+    late.names(globals(), "pymysqlpool._pool", "lease:Any,Connection")  # for tools that look annotations up
 
 _getframe = sys._getframe
 _thread = callsite.local

@@ -9,6 +9,7 @@ import json
 import pickle
 import subprocess
 import sys
+import typing
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -173,6 +174,13 @@ def test_no_code_that_runs_reads_a_name_that_only_type_checkers_know(wing: str) 
         if wanted:
             module = import_module(".".join(["pymysqlpool", *filter(None, [wing]), path.stem]))
             assert wanted <= vars(module).keys(), path
+
+
+def test_tools_can_look_up_the_annotations_of_a_pool() -> None:
+    """As those do that inject dependencies."""
+    pool = pymysqlpool.ConnectionPool()
+    for name in ("get_connection", "give_back", "owns", "stats", "borrowers", "events", "resize", "drain", "close"):
+        assert "return" in typing.get_type_hints(getattr(pool, name))
 
 
 class TestRecordsAreDataclassesThatCostNothingToImport:
