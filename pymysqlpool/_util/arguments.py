@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from types import BuiltinFunctionType, FunctionType
 
 from pymysql.charset import charset_by_name
-from pymysql.connections import Connection
+from pymysql.connections import DEFAULT_CHARSET, Connection
 from pymysql.cursors import Cursor
 
 from ..errors import SettingsError
@@ -46,6 +46,7 @@ RARE = frozenset(
         "conv",
         "init_command",
         "read_default_file",
+        "server_public_key",
         "ssl",
         "ssl_ca",
         "ssl_cert",
@@ -194,6 +195,14 @@ def _collation(name: str, value: Any, given: Mapping[str, Any]) -> None:
     _text(name, value, given)
     if value and not re.fullmatch(r"[A-Za-z]\w*", value, re.ASCII):
         refuse(name, value, "is no name of a collation")  # it would be sent as a part of SET NAMES
+    from_file = given.get("read_default_file") or given.get("read_default_group")
+    charset = given.get("charset") or (None if from_file else DEFAULT_CHARSET)
+    if not value or not isinstance(charset, str):
+        return
+    family, charset = value.lower().partition("_")[0], charset.lower()
+    if family != charset and not (family.startswith("utf8") and charset.startswith("utf8")) and _charset_named(family):
+        # utf8 is utf8mb3, or in MariaDB utf8mb4. One that PyMySQL does not know, as uca1400, fits several.
+        refuse(name, value, f"is not a collation of charset={charset!r}")
 
 
 def _client_flag(name: str, value: Any, given: Mapping[str, Any]) -> None:
@@ -250,10 +259,7 @@ def _timeout(name: str, value: Any, given: Mapping[str, Any]) -> None:
 
 def _charset(name: str, value: Any, given: Mapping[str, Any]) -> None:
     _text(name, value, given)
-    try:
-        charset = charset_by_name(value) if value else None
-    except KeyError:
-        charset = None
+    charset = _charset_named(value) if value else None
     if charset is not None:
         try:
             codecs.lookup(charset.encoding)
@@ -262,6 +268,13 @@ def _charset(name: str, value: Any, given: Mapping[str, Any]) -> None:
     if value and charset is None:
         hint = "; MySQL's name is 'utf8mb4'" if value.lower().startswith(("utf-8", "utf_8")) else ""
         refuse(name, value, f"is no character set that PyMySQL knows{hint}")
+
+
+def _charset_named(name: str) -> Any:
+    try:
+        return charset_by_name(name)
+    except KeyError:
+        return None
 
 
 def _cursorclass(name: str, value: Any, given: Mapping[str, Any]) -> None:

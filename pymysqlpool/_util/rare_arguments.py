@@ -130,11 +130,24 @@ def _mapping(name: str, value: Any, given: Mapping[str, Any]) -> None:
         refuse(name, value, "must be a dict")
 
 
+def _plugins(name: str, value: Any, given: Mapping[str, Any]) -> None:
+    _mapping(name, value, given)
+    for plugin, handler in value.items():
+        if handler is not None and not callable(handler):
+            raise SettingsError(f"{name}[{plugin!r}]={handler!r} must be a class, or None")
+
+
+def _public_key(name: str, value: Any, given: Mapping[str, Any]) -> None:
+    if not isinstance(value, bytes | bytearray):
+        refuse(name, value, "must be bytes, the text of a PEM file")
+
+
 _RULES: dict[str, Callable[[str, Any, Mapping[str, Any]], None]] = {
     "init_command": _init_command,
     "conv": _conv,
-    "auth_plugin_map": _mapping,
+    "auth_plugin_map": _plugins,
     "read_default_file": lambda name, value, given: _file(name, value, lambda path: True),
+    "server_public_key": _public_key,
     "ssl": _ssl,
     "ssl_ca": _ssl_file,
     "ssl_cert": _ssl_file,

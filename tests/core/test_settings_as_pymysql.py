@@ -126,6 +126,7 @@ MEANT: dict[str, set[type]] = {
 }
 # Of these types all the same: PyMySQL does not refuse them, and they do harm later, or nothing.
 REFUSED: list[tuple[str, Any]] = [
+    ("auth_plugin_map", {"a": 1}),  # called where the server asks for this plugin
     ("client_flag", CLIENT.COMPRESS),  # PyMySQL cannot read the reply, and waits for it
     ("client_flag", 2**31 - 1),
     ("client_flag", -1),
