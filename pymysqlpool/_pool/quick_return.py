@@ -17,7 +17,7 @@ from .._driver.steps import is_unchanged
 from .._util import callsite
 from ..stats import BOUNDS
 from .counters import QUICK, TOTAL
-from .idle_lease import HAS_GIL, UnusedLease, return_clean
+from .idle_lease import HAS_GIL, UnusedLease
 from .lease import Connection
 from .spent_lease import SpentLease
 
@@ -55,9 +55,6 @@ def give_back_unchanged(lease: Connection, place: Any, offset: int) -> bool:
     ):
         exchange.release()
         return False
-    lease._code = slot.place
-    lease._offset = slot.offset
-    lease._lasting = slot.lasting
     lease._returned_code = place
     lease._returned_offset = offset
     lease.__dict__ = {}  # from here on the handle is dead (Invariant 7)
@@ -73,8 +70,10 @@ def give_back_unchanged(lease: Connection, place: Any, offset: int) -> bool:
     use[TOTAL] += held
     slot.since = now
     if ledger.lock_free:
-        return_clean(lease)  # which asks again
+        lease._claim = None  # as `return_clean`, without the call
+        UnusedLease.close(lease)
     else:
+        lease._code, lease._offset, lease._lasting = slot.place, slot.offset, slot.lasting
         core._give_to_next(lease)
     return True
 
