@@ -19,7 +19,7 @@ from typing import Any
 from .core import NEVER, PoolCore
 from .first_step import AT_ONCE, FirstStep
 from .for_loops import lend_idle
-from .lease import Connection
+from .lease import Connection, slot_of
 
 _getframe = sys._getframe
 
@@ -86,10 +86,18 @@ def lend_to_task(express: Express, borrower: Any, place: Any, offset: int) -> tu
         slot: Any = lease._slot  # type: ignore[union-attr]
         if slot.since < express.until:
             return pool, lease  # type: ignore[return-value]
-        slot.lent -= 1
     if lease is not None:
-        lease.close()
+        _put_back(lease)
     return None
+
+
+def _put_back(lease: Connection) -> None:
+    """Give back what a borrow `AT_ONCE` got or had in hand: the caller borrows in another way, so it does not count as
+    lent."""
+    slot = slot_of(lease)
+    if slot is not None:
+        slot.lent -= 1
+    lease.close()
 
 
 class ClusterStep:
@@ -134,8 +142,7 @@ class ClusterStep:
                     slot.place = frame.f_code
                     slot.offset = frame.f_lasti
                     return found  # type: ignore[no-any-return]
-                slot.lent -= 1  # it was not asked for: the decision does not hold any more
-                found.close()
+                _put_back(found)  # it was not asked for: the decision does not hold any more
             elif found.lease is not None:
-                found.lease.close()  # it may not be usable, which the slow path finds out
+                _put_back(found.lease)  # it may not be usable, which the slow path finds out
         return self._borrow_by_decision(retry_num, retry_interval, pre_ping, timeout, after)

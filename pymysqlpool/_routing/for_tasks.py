@@ -12,16 +12,17 @@ from __future__ import annotations
 import asyncio
 import sys
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any
 
 from .._async.borrowing import Borrowing
 from .._async.connection import AsyncConnection
 from .._async.tokens import current_borrower
-from .._async.worker import ThreadCall, WorkerThreads, running_loop
+from .._async.worker import ThreadCall, ThreadsafeEvent, WorkerThreads, running_loop
 from .._pool.checkout_request import Work
 from .._pool.for_clusters import Line, lend_to_task
+from .._pool.lease import Connection
 from .._pool.observed import part_of
 from .._util import callsite
 from ..aio import AsyncConnectionPool
@@ -150,6 +151,14 @@ class AsyncClusterPool(AsyncConnectionPool):
         finally:
             if not ends_in_a_thread:
                 steps.close()
+
+    # A request's scope and a websocket know this pool alone, and a lease is returned to the pool of its endpoint.
+
+    def give_back_nowait(self, lease: Connection, give_back: Callable[[], object]) -> ThreadsafeEvent | None:
+        return self._for_tasks(lease.pool).give_back_nowait(lease, give_back)
+
+    def kill(self, lease: Connection) -> None:
+        self._for_tasks(lease.pool).kill(lease)
 
     def end_threads(self, wait: bool = True) -> None:
         super().end_threads(wait)
