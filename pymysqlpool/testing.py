@@ -293,7 +293,7 @@ class _Handle(Connection):
 
     def __exit__(self, *exc_info: Any) -> None:
         self._blocks -= 1
-        if self._returned is None and not self._blocks and self.block is None:
+        if self._returned is None and not self._blocks and not self.in_transaction_block:
             if exc_info[0] is None:
                 self.commit()
             elif self.has_owner:

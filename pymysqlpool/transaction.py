@@ -79,7 +79,7 @@ def rollback(connection: Connection) -> None:
 def enter(connection: Connection) -> Steps:
     """Begin a block. Returns the value that `leave` or `undo` needs."""
     block = connection.block
-    if block is None:
+    if block is None or not block.is_transaction:
         yield from begin_steps(connection)
         return None, 0
     depth = block.depth
@@ -116,7 +116,7 @@ def undo(connection: Connection, opened: tuple[Block | None, int], error: BaseEx
 
 
 def begin_steps(connection: Connection) -> Steps:
-    if connection.block is not None:
+    if connection.in_transaction_block:
         raise TransactionError("a transaction block is open on this connection already")
     if connection.marks & WROTE:
         raise TransactionError(

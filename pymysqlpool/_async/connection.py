@@ -149,13 +149,14 @@ class AsyncConnection(Returning, Exchanges, FieldsNames):
             if self.floats:
                 await self._prepare()
             self._refuse_closed()
+            self.lease.task_depth = self._depth
             return await self._in_turn(lambda: function(self.lease, *args), users=True)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Self]:
         """Run the block as one transaction; nested blocks are savepoints. See `pymysqlpool.transaction`."""
         opened = await self.carry_out(_transaction.enter)
-        self._depth += 1
+        self._nest(1)
         try:
             yield self
         except BaseException as error:
@@ -170,7 +171,7 @@ class AsyncConnection(Returning, Exchanges, FieldsNames):
         else:
             await self.carry_out(_transaction.leave, opened)
         finally:
-            self._depth -= 1
+            self._nest(-1)
 
     async def carry_out(self, steps_of: Callable[..., _transaction.Steps], *args: Any) -> Any:
         """Execute the statements that the steps of `pymysqlpool.transaction` yield."""
@@ -246,8 +247,13 @@ class AsyncConnection(Returning, Exchanges, FieldsNames):
         self._refuse_closed()
         if self.has_owner and not self._depth:
             self._wrote_before = self.lease.is_used and bool(self.lease.marks & WROTE)
-        self._depth += 1
+        self._nest(1)
         return self
+
+    def _nest(self, by: int) -> None:
+        self._depth += by
+        if self.has_owner:  # threads of the request use the lease too; else it is told before a thread gets it
+            self.lease.task_depth = self._depth
 
     @property
     def in_block(self) -> bool:
@@ -260,15 +266,18 @@ class AsyncConnection(Returning, Exchanges, FieldsNames):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._depth -= 1
+        self._nest(-1)
         is_end = not self._depth and exception is None and not self.has_owner
         if is_end and self.returns_unchanged(*callsite.of(_getframe(1))):
             return
-        if self._depth or (self.has_owner and not self.closed and self.lease.block is not None):
+        if self._depth or (self.has_owner and not self.closed and self.lease.in_transaction_block):
             return  # the outer block, or the request's transaction, ends the work
         try:
             if exception is None and self._lost_changes:
                 raise ConnectionInterruptedError(f"changes were not committed: this connection {self._end()}")
+            block = None if self.closed else self.lease.block
+            if exception is None and block is not None and not block.is_transaction:
+                raise block.error() from block.cause
             if not self.closed and self.lease.marks & TRANSACTION:
                 if exception is None:
                     await self._commit_at_the_end()

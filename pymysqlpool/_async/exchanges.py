@@ -55,6 +55,7 @@ class Exchanges:
     lease: Connection
     token: Borrower | None
     floats: bool
+    _depth: int
     _was_cut: bool
     given_back: callsite.Place | None
 
@@ -113,7 +114,7 @@ class Exchanges:
         if session is not None:
             if not is_between_commands(lease):
                 await self._read_rest(session)
-            if _steps.needs_status(lease):
+            if _steps.needs_status(lease, self._depth):
                 await self._exchange_command(session, COMMAND.COM_PING)
                 _steps.note_status(lease)
         return session

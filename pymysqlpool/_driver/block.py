@@ -7,6 +7,9 @@ so before the next statement the server is asked, with a ping: after a deadlock 
 errors only the statement. Once the transaction is gone the block refuses all statements, because they would be
 committed without what came before them.
 
+A with-block of a connection commits at its end too, and is no transaction block. An `Undone` stands in the place of its
+block after a deadlock that cost it changes.
+
 Owns: the state of an open block. Never: sends anything but that ping, ends a transaction.
 
 Protocol: MySQL Internals, "OK_Packet" (status flags; the reply to COM_PING has them too).
@@ -15,7 +18,7 @@ Protocol: MySQL Internals, "OK_Packet" (status flags; the reply to COM_PING has 
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from typing import Any, Protocol
 
 from pymysql import err
 
@@ -35,6 +38,11 @@ _ENOUGH = 256  # characters of a statement that are looked at
 
 
 class _Asks(Protocol):
+    block: Any
+
+    @property
+    def in_block(self) -> bool: ...
+
     def ask_status(self) -> int: ...
 
 
@@ -49,6 +57,7 @@ class Block:
     """
 
     __slots__ = ("_ends", "_undoes", "_unsure", "cause", "committed", "depth", "lost")
+    is_transaction = True
 
     def __init__(self) -> None:
         self.depth: int = 1
@@ -122,4 +131,38 @@ class Block:
         return TransactionLostError(
             f"something inside the transaction block ended its transaction and {what}. Nothing more is done in this "
             "block; leave it, and run all of it again if that is safe"
+        )
+
+
+class Undone(Block):
+    """The server has undone uncommitted changes by a deadlock, and no transaction block was open.
+
+    A with-block would commit what comes after them, so it refuses that until ROLLBACK. Code outside of a block goes on:
+    where its work begins and ends is not known.
+    """
+
+    __slots__ = ()
+    is_transaction = False
+
+    def __init__(self, error: err.MySQLError) -> None:
+        super().__init__()
+        self.note_error(error)
+        self._unsure = False
+
+    def before(self, connection: _Asks, command: int, sql: bytes | str) -> None:
+        if EFFECT_OF_COMMAND.get(command) == NOTHING:
+            return
+        text = sql[:_ENOUGH] if isinstance(sql, bytes) else sql[:_ENOUGH].encode("utf-8", "replace")
+        if connection.in_block and not _ROLLBACK.fullmatch(text):
+            raise self.error() from self.cause
+        connection.block = None
+
+    def note(self, status: int) -> None:
+        """A ping was answered, which changes nothing."""
+
+    def error(self) -> TransactionLostError:
+        return TransactionLostError(
+            "a deadlock inside the with-block made the server undo what the block had not committed, and its end would "
+            "commit what comes after that alone. Nothing more is done in this block before rollback(); leave it, or "
+            "roll back, and run all of it again if that is safe"
         )

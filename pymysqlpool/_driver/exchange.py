@@ -29,12 +29,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pymysql import err
-from pymysql.constants import COMMAND, CR, SERVER_STATUS
+from pymysql.constants import COMMAND, CR, ER, SERVER_STATUS
 
 from .._util import callsite
 from .._util.process import mark_process
 from ..errors import ConnectionInterruptedError, ConnectionTakenBackError, ForkedConnectionError
-from .block import Block
+from .block import Block, Undone
 from .commands import COM_QUERY, LARGEST_STATEMENT, Command, pack_header
 from .commits import commit_after
 from .deadline import UNKNOWN_TIMEOUT, within
@@ -76,7 +76,9 @@ class WireConnection(LoginConnection, ReadingConnection):
     _recipe: Any = None  # of its pool
     _login: Sequence[Command] = ()  # what gives again what the login gave, see `given_by_login`
     _slot: Usage | None = None  # of the lease; None outside a pool
-    block: Block | None = None  # the transaction block that is open
+    block: Block | None = None  # the transaction block that is open, or an `Undone`
+    _depth = 0  # with-blocks of threads that are open on it
+    task_depth = 0  # with-blocks of tasks, where a thread may come to use it
     _limit = sys.maxsize  # bytes of a statement, from which on the server refuses it; as far as it is known
     _long = 0  # bytes of the last statement that was a large one
     refusal: err.MySQLError | None  # of a statement that was too large, see `too_large`
@@ -93,6 +95,16 @@ class WireConnection(LoginConnection, ReadingConnection):
     def server_role(self) -> Role | None:
         """The server's role when the session was made; None where the pool has role="any"."""
         return self._server_role
+
+    @property
+    def in_block(self) -> bool:
+        """Whether a with-block or a transaction block is open on it."""
+        return self._depth > 0 or self.task_depth > 0 or self.in_transaction_block
+
+    @property
+    def in_transaction_block(self) -> bool:
+        """Whether a transaction block is open on it."""
+        return self.block is not None and self.block.is_transaction
 
     @property
     def effect(self) -> int:
@@ -282,6 +294,8 @@ class WireConnection(LoginConnection, ReadingConnection):
             self._marks |= STATE | TRANSACTION
         if self.block is not None:
             self.block.note_error(error)
+        elif error.args[0] == ER.LOCK_DEADLOCK and self._unmarked & WROTE:
+            self.block = Undone(error)
         self._end_exchange()
 
     def _end_exchange(self) -> None:

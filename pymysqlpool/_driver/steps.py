@@ -95,9 +95,16 @@ def serves_file(connection: Any, sql: str | bytes) -> bool:
     return reads_local_file(sql.encode(connection.encoding) if isinstance(sql, str) else bytes(sql))
 
 
-def needs_status(connection: Any) -> bool:
-    """Whether an open transaction block is in doubt; `note_status` resolves it."""
-    return connection.block is not None and connection.block.in_doubt
+def needs_status(connection: Any, task_depth: int) -> bool:
+    """Whether an open transaction block is in doubt; `note_status` resolves it.
+
+    Args:
+        task_depth: the with-blocks of tasks that are open on the connection.
+    """
+    if connection.block is None:
+        return False
+    connection.task_depth = task_depth
+    return bool(connection.block.in_doubt)
 
 
 def note_status(connection: Any) -> None:

@@ -103,7 +103,6 @@ class Connection(Conveniences):
     _claim: Any  # there as long as the lease is neither used nor given back
 
     has_owner = False
-    _depth = 0  # with-blocks that are open
     _wrote_before = False  # of an owner's lease: the with-block began with uncommitted changes
     _returned: callsite.Place | None = None  # where it was given back
     _given: Mapping[str, Any] = MappingProxyType({})  # without a pool: the arguments that it was made with
@@ -149,10 +148,12 @@ class Connection(Conveniences):
                 self._refuse_closed()
             return  # the error in flight matters more
         self._depth -= 1
-        if self._depth or self.block is not None:
+        if self.in_block:
             return  # the outer block ends the work
         try:
             if exception is None:
+                if self.block is not None:
+                    raise self.block.error() from self.block.cause
                 if self._marks & TRANSACTION:
                     self.commit_at_the_end()
             elif self.has_owner and self.open and can_go_on(self):
@@ -165,11 +166,6 @@ class Connection(Conveniences):
         tells_of_loss = exception is not None and self._wrote_before and not self.open  # at the owner's next use
         if not (self.has_owner and (tells_of_loss or (self.open and can_go_on(self)))):
             self.give_back(exception, _getframe(1))
-
-    @property
-    def in_block(self) -> bool:
-        """Whether a with-block or a transaction block is open on it."""
-        return self._depth > 0 or self.block is not None
 
     @property
     def is_returned(self) -> bool:

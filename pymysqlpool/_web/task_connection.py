@@ -53,6 +53,7 @@ class SocketConnection(AsyncConnection):
         """Continue with another lease."""
         self.lease, self.parked, self._keeps = lent.lease, False, False
         self.lease.has_owner = True
+        self.lease.task_depth = self._depth
 
     def park(self, give_back: Callable[[], object]) -> ThreadsafeEvent | None:
         """Return the lease; see `AsyncConnection.give_back_nowait`."""
