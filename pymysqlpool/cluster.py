@@ -31,6 +31,7 @@ from pymysql import err
 from ._pool.core import CONNECT_TIMEOUT
 from ._pool.for_clusters import ClusterStep, Line
 from ._pool.lease import Connection
+from ._pool.pickled import Travelling
 from ._routing.asking import Asks
 from ._routing.discovery import Kind
 from ._routing.endpoints import Balance, Endpoint, Target
@@ -52,8 +53,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Cluster", "ClusterPool"]
 
+_LONGEST_INTERVAL = 86400.0  # seconds
 
-class Cluster:
+
+class Cluster(Travelling):
     """The pools of several hosts, and the decision which of them lends.
 
     Args:
@@ -81,6 +84,8 @@ class Cluster:
         SettingsError: a host or an option is invalid.
     """
 
+    _given: dict[str, Any]  # the arguments, to be pickled
+
     def __init__(
         self,
         hosts: Sequence[Host],
@@ -98,10 +103,11 @@ class Cluster:
         del options  # in the clear, for tools that report the variables of frames
         _check("balance", balance, get_args(Balance))
         _check("topology", topology, get_args(Kind))
-        check_zone(zone, balance)
         seconds("failback_after", failback_after, 0.0)
         if check_interval is not None:
             seconds("check_interval", check_interval, 0.05)
+            if check_interval > _LONGEST_INTERVAL:
+                raise SettingsError(f"check_interval={check_interval!r} must be at most {_LONGEST_INTERVAL:g} seconds")
         if max_lag is not None:
             seconds("max_lag", max_lag, 0.0)
             if check_interval is None:
@@ -110,6 +116,7 @@ class Cluster:
         endpoints = [endpoint for _, _, endpoint in places]
         self.name: str = name or ",".join(endpoint.name for endpoint in endpoints)
         self.endpoint: str = self.name
+        check_zone(zone, balance, places, self.name)
 
         def new_topology(endpoints: list[Endpoint]) -> Topology:
             return Topology(
@@ -125,8 +132,20 @@ class Cluster:
             discovers=topology != "static" and (topology != "auto" or len(places) > 1),
             check_interval=check_interval,
         )
-        self.primary: ClusterPool = ClusterPool(self, "primary")
-        self.replica: ClusterPool = ClusterPool(self, "replica")
+        self._given = {
+            "hosts": hosts,
+            "name": name,
+            "balance": balance,
+            "zone": zone,
+            "topology": topology,
+            "failback_after": failback_after,
+            "check_interval": check_interval,
+            "max_lag": max_lag,
+            **given,
+        }
+        self._targets: dict[Target, ClusterPool] = {target: ClusterPool(self, target) for target in get_args(Target)}
+        self.primary: ClusterPool = self._targets["primary"]
+        self.replica: ClusterPool = self._targets["replica"]
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
@@ -144,7 +163,10 @@ class Cluster:
     def target(self, target: Target) -> ClusterPool:
         """Return the pool for "any", "primary", "replica", "prefer-primary" or "prefer-replica"."""
         _check("target", target, get_args(Target))
-        return ClusterPool(self, target)
+        return self._targets[target]
+
+    def _options_to_travel(self) -> dict[str, Any]:
+        return self._given
 
     def stats(self) -> PoolStats:
         """Return the sum of all endpoints' numbers."""
@@ -217,6 +239,9 @@ class ClusterPool(ClusterStep):
         self.endpoint: str = cluster.endpoint
         self._target = target
         self.line: Line = cluster.lending.lines[target]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Cluster.target, (self.cluster, self._target)
 
     @property
     def settings(self) -> Settings:

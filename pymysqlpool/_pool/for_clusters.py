@@ -54,7 +54,7 @@ class Express:
         """Return the pool to borrow from, a `ConnectionPool`. It is asked at each borrow, so it sorts nothing."""
         if not self._hosts:
             return self.only or self._pools[self._choose()]
-        best, least = None, NEVER
+        best, least = self.first, NEVER
         for pool, weight in self._hosts:
             ledger = pool._ledger
             lent = len(ledger._living) - len(ledger.idle)

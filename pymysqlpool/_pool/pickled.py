@@ -1,4 +1,4 @@
-"""A pool that is pickled: its settings travel, and never a connection.
+"""A pool, or a cluster, that is pickled: its settings travel, and never a connection.
 
 `multiprocessing.Pool().map(self.method)` pickles `self`, and with it a pool that is an attribute, once for each task.
 All copies with one number are one pool in a process: the original where it was made and in forked children, a pool made
@@ -36,9 +36,11 @@ class Travelling:
         number = self.__dict__.setdefault("_number", uuid.uuid4().hex)
         with _lock:
             _here[number] = self
+        return arrive, (number, type(self), {**self._options_to_travel(), "pre_create_num": 0})
+
+    def _options_to_travel(self: Any) -> dict[str, Any]:
         own = {name: getattr(self.settings, name) for name in OPTION_NAMES}
-        own["pre_create_num"] = 0
-        return arrive, (number, type(self), {**own, **self._connect_args, "reuse_policy": self._policy})
+        return {**own, **self._connect_args, "reuse_policy": self._policy}
 
 
 def arrive(number: str, kind: Callable[..., Any], options: dict[str, Any]) -> Any:

@@ -25,7 +25,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from .._driver.role import Role
-from .._util.url import host_and_port
+from .._util.url import host_and_port, joined
 from .endpoints import FOREVER, Answer, Missing
 
 Kind = Literal["auto", "static", "galera", "replication", "group"]
@@ -96,7 +96,7 @@ def group(answer: Answer, kind: Kind, name: str, single_primary: bool, rows: Ite
     ready = answer.ready and own[3] == "ONLINE" and 2 * in_reach > len(rows)
     if own[4] == "SECONDARY" and answer.writable:
         ready = False  # its read_only was changed by hand: what is written here, the group does not have
-    members = {row[0]: f"{row[1]}:{row[2]}" for row in rows if row[3] in _THERE}
+    members = {row[0]: joined(row[1], row[2]) for row in rows if row[3] in _THERE}
     return replace(
         answer,
         ready=ready,
@@ -134,8 +134,8 @@ def replica(answer: Answer, server_id: str, names: Sequence[str], rows: Iterable
                 seconds = FOREVER if values[name] is None else float(values[name])
                 lag = seconds if lag is None else max(lag, seconds)
         source, host, port = (next((str(values[name]) for name in pair if name in values), "") for pair in _SOURCE)
-        if source not in ("", "0") and is_usable(f"{host}:{port}"):
-            members[source] = f"{host}:{port}"
+        if source not in ("", "0") and is_usable(address := joined(host, port)):
+            members[source] = address
     return replace(answer, lag=lag, own=answer.own or server_id, members=answer.members or members)
 
 

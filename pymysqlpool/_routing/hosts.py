@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 from typing import Any
 
-from .._util.url import host_and_port, parse
+from .._util.log import logger
+from .._util.url import host_and_port, joined, parse
 from ..errors import SettingsError
 from ..secrets import Secret, conceal
 from .endpoints import Endpoint
@@ -33,18 +35,27 @@ def places_of(hosts: Sequence[Host]) -> list[Place]:
     Raises:
         SettingsError: an entry is no host, or a host is listed twice.
     """
-    if isinstance(hosts, Secret) or (not isinstance(hosts, str) and any(map(_is_url, hosts))):
+    is_list = isinstance(hosts, list | tuple)  # in order of preference: no set
+    if isinstance(hosts, Secret) or (is_list and any(map(_is_url, hosts))):
         raise SettingsError(
             "hosts has a URL in it; write 'host', 'host:port' or a mapping, or use from_url() (the value is not shown, "
             "since it may hold a password)"
         )
-    if isinstance(hosts, str) or not hosts:
+    if not is_list or not hosts:
         raise SettingsError(f"hosts={hosts!r} must be a list of at least one host")
     places = [place(host) for host in hosts]
     names = [endpoint.name for _, _, endpoint in places]
-    if len(set(names)) < len(names):
+    if len({(_spelt_alike(server), port) for server, port, _ in places}) < len(names):
         raise SettingsError(f"hosts={names!r} names a host twice")
     return places
+
+
+def _spelt_alike(server: str) -> str:
+    """One spelling of what may be written in several ways."""
+    try:
+        return str(ip_address(server))
+    except ValueError:
+        return server.casefold().removesuffix(".")
 
 
 def _is_url(host: Host) -> bool:
@@ -80,15 +91,20 @@ def place(host: Host) -> Place:
         raise SettingsError(f"hosts: in {host!r} the weight must be a number more than 0, and at most {_HEAVIEST:.0e}")
     if not isinstance(zone, str):
         raise SettingsError(f"hosts: in {host!r} the zone must be text")
-    return server, at, Endpoint(f"{server}:{at}", float(weight), zone)
+    return server, at, Endpoint(joined(server, at), float(weight), zone)
 
 
-def check_zone(zone: Any, balance: str) -> None:
-    """Refuse a zone of this process that is no text, or is needed and not given."""
+def check_zone(zone: Any, balance: str, places: Sequence[Place], name: str) -> None:
+    """Refuse a zone of this process that is no text, or is needed and not given; warn of one that is perhaps misspelt.
+    It may be right: the same hosts are given to processes in zones that have none."""
     if not isinstance(zone, str):
         raise SettingsError(f"zone={zone!r} must be text")
     if balance == "zone" and not zone:
         raise SettingsError('balance="zone" needs zone: the zone of this process, whose hosts are read from first')
+    zones = sorted({endpoint.zone for _, _, endpoint in places})
+    if balance == "zone" and zone not in zones:
+        said = {"event": "no host in zone", "cluster": name, "zone": zone}
+        logger.warning("Cluster(%s): no host is in zone %r; theirs are %s", name, zone, zones, extra=said)
 
 
 def of_url(url: str) -> tuple[dict[str, Any], str | None]:

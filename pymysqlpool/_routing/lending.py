@@ -253,7 +253,8 @@ class Lending(ClusterCore):
         names = ", ".join(self._topology.endpoints[index].name for index in decision.endpoints)
         return AmbiguousPrimary(
             f"can't get connection from cluster({self.name}): {names} all say that they take writes, and only one may "
-            f"be the primary. Make the others read-only (SET GLOBAL read_only = 1), or take them out of hosts=",
+            "be the primary. Make the others read-only (SET GLOBAL read_only = 1), or take them out of hosts=; if it "
+            "is one server under several names, list it once",
             pool=self.name,
         )
 

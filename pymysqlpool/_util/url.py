@@ -52,6 +52,11 @@ def parse(url: str) -> Address:
             "password, write '/' as %2F, '?' as %3F, '#' as %23, '@' as %40, a blank as %20"
         )
     credentials, _, places = netloc.rpartition("@")
+    if "," in credentials.partition("@")[2]:  # a host behind the first "@", and credentials of another one behind it
+        raise ValueError(
+            "the database URL has more than one '@': user and password are written once, before all hosts; in a "
+            "password, write '@' as %40"
+        )
     user, has_password, password = credentials.partition(":")
     arguments: dict[str, Any] = {}
     if user:
@@ -112,6 +117,11 @@ def host_and_port(place: str) -> tuple[str, int | None]:
     if not (port.isascii() and port.isdecimal() and len(port) <= 5) or not 0 < int(port) < 65536:
         raise ValueError(f"the port of {host!r} must be a number from 1 to 65535")  # not shown: it may be a password
     return host, int(port)
+
+
+def joined(host: str, port: int | str) -> str:
+    """Host and port as `host_and_port` takes them apart."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def masked(url: str) -> str:

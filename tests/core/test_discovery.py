@@ -86,6 +86,11 @@ def test_a_primary_that_lost_the_majority_is_not_written_to(states: str, is_read
     assert member(PRIMARY, rows(*(full[state] for state in states))).ready is is_ready
 
 
+def test_a_member_with_an_ipv6_address_can_be_connected_to() -> None:
+    told = [("a", "fe80::1", 3306, "ONLINE", "PRIMARY", 1), ("b", "fe80::2", 3307, "ONLINE", "SECONDARY", 0)]
+    assert set(member(PRIMARY, told).members.values()) == {"[fe80::1]:3306", "[fe80::2]:3307"}
+
+
 def test_a_secondary_that_was_made_writable_by_hand_is_no_primary() -> None:
     assert not member(PRIMARY, rows("ONLINE", "ONLINE", own=1)).ready
 
@@ -120,9 +125,9 @@ REPLICA_COLUMNS = ("Master_Host", "Master_Port", "Master_Server_Id", "Seconds_Be
 
 
 def test_a_replica_names_its_source_and_is_as_late_as_its_latest_source() -> None:
-    given = [("db1", 3306, 7, 2), ("db9", 3306, 0, None)]
+    given = [("db1", 3306, 7, 2), ("::1", 3306, 6, 1), ("db9", 3306, 0, None)]
     answer = discovery.replica(discovery.plain(REPLICA, "auto"), "8", REPLICA_COLUMNS, given)
-    assert answer.members == {"7": "db1:3306"}, "of the other one nothing is known yet"
+    assert answer.members == {"7": "db1:3306", "6": "[::1]:3306"}, "of the other one nothing is known yet"
     assert answer.lag == FOREVER
     assert answer.own == "8"
     assert discovery.replica(answer, "8", REPLICA_COLUMNS, []).lag is None

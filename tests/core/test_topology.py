@@ -398,7 +398,7 @@ class Counted:
     _ledger: Books
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.sampled_from([0.5, 1.0, 2.0, 3.0])), min_size=1))
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.sampled_from([5e-324, 0.5, 1.0, 3.0])), min_size=1))
 def test_a_reader_of_known_hosts_is_sent_where_a_decision_would_send_it(hosts: list[tuple[int, int, float]]) -> None:
     lent = [used for used, _, _ in hosts]
     pools: list[Any] = [Counted(Books(range(used + idle), range(idle))) for used, idle, _ in hosts]

@@ -40,6 +40,7 @@ NO_URLS = (
     ),
     *("mysql://me:S3cret@db,,db2", "mysql://me:S3cret@db:99999", "mysql://me:S3cret@db:0"),
     *(f"mysql://S3cret@db:{'9' * 5000}", "mysql://me:S3cret@db/a/b", "mysql://me:S3cret@:3306/x"),
+    *("mysql://me:S3cret@db1,me:S3cret@db2/x", "mysql://me@db1,you:S3cret@db2"),
     *(None, b"mysql://me:S3cret@db", 3306, ["mysql://me:S3cret@db"]),
 )
 

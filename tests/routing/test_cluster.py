@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -302,8 +305,10 @@ def test_a_closed_cluster_lends_nothing_and_wakes_its_waiters(make_cluster: Any)
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        ({"hosts": []}, "at least one host"),
-        ({"hosts": ["a", "a:3306"]}, "twice"),
+        *(({"hosts": one}, "list of at least one") for one in ([], None, 5, "db1", {"host": "db1"}, {"db1"})),
+        ({"hosts": {"db1": 3306}.keys()}, "list of at least one"),
+        *(({"hosts": two}, "twice") for two in (["a", "a:3306"], ["DB1", "db1"], ["db1.", "db1"], ["::1", "0::1"])),
+        *(({"hosts": ["a"], "check_interval": one}, "at most") for one in (float("inf"), 1e10)),
         ({"hosts": ["a:no"]}, "port"),
         ({"hosts": [{"port": 3306}]}, "needs a host"),
         *(({"hosts": [{"host": one}]}, "needs a host") for one in ("", " ", None, 1, b"a")),
@@ -325,6 +330,47 @@ def test_a_closed_cluster_lends_nothing_and_wakes_its_waiters(make_cluster: Any)
 def test_what_cannot_be_a_cluster_is_refused_when_it_is_made(options: dict[str, Any], what: str) -> None:
     with pytest.raises(SettingsError, match=what):
         Cluster(**options)
+
+
+def test_a_host_is_drained_by_the_name_that_is_shown_of_it() -> None:
+    with Cluster(["db1", "db2:3307", "::1", "[::1]:3307", {"host": "fe80::1", "port": 3308}]) as cluster:
+        for name, _, _ in cluster.endpoints():
+            cluster.drain(name)
+        assert {state for _, state, _ in cluster.endpoints()} == {"draining"}
+
+
+@pytest.mark.parametrize(("zone", "warned"), [("b", False), ("bb", True)])
+def test_a_zone_in_which_there_is_no_host_is_told(zone: str, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """It may be misspelt, and nothing else would ever show that."""
+    Cluster(["db1", {"host": "db2", "zone": "b"}], balance="zone", zone=zone).close()
+    assert [record.zone for record in caplog.records if getattr(record, "event", "") == "no host in zone"] == [
+        zone
+    ] * warned
+
+
+def test_a_target_is_one_pool_however_it_is_asked_for(make_cluster: Any) -> None:
+    """A request has one connection of each pool."""
+    cluster = make_cluster()
+    assert cluster.target("primary") is cluster.primary
+    assert cluster.target("any") is cluster.target("any")
+
+
+ELSEWHERE = """
+import pickle, sys
+first, second = pickle.load(sys.stdin.buffer)
+assert first is second.cluster.replica
+with second.cluster, second.get_connection() as connection:
+    print(connection.port, second.settings.size, second.cluster.name)
+"""
+
+
+def test_a_cluster_that_is_pickled_is_itself_here_and_one_cluster_elsewhere(trio: Trio, make_cluster: Any) -> None:
+    cluster = make_cluster(balance="order", name="shop", pre_create_num=1)
+    assert pickle.loads(pickle.dumps(cluster)) is cluster
+    assert pickle.loads(pickle.dumps(cluster.primary)) is cluster.primary
+    travels = pickle.dumps((cluster.replica, cluster.primary))
+    said = subprocess.run([sys.executable, "-c", ELSEWHERE], input=travels, capture_output=True, check=True)
+    assert said.stdout.decode().split() == [str(trio.servers[0].port), "4", "shop"]
 
 
 def test_adapters_take_a_target_for_a_pool(trio: Trio, make_cluster: Any) -> None:
