@@ -149,21 +149,22 @@ class WireConnection(LoginConnection, ReadingConnection):
             effect = EFFECT_OF_COMMAND.get(command, OPAQUE | BEYOND)
             self._serves_file = False
         self._effect = effect
-        self._unmarked = self._marks
+        self._unmarked = marks = self._marks
         if effect:
-            self._marks |= effect & ~(AUTOCOMMIT | SAME)
+            self._marks = marks | effect & ~(AUTOCOMMIT | SAME)
         source = self._rfile
         if type(source) is SocketSource:
             if source.position != len(source.buffer):
                 self._refuse_surplus()
             source.sequence = 1
         try:
-            if len(sql) < LARGEST_STATEMENT and len(sql) < self._limit:
+            size = len(sql)
+            if size < LARGEST_STATEMENT and size < self._limit:
                 self._result = None
-                self._write_bytes(pack_header(len(sql) + 1, command) + sql)
+                self._write_bytes(pack_header(size + 1, command) + sql)
                 self._next_seq_id = 1
             else:
-                self._long = len(sql)
+                self._long = size
                 super()._execute_command(command, sql)
                 if type(source) is SocketSource:
                     source.sequence = self._next_seq_id  # the packets of a long statement are counted on
@@ -261,7 +262,7 @@ class WireConnection(LoginConnection, ReadingConnection):
         raise err.InterfaceError(0, "the connection is closed") from self.refusal
 
     def _reply_read(
-        self, status: int, warning_count: int, insert_id: int, has_next: int | None, message: bytes = b""
+        self, status: int, warning_count: int, insert_id: int | None, has_next: int | None, message: bytes = b""
     ) -> None:
         """Note what a complete reply shows, and when none follows, that the wire is quiet."""
         if self._marks or status & TELLING or warning_count or insert_id:

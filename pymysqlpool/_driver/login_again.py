@@ -26,7 +26,7 @@ from pymysql.constants import CR
 from .deadline import remaining
 from .exchange import WireConnection
 from .protocol.packets import ERR, is_ok
-from .protocol.reply import packet
+from .protocol.source import packet
 from .receive import SocketSource
 
 _SHA2 = "caching_sha2_password"

@@ -74,7 +74,7 @@ class ReadingConnection(PyMySQLConnection):
     # -- of the exchange -----------------------------------------------------------------------------------
 
     def _reply_read(
-        self, status: int, warning_count: int, insert_id: int, has_next: int | None, message: bytes = b""
+        self, status: int, warning_count: int, insert_id: int | None, has_next: int | None, message: bytes = b""
     ) -> None:
         """A whole reply was read."""
         raise NotImplementedError
@@ -107,21 +107,18 @@ class ReadingConnection(PyMySQLConnection):
 
     def _read_query_result(self, unbuffered: bool = False) -> int:
         self._result = None
-        by_core = type(self._rfile) is SocketSource
-        result = self._read_reply(unbuffered) if by_core else self._read_as_pymysql(unbuffered)
-        if type(result) is OK or (not by_core and result.field_count == 0):  # a result set notes its end itself
-            if result.affected_rows:
-                self._marks |= WROTE
-            self._reply_read(
-                result.server_status, result.warning_count, result.insert_id, result.has_next, result.message or b""
-            )
+        if type(self._rfile) is SocketSource:
+            result = self._read_reply(unbuffered)
+        else:
+            result = self._read_as_pymysql(unbuffered)
         self._result = result
         self._affected_rows = result.affected_rows
         return self._affected_rows
 
     def _read_ok_packet(self) -> Any:
-        by_core = type(self._rfile) is SocketSource
-        ok = self._read_reply(only_ok=True) if by_core else super()._read_ok_packet()
+        if type(self._rfile) is SocketSource:
+            return self._read_reply(only_ok=True)
+        ok = super()._read_ok_packet()
         self._reply_read(ok.server_status, ok.warning_count, ok.insert_id, ok.has_next, ok.message)
         return ok
 
@@ -142,7 +139,7 @@ class ReadingConnection(PyMySQLConnection):
             if source.position == len(source.buffer):
                 source.refill(self._deadline)
             decoders: Any = self._pristine_decoders if is_shared else own
-            answer = at_hand(source, self.encoding, self.use_unicode, decoders, is_shared, unbuffered, only_ok)
+            answer: Any = at_hand(source, self.encoding, self.use_unicode, decoders, is_shared, unbuffered, only_ok)
             if answer is None or not (unbuffered or answer.is_whole):
                 local_infile = self._serves_file if self._local_infile else None
                 terms = source, self.encoding, self.use_unicode, decoders, is_shared, unbuffered, only_ok
@@ -153,6 +150,11 @@ class ReadingConnection(PyMySQLConnection):
         if type(answer) is ERR:
             self._refused(answer)
         if type(answer) is OK:
+            if answer.affected_rows:
+                self._marks |= WROTE
+            self._reply_read(
+                answer.server_status, answer.warning_count, answer.insert_id, answer.has_next, answer.message
+            )
             return answer
         if unbuffered:  # a weak proxy, as this has it: no circle, see `Connection._kept_cursor`
             return UnbufferedResult(answer, weakref.proxy(self))
@@ -223,12 +225,19 @@ class ReadingConnection(PyMySQLConnection):
 
     def _read_as_pymysql(self, unbuffered: bool) -> Any:
         self._refuse_if_closed()
+        result: Any
         if unbuffered:
             result = WireResult(weakref.proxy(self))
             result.init_unbuffered_query()
         else:
             result = WireResult(self)
             result.read()
+        if result.field_count == 0:  # a result set notes its end itself
+            if result.affected_rows:
+                self._marks |= WROTE
+            self._reply_read(
+                result.server_status, result.warning_count, result.insert_id, result.has_next, result.message or b""
+            )
         return result
 
     def _read_packet(self, packet_type: Any = protocol.MysqlPacket) -> Any:

@@ -16,8 +16,7 @@ from pymysql.constants import CR
 
 from .deadline import remaining
 from .protocol.packets import LOST
-from .protocol.reply import Steps
-from .protocol.source import Source
+from .protocol.source import Source, Steps
 
 SEGMENT = 16 * 1024  # bytes asked of the socket; twice as many each time they all come, while a reply is read
 _LARGEST_SEGMENT = 256 * 1024

@@ -28,7 +28,8 @@ from .commands import COM_QUERY, LARGEST_STATEMENT, Command, pack_all, pack_head
 from .exchange import NO_BACKSLASH_ESCAPES, WireConnection
 from .local_infile import reads_local_file
 from .protocol.packets import ERR, OK
-from .protocol.reply import Steps, at_hand, fewer, more_rows, reply
+from .protocol.reply import at_hand, fewer, more_rows, reply
+from .protocol.source import Steps
 from .receive import SocketSource
 from .session_state import AUTOCOMMIT_STATUS, OPAQUE, SAME
 from .statements import AUTOCOMMIT, STATE, WROTE, reader_for

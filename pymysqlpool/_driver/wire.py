@@ -102,12 +102,12 @@ class Wire:
                 shared = self._converters.setdefault(name, own)
                 attributes[f"_pristine_{name}"] = shared if shared == own else own
         attributes["_result"] = None
+        attributes["_marks"] = attributes["_effect"] = NOTHING
         attributes.pop("_error_args", None)
-        attributes["_marks"] = NOTHING
-        attributes["_effect"] = NOTHING
         attributes["_live"] = True  # the handle has not been given back
-        attributes.setdefault("_tracked", False)
-        attributes.setdefault("_login", ())
+        # Asked by each statement or return: Python finds them sooner here than as defaults of the class.
+        for name in ("_deadline", "_harmless", "_login", "_tracked", "block", "ended_by_server"):
+            attributes.setdefault(name, getattr(WireConnection, name))
         self.sock.settimeout(self.timeout)
         attributes["_current_timeout"] = self.timeout
         attributes["server_status"] &= SESSION_FLAGS

@@ -18,8 +18,6 @@ from typing import Any
 from pymysql import connections, converters, protocol
 from pymysql.constants import FIELD_TYPE
 
-from .source import Source
-
 _MOST_REMEMBERED = 4096  # columns
 _MOST_SEEN_ONCE = 1024  # results
 _OFTEN = 300  # rows and replies with the same columns
@@ -127,28 +125,16 @@ _known_number = 0  # of columns in it; a lost update only keeps some more
 _seen_once: set[int] = set()
 
 
-def known_columns(source: Source, encoding: str) -> Columns | None:
-    """Step over column definitions that came in the same bytes before; None when they did not, or not all are here."""
-    buffer = source.buffer
-    start = source.position
-    columns: Columns | None = source.latest
-    if columns is None or columns.encoding != encoding or not buffer.startswith(columns.packets, start):
-        at = start + 5
-        try:
-            for _ in range(buffer[start + 4]):
-                at += 4 + (buffer[at] | buffer[at + 1] << 8)
-        except IndexError:
-            return None
-        columns = _known.get((buffer[start : at + 5], encoding))
-        if columns is None:
-            return None
-        source.latest = columns
-    end = start + columns.size
-    if columns.sequence != source.sequence or end > len(buffer):
+def known_columns(buffer: bytes, start: int, encoding: str) -> Columns | None:
+    """The column definitions at `start`, if they came in the same bytes before; None when they did not, or not all are
+    here."""
+    at = start + 5
+    try:
+        for _ in range(buffer[start + 4]):
+            at += 4 + (buffer[at] | buffer[at + 1] << 8)
+    except IndexError:
         return None
-    source.position = end
-    source.sequence = columns.next_sequence
-    return columns
+    return _known.get((buffer[start : at + 5], encoding))
 
 
 def remember(columns: Columns, packets: bytes, next_sequence: int) -> None:

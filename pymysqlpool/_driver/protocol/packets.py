@@ -25,6 +25,7 @@ MORE_RESULTS = SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS
 LOST = "Lost connection to MySQL server during query"
 
 _read_status = struct.Struct("<HH").unpack_from
+_read_short_ok = struct.Struct("<xBBHH").unpack_from  # of an OK whose two integers are short: all but its text
 # EOF, the end of a result's column definitions or rows: (warnings, status flags) of its payload.
 read_eof = struct.Struct("<xHH").unpack_from
 _BARE_OK = b"\7\0\0\1\0\0\0"
@@ -59,22 +60,24 @@ class OK(Reply):
     """A statement without a result: affected rows, insert id, status flags, warnings, text (`message`)."""
 
     server_status: int
+    message: bytes
     is_whole = True
 
     def __init__(self, data: bytes, at: int, end: int) -> None:
         """Read the payload `data[at:end]`, whose first byte is 0 and which has 7 bytes at least."""
-        affected_rows: int | None = data[at + 1]
-        insert_id: int | None = data[at + 2]
+        affected_rows: int | None
+        insert_id: int | None
+        affected_rows, insert_id, self.server_status, self.warning_count = _read_short_ok(data, at)
         status = at + 3
-        if affected_rows > 0xFA or insert_id > 0xFA:  # type: ignore[operator]
+        if affected_rows > 0xFA or insert_id > 0xFA:
             affected_rows, status = read_integer(data, at + 1)
             if status < end:
                 insert_id, status = read_integer(data, status)
             if status + 4 > end:
                 protocol.OKPacketWrapper(protocol.MysqlPacket(data[at:end], ""))  # raises
+            self.server_status, self.warning_count = _read_status(data, status)
         self.affected_rows = affected_rows
         self.insert_id = insert_id
-        self.server_status, self.warning_count = _read_status(data, status)
         self.message = data[status + 4 : end]
         self.has_next = self.server_status & MORE_RESULTS
 

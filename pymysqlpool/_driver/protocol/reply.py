@@ -22,22 +22,23 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pymysql import err, protocol
 from pymysql.constants import CR
 
 from .columns import Columns, Converting, known_columns, read_column, remember
-from .packets import CONTINUED, ERR, MORE_RESULTS, OK, LocalInfileRequest, Reply, is_eof, is_ok, out_of_step, read_eof
+from .packets import CONTINUED, ERR, MORE_RESULTS, OK, LocalInfileRequest, Reply, is_eof, is_ok, read_eof
 from .rows import END, NotConvertedError, decode_row, decode_rows
-from .source import Source
+from .source import Source, Steps, packet
 
 ALL = sys.maxsize  # rows
 USUAL = 8  # columns
 _OUT_OF_SYNC = CR.CR_COMMANDS_OUT_OF_SYNC
 
 _read_header = struct.Struct("<I").unpack_from
+_read_end = struct.Struct("<IBHH").unpack_from  # of an EOF packet: header, 0xFE, warnings, status flags
 
 
 def fewer(rows: int, columns: int) -> int:
@@ -76,9 +77,6 @@ class ResultSet(Reply):
         self.is_whole = True
 
 
-Steps = Generator[Any, Any, Any]
-
-
 def at_hand(
     source: Source,
     encoding: str,
@@ -98,26 +96,57 @@ def at_hand(
     """
     buffer = source.buffer
     start = source.position
-    if len(buffer) - start < 5:
-        return None
-    if buffer[start + 4] == 0:
-        length = _read_header(buffer, start)[0] ^ source.sequence << 24
-        end = start + 4 + length
-        if not 7 <= length < CONTINUED or end > len(buffer):
+    columns: Columns | None = source.latest
+    if columns is None or columns.encoding != encoding or not buffer.startswith(columns.packets, start):
+        if len(buffer) - start < 5:
             return None
-        source.position = end
-        source.sequence = (source.sequence + 1) & 0xFF
-        return OK(buffer, start + 4, end)
-    columns = None if only_ok else known_columns(source, encoding)
-    if columns is None:
+        if buffer[start + 4] == 0:
+            length = _read_header(buffer, start)[0] ^ source.sequence << 24
+            end = start + 4 + length
+            if not 7 <= length < CONTINUED or end > len(buffer):
+                return None
+            source.position = end
+            source.sequence = (source.sequence + 1) & 0xFF
+            return OK(buffer, start + 4, end)
+        columns = known_columns(buffer, start, encoding)
+        if columns is None:
+            return None
+        source.latest = columns
+    position = start + columns.size
+    number = columns.next_sequence << 24
+    if only_ok or columns.sequence != source.sequence:
         return None
-    result = ResultSet(columns, columns.converting(decoders, use_unicode, is_shared))
-    if unbuffered:
-        return result
+    latest, as_text, converting = columns.latest
+    if not is_shared or latest is not decoders or as_text is not use_unicode:
+        converting = columns.converting(decoders, use_unicode, is_shared)
+    result = ResultSet(columns, converting)
+    rows = result.rows
     if most < ALL and columns.number > USUAL:
         most = fewer(most, columns.number)
+    read_rows = converting.read_rows
+    if read_rows is not None and not unbuffered:
+        position, number = read_rows(buffer, position, number, rows.append, most)
+        if position + 9 == len(buffer):  # as below, in a third of the steps
+            header, kind, warnings, status = _read_end(buffer, position)
+            if kind == 0xFE and header == number | 5:
+                result.warning_count = warnings
+                result.server_status = status
+                result.has_next = status & MORE_RESULTS
+                result.affected_rows = len(rows)
+                result.rows = tuple(rows)
+                result.is_whole = True
+                source.position = position + 9
+                source.sequence = ((number >> 24) + 1) & 0xFF
+                return result
+        most -= len(rows)
+    if position > len(buffer):
+        return None
+    source.position = position
+    source.sequence = number >> 24
+    if unbuffered:
+        return result
     try:
-        wanted = decode_rows(source, result.converting, result.rows, most)
+        wanted = decode_rows(source, converting, rows, most)
     except NotConvertedError as unfit:
         result.failure = unfit.error
         return result
@@ -126,7 +155,6 @@ def at_hand(
         result.warning_count, status = read_eof(payload)
         result.server_status = status
         result.has_next = status & MORE_RESULTS
-        rows = result.rows
         result.affected_rows = len(rows)
         result.rows = tuple(rows)
         result.is_whole = True
@@ -234,27 +262,6 @@ def more_rows(source: Source, result: ResultSet, most: int) -> Steps:
         if payload[0] == 0xFF or is_eof(payload):
             result.end(payload)
             return rows
-
-
-def packet(source: Source) -> Steps:
-    """The next packet's payload, whatever it is."""
-    parts = []
-    while True:
-        if len(source.buffer) - source.position < 4:
-            yield 4
-        header = _read_header(source.buffer, source.position)[0]
-        length = header & CONTINUED
-        number = header >> 24
-        if number != source.sequence:
-            raise out_of_step(number, source.sequence)
-        source.sequence = (number + 1) & 0xFF
-        if len(source.buffer) - source.position < 4 + length:
-            yield 4 + length
-        start = source.position + 4
-        source.position = start + length
-        parts.append(source.buffer[start : start + length])
-        if length < CONTINUED:
-            return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _read_columns(source: Source, encoding: str, count: bytes) -> Steps:

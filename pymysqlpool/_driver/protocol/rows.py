@@ -170,10 +170,13 @@ def read_rows(data, position, number, append, most):
     received = len(data)
     try:
         for _ in repeat(None, most):
-            length = read_header(data, position)[0] ^ number
             at = position + 4
+            size = data[at]
+            if size > 0xFD:
+                break
+            length = read_header(data, position)[0] ^ number
             end = at + length
-            if end > received or length >= {continued} or data[at] > 0xFD:
+            if end > received or length >= {continued}:
                 break{columns}
             if at > end:
                 break
@@ -184,8 +187,9 @@ def read_rows(data, position, number, append, most):
         pass
     return position, number
 """
+_NEXT_COLUMN = """
+            size = data[at]"""
 _COLUMN = """
-            size = data[at]
             if size < 0xFB:
                 v{at} = {value}
             elif size == 0xFB:
@@ -209,7 +213,7 @@ def _reader_of_rows(shape: tuple[tuple[str | None, Any], ...]) -> ReadRows:
         columns.append(_COLUMN.format(at=at, value=value))
         names[f"t{at}"], names[f"c{at}"] = text, converter
     text_of_it = _FUNCTION.format(
-        columns="".join(columns),
+        columns=_NEXT_COLUMN.join(columns),
         values=", ".join(f"v{at}" for at in range(len(shape))),
         continued=CONTINUED,
         one=_ONE,

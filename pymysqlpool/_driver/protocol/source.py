@@ -1,4 +1,4 @@
-"""The bytes from the server that were received and not read yet.
+"""The bytes from the server that were received and not read yet, and the next packet of them.
 
 Owns: the buffer, the position in it, and the number that the next packet must have. Never: receives.
 """
@@ -6,7 +6,12 @@ Owns: the buffer, the position in it, and the number that the next packet must h
 from __future__ import annotations
 
 import struct
+from collections.abc import Generator
 from typing import Any
+
+from .packets import CONTINUED, out_of_step
+
+_read_header = struct.Struct("<I").unpack_from
 
 
 class Source:
@@ -37,3 +42,27 @@ class Source:
     def unread(self) -> int:
         """How many bytes are there."""
         return len(self.buffer) - self.position
+
+
+Steps = Generator[Any, Any, Any]  # see `reply`
+
+
+def packet(source: Source) -> Steps:
+    """The next packet's payload, whatever it is."""
+    parts = []
+    while True:
+        if len(source.buffer) - source.position < 4:
+            yield 4
+        header = _read_header(source.buffer, source.position)[0]
+        length = header & CONTINUED
+        number = header >> 24
+        if number != source.sequence:
+            raise out_of_step(number, source.sequence)
+        source.sequence = (number + 1) & 0xFF
+        if len(source.buffer) - source.position < 4 + length:
+            yield 4 + length
+        start = source.position + 4
+        source.position = start + length
+        parts.append(source.buffer[start : start + length])
+        if length < CONTINUED:
+            return parts[0] if len(parts) == 1 else b"".join(parts)
