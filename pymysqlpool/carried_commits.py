@@ -111,8 +111,9 @@ class CarriedCommits:
 
         Args:
             cluster: the name of the cluster.
+            said: the value; anything, where it is of a message of a websocket.
         """
-        return None if said is None else self._verified(cluster, said.strip())
+        return self._verified(cluster, said.strip()) if isinstance(said, str) else None
 
     def header(self, cluster: str, token: str) -> tuple[str, str]:
         """The name and the value of the header that carries `token`, a position in the cluster of that name."""
@@ -180,7 +181,7 @@ class CommitCookie(CarriedCommits):
 
     def read(self, cluster: str, said: str | None) -> str | None:
         found = 0
-        for cookie in said.split(";") if said and self.name in said else ():
+        for cookie in said.split(";") if isinstance(said, str) and self.name in said else ():
             name, _, value = cookie.partition("=")
             if name.strip() == self.name and found < _MOST_COOKIES:
                 found += 1
