@@ -1,6 +1,6 @@
 """The house, read from the source: which file may import which. `test_private_names` reads whose names are used.
 
-Every import counts, those under `TYPE_CHECKING` too: a type is knowledge. A file that needs a little of another that
+Every import counts, those under `TYPE_CHECKING` and the late ones too: a type is knowledge. A file that needs a little of another that
 stands above it declares a small protocol for it instead.
 """
 
@@ -99,7 +99,16 @@ def imports(path: Path) -> set[str]:
                 parents = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*parents, base]).rstrip(".")
             found |= {f"{base}.{alias.name}" if f"{base}.{alias.name}" in ALL else base for alias in node.names}
-    return found
+    return found | {module for module, _ in late_names(path)}
+
+
+def late_names(path: Path) -> Iterator[tuple[str, str]]:
+    """Module and name of each import that waits for the first pool, see `_util/late.py`; an empty name for a module."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "late.names":
+            package, *wanted = [each.value for each in node.args if isinstance(each, ast.Constant)]
+            for module, _, names in (text.partition(":") for text in wanted):
+                yield from ((f"{package}.{module}", name) for name in names.split(","))
 
 
 def own_imports(path: Path) -> set[str]:
@@ -132,6 +141,7 @@ def own_names(path: Path) -> Iterator[tuple[str, str]]:
             base = ".".join([*parents, *filter(None, [node.module])])
             if base.split(".")[0] in PACKAGES:
                 yield from ((base, alias.name) for alias in node.names)
+    yield from late_names(path)
 
 
 def test_every_import_names_a_file_of_this_tree() -> None:

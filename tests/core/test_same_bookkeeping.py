@@ -9,6 +9,7 @@ plain one begins with.
 from __future__ import annotations
 
 import asyncio
+import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +26,7 @@ from pymysqlpool._driver import steps
 from pymysqlpool._driver.commands import COM_QUERY
 from pymysqlpool._pool.idle_lease import HAS_GIL
 from pymysqlpool._pool.quick_return import give_back_unchanged
+from pymysqlpool._pool.spent_lease import SpentLease
 from pymysqlpool._pool.waiter import ThreadWaiter, Waiter
 from pymysqlpool.reuse import Reason
 from tests.conftest import MakePool
@@ -54,6 +56,23 @@ def test_every_kind_of_waiter_begins_as_a_plain_one() -> None:
     assert {name: getattr(awaited, name, MISSING) for name in pending} == pending
 
 
+class Meanwhile:
+    """An exchange lock, while which is taken another thread does something."""
+
+    def __init__(self, lock: Any, something: Callable[[], object]) -> None:
+        self._lock, self._something = lock, something
+
+    def acquire(self, blocking: bool) -> bool:
+        self._something()
+        return bool(self._lock.acquire(blocking))
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def locked(self) -> bool:
+        return bool(self._lock.locked())
+
+
 # -- statements ----------------------------------------------------------------------------------------------
 
 
@@ -65,6 +84,15 @@ def seen(lease: Any) -> dict[str, Any]:
         **{f"source.{name}": value for name, value in slots_of(lease._rfile).items()},
         "exchange is taken": lease._exchange.locked(),
     }
+
+
+def seen_but_the_exchange(lease: Any) -> dict[str, Any]:
+    """As `seen`, where `_exchange` is no lock."""
+    exchange = lease._exchange
+    lease._exchange = threading.Lock()
+    found = {name: value for name, value in seen(lease).items() if name != "lease._exchange"}
+    lease._exchange = exchange
+    return found
 
 
 def put_back(lease: Any, before: dict[str, Any]) -> None:
@@ -205,6 +233,19 @@ def test_a_tasks_statement_that_cannot_begin_at_once_changes_nothing(make_pool: 
     lease.close()
 
 
+def test_a_tasks_statement_on_a_connection_that_is_given_back_at_this_moment_is_not_begun(make_pool: MakePool) -> None:
+    lease: Any = make_pool(size=1, maxsize=1).get_connection()
+    answered("DO 0")(lease)
+    exchange = lease._exchange
+    lease._exchange = Meanwhile(exchange, lambda: lease.__dict__.update(_exchange=None))
+    before = seen_but_the_exchange(lease)
+    assert steps.begin_query(lease, "SELECT 1", None) is None
+    assert not exchange.locked()
+    assert seen_but_the_exchange(lease) == before
+    lease._exchange = exchange
+    lease.close()
+
+
 def test_a_large_statement_of_a_task_takes_the_long_way(make_pool: MakePool) -> None:
     lease: Any = make_pool(size=1, maxsize=1).get_connection()
     answered("DO 0")(lease)
@@ -248,6 +289,9 @@ CHANGED: dict[str, Callable[[Any], None]] = {
     "unused and taken back": assigned(slot__holder=1),
     "unused and expired": lambda lease: lease._slot.expire(Reason.WORN),
     "doubted": lambda lease: lease._sock and lease._slot.doubt(),
+    "detached": lambda lease: lease._sock and lease.detach(),
+    "while returns are logged": lambda lease: lease._sock and setattr(lease._pool, "_verbose", True),
+    "unused while returns are logged": lambda lease: setattr(lease._pool, "_verbose", True),
 }
 
 
@@ -311,7 +355,8 @@ def test_a_tasks_usual_return_leaves_what_a_threads_does(
     ("state", "options"),
     [
         *((state, {}) for state in CHANGED),
-        *(("after a SELECT", options) for options in ({"reset": "always"}, {"track_commits": True})),
+        *((state, {"reset": "always"}) for state in ("unused", "after a SELECT")),
+        ("after a SELECT", {"track_commits": True}),
     ],
     ids=str,
 )
@@ -329,6 +374,50 @@ def test_a_tasks_return_that_is_not_the_usual_one_changes_nothing(
     slot.holder = id(lease)
     lease.close()
     assert pool.stats().in_use == 0
+
+
+def emptied(lease: Any) -> None:
+    lease.__dict__ = {}
+
+
+def half_returned(lease: Any) -> None:
+    del lease.__dict__["_live"]
+
+
+def cut_off(lease: Any) -> None:
+    lease._slot.wire = None
+
+
+@pytest.mark.skipif(not HAS_GIL, reason="the short return needs the GIL")
+@pytest.mark.parametrize("ended", [half_returned, emptied, cut_off])
+def test_a_tasks_return_that_another_thread_has_begun_changes_nothing(
+    make_pool: MakePool, ended: Callable[[Any], None]
+) -> None:
+    lease: Any = make_pool(size=1, maxsize=1, autocommit=True).get_connection()
+    lease.query("SELECT 1")
+    slot, wire, attributes = lease._slot, lease._slot.wire, dict(lease.__dict__)
+    ended(lease)
+    before = type(lease), slots_of(lease), dict(lease.__dict__), slots_of(slot)
+    assert give_back_unchanged(lease, PLACE, OFFSET) is False
+    assert (type(lease), slots_of(lease), dict(lease.__dict__), slots_of(slot)) == before
+    assert not wire.exchange.locked()
+    slot.wire, lease.__dict__ = wire, attributes
+    lease.close()
+
+
+@pytest.mark.skipif(not HAS_GIL, reason="the short return needs the GIL")
+def test_a_tasks_return_passes_on_nothing_that_another_thread_returns_at_this_moment(make_pool: MakePool) -> None:
+    pool = make_pool(size=1, maxsize=1, autocommit=True)
+    lease: Any = pool.get_connection()
+    lease.query("SELECT 1")
+    wire, exchange = lease._slot.wire, lease._slot.wire.exchange
+    uses = sum(pool.stats().use.counts)
+    wire.exchange = Meanwhile(exchange, lambda: half_returned(lease))
+    assert give_back_unchanged(lease, PLACE, OFFSET) is True
+    assert not exchange.locked()
+    assert (pool.stats().idle, sum(pool.stats().use.counts)) == (0, uses), "the other thread's return does that"
+    assert type(lease) is SpentLease
+    wire.exchange = exchange
 
 
 @pytest.mark.skipif(not HAS_GIL, reason="the short return needs the GIL")
