@@ -1,6 +1,6 @@
 """ConnectionPool: lifecycle, and checkout with a deadline.
 
-    NEW -> OPEN -> CLOSING -> CLOSED        (CLOSED is terminal; a fork is no state: it starts with fresh books)
+    NEW -> OPEN -> CLOSING -> CLOSED        (CLOSED is terminal; a forked child begins with NEW)
 
 Owns: the public methods, and the loop by which a thread borrows. The files behind it: `_pool/core.py` (the one lock,
 and what it guards), `checkout.py` (a borrow that waits, connects or checks), `checkin.py` (a return), `first_step.py`

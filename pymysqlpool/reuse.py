@@ -6,7 +6,7 @@ turn a KEEP into a DISCARD and never the other way round, and its absence proves
 
 | what happened | verdict |
 |---|---|
-| a reply outstanding, rows unread, another thread mid-query, reconnected behind our back | DISCARD |
+| a reply outstanding, rows unread, another thread mid-query, reconnected by PyMySQL | DISCARD |
 | the socket closed | DISCARD; ask those that are idle |
 | lost: 2006, 2013, 2055, 1053 | DISCARD; ask those that are idle |
 | killed or out of step: 1927, 4031, 2014, any InterfaceError | DISCARD |

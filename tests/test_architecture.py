@@ -1,7 +1,7 @@
 """The house, read from the source: which file may import which. `test_private_names` reads whose names are used.
 
-Every import counts, those under `TYPE_CHECKING` and the late ones too: a type is knowledge. A file that needs a little of another that
-stands above it declares a small protocol for it instead.
+Every import counts, those under `TYPE_CHECKING` and the late ones too: a type is knowledge. A file that needs a little
+of another that stands above it declares a small protocol for it instead.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
 
 The loop for threads is in `pool.py`, the one for tasks in `aio.py`. Both call `withdraw` where the borrow fails.
 
-Owns: the order of events of a borrow that needs more than `idle_lease.FirstStep`, and its deadlines
+Owns: the order of events of a borrow that needs more than `first_step.FirstStep`, and its deadlines
 (Invariant 14). Never: blocks, or runs a hook or any I/O itself.
 
 Invariants that live here: 2 (order of arrival), 3 (one hand-over), 5 (slot before socket), 14 (one deadline), 19 (no

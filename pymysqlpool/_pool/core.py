@@ -93,7 +93,7 @@ class PoolCore:
     _counters: Counters
     _connector: Connector
     _life: Life
-    _here: Mark  # whether this is still the process whose books these are
+    _here: Mark  # whether this is still the process whose state this is
 
     def __init__(self, name: str, endpoint: str, own: Settings, connect_args: Mapping[str, Any], policy: reuse.Policy):
         self.name = name
@@ -127,10 +127,10 @@ class PoolCore:
         _close_at_exit()
 
     def _enter_process(self) -> None:
-        """Open the books of this process (Invariant 13).
+        """Make the ledger, the lock and the rest of this process (Invariant 13).
 
         In a forked child the parent's lock may be taken by a thread that does not exist here, so nothing of the
-        parent's is used: the first to put its books into the dict wins, and all threads then use the same. No hook
+        parent's is used: the first to put its own into the dict wins, and all threads then use the same. No hook
         has to run at the fork; uWSGI does not run them.
         """
         pid = os.getpid()

@@ -3,7 +3,7 @@ wait for a connection.
 
 Never: lends it, keeps it; the caller closes it.
 
-Invariant that lives here: 13 (a forked child uses no books of its parent).
+Invariant that lives here: 13 (a forked child does not use its parent's ledger).
 """
 
 from __future__ import annotations

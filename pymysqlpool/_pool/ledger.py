@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class Ledger:
-    """The books of one pool in one process."""
+    """The ledger of one pool in one process."""
 
     __slots__ = (
         "_arrivals",
@@ -248,7 +248,7 @@ class Ledger:
         self.leaked.clear()
         # Counted without a variable that holds a slot: a debugger's look at a frame is one more reference to it.
         references = list(map(getrefcount, [*self._living, Slot.__new__(Slot)]))
-        unowned = references.pop() + 1  # the books are one reference to each slot, but not to the last of the list
+        unowned = references.pop() + 1  # `_living` is one reference to each slot, but not to the last of the list
         return [
             slot
             for slot, count in zip(self._living, references, strict=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class PoolState(Enum):
-    """NEW -> OPEN -> CLOSING -> CLOSED; a fork is no state, since a child starts with fresh books."""
+    """NEW -> OPEN -> CLOSING -> CLOSED; a fork is no state, since a child starts with an empty ledger."""
 
     NEW = "new"
     OPEN = "open"

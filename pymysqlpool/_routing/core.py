@@ -72,18 +72,18 @@ class ClusterCore:
         self.pools: list[ConnectionPool] = [new_pool(place, index, self) for index, place in enumerate(places)]
         # By target; with an express only while no caller waits for it
         self.lines: dict[Target, Line] = {target: Line() for target in get_args(Target)}
-        self._entering: dict[int, Lock] = {}  # by process id: the first thread opens the books, the others wait for it
+        self._entering: dict[int, Lock] = {}  # by process id: the first thread makes the state, the others wait for it
         self._here: Mark = (0,)
         self._enter_process()
 
     def _enter_process(self) -> None:
-        """Open the books of this process. In a forked child the parent's lock may be taken, and an endpoint be asked,
+        """Make the state of this process. In a forked child the parent's lock may be taken, and an endpoint be asked,
         by a thread that does not exist here; nothing has to run at the fork itself."""
         with self._entering.setdefault(os.getpid(), new_lock()):
             if not self._here[0]:
-                self._open_books()
+                self._make_state()
 
-    def _open_books(self) -> None:
+    def _make_state(self) -> None:
         """`_here` is assigned last."""
         self._own_lock = new_lock()
         del self._records[len(self.pools) :]  # another thread was about to add one
@@ -96,7 +96,7 @@ class ClusterCore:
 
     @property
     def _lock(self) -> Lock:
-        """The lock of this process: a forked child that comes for it opens its own books first, so that it neither
+        """The lock of this process: a forked child that comes for it makes its own state first, so that it neither
         waits for a thread of its parent nor changes what that thread left half done."""
         if not self._here[0]:
             self._enter_process()

@@ -5,7 +5,7 @@ garbage collector calls, a signal handler, a weakref callback, an audit hook. Wh
 lock, to wait for that lock is to wait for ever.
 
 * `new_lock()` is for short sections that may be entered again by such code: it lets its own thread pass.
-* `StepLock` is for books that must not change in mid-step: a step that such code asks for is deferred until the current
+* `StepLock` is for data that must not change in mid-step: a step that such code asks for is deferred until the current
   step ends.
 
 **Exceptions from outside.** A signal handler (Celery's soft time limit, Ctrl-C) or `PyThreadState_SetAsyncExc` can
