@@ -2,7 +2,8 @@
 
 `teardown_request`, `teardown_appcontext` and the two signals after it all close the request's scope. Each alone is
 skipped or repeated in some version of Flask, and the user's functions and receivers may run after ours and borrow
-again. Closing twice does nothing. `appcontext_popped` comes last, when there is no `g` any more.
+again. Closing twice does nothing. `appcontext_popped` comes last, when there is no `g` any more. A teardown before the
+first chunk of a stream that is to have the context (Flask 3.1.2 and 3.1.3) is not the end.
 
 Never: commits, raises an Exception, keeps an application.
 """
@@ -11,12 +12,15 @@ from __future__ import annotations
 
 import sys
 from threading import local
+from types import GeneratorType
 from typing import Any
 
-from flask import Flask, current_app
-from flask.wrappers import Response
+from flask import Flask, current_app, stream_with_context
+from flask.wrappers import Request, Response
 
-from .head import STREAMED
+from pymysqlpool.request_scope import RequestScope
+
+from .head import STREAM, Stream
 from .holders import Holder, current_request, holder, known_holder
 from .state import AppState
 
@@ -35,11 +39,13 @@ class Endings:
         self._nesting = state.nesting
         self._leaving = _Leaving()
 
-    def note_stream(self, response: Response) -> Response:
-        """Called after the view: notes that the response is streamed."""
-        if response.is_streamed and not response.direct_passthrough and (request := current_request()) is not None:
-            request.environ[STREAMED] = True
-        return response
+    def note_stream(self, sender: Flask, response: Response, **_: Any) -> None:
+        """Called when no function changes the response any more: is it streamed, and in the request's context?"""
+        request = current_request()
+        stream: Stream | None = None if request is None else request.environ.get(STREAM)
+        if stream is not None:
+            stream.is_one = response.is_streamed and not response.direct_passthrough
+            stream.is_ahead = stream.is_one and _has_context(response.response)
 
     def note_exception(self, sender: Flask, exception: BaseException, **_: Any) -> None:
         holder().exceptions[current_request()] = exception
@@ -51,14 +57,15 @@ class Endings:
         if its is None:
             return
         its.exceptions.pop(ending, None)  # the next request may have the same `g`
-        scope = its.scopes.pop(ending, None)
-        if scope is not None:
+        scope = its.scopes.get(ending)
+        if scope is not None and not _keeps(ending, scope):
+            its.scopes.pop(ending, None)
             scope.close(exception)
 
     def end_context(self, exception: BaseException | None) -> None:
         its = known_holder()
         if its is not None:
-            if its.scopes and any(key is not None for key in its.scopes):
+            if any(key is not None and not _keeps(key, scope) for key, scope in its.scopes.items()):
                 _name_culprit(sys.exc_info()[1])
             _end(its, exception)
 
@@ -85,9 +92,25 @@ class Endings:
 
 def _end(its: Holder, exception: BaseException | None) -> None:
     its.exceptions.clear()
-    while its.scopes:
-        _, scope = its.scopes.popitem()
-        scope.close(exception)
+    for key, scope in list(its.scopes.items()):
+        if not _keeps(key, scope):
+            its.scopes.pop(key, None)
+            scope.close(exception)
+
+
+def _has_context(body: object) -> bool:
+    """Whether a response's body is what `flask.stream_with_context` returns."""
+    return isinstance(body, GeneratorType) and body.gi_code in stream_with_context.__code__.co_consts
+
+
+def _keeps(request: Request | None, scope: RequestScope) -> bool:
+    """Keep `scope` for the stream of its request, if that has the context and has not begun."""
+    stream: Stream | None = None if request is None else request.environ.get(STREAM)
+    if stream is None or not stream.is_ahead:
+        return False
+    if scope.close not in stream.kept:
+        stream.kept.append(scope.close)
+    return True
 
 
 def _name_culprit(error: BaseException | None) -> None:

@@ -20,6 +20,7 @@ from flask.signals import (
     appcontext_pushed,
     appcontext_tearing_down,
     got_request_exception,
+    request_finished,
     request_started,
 )
 
@@ -31,7 +32,7 @@ from pymysqlpool.transaction import transaction
 from . import cli, config, names
 from .commits import CommitPoint
 from .endings import Endings
-from .head import STREAMED, HeadKeeper
+from .head import STREAM, HeadKeeper
 from .refusals import Refusals
 from .state import EXTENSION, NO_TRANSACTION, AppState
 
@@ -89,10 +90,10 @@ class PyMySQLPool:
         names.install(app, state.binds, state.connection)
         app.extensions[EXTENSION] = state
         endings = Endings(state)
-        app.after_request(endings.note_stream)
         app.teardown_request(endings.end_request)
         app.teardown_appcontext(endings.end_context)
         # The application owns the receivers and the signals do not, so they die with it.
+        request_finished.connect(endings.note_stream, app)
         appcontext_tearing_down.connect(endings.sweep, app)
         appcontext_popped.connect(endings.leave, app)
         appcontext_pushed.connect(endings.begin_context, app)
@@ -106,7 +107,7 @@ class PyMySQLPool:
         app.wsgi_app = HeadKeeper(app.wsgi_app, CommitPoint(app, state, refusals))  # type: ignore[method-assign]
         if state.options.share_nested_contexts:
             request_started.connect(state.note_nesting, app)
-            around = state.nesting.around(app.wsgi_app, lambda environ: bool(environ.get(STREAMED)))
+            around = state.nesting.around(app.wsgi_app, lambda environ: environ[STREAM].is_one)
             app.wsgi_app = around  # type: ignore[method-assign, assignment]
         app.cli.add_command(cli.pool)
         app.shell_context_processor(lambda: {self._name or "db": self})

@@ -8,6 +8,9 @@ written all they will write. Three things happen here:
 * The head of a streamed body is held back until its first chunk is there, as WSGI allows. The generator runs outside of
   Flask's error handling, and if it fails before the first chunk, another response takes its place.
 
+Flask 3.1.2 and 3.1.3 tear a request down before the first chunk of `stream_with_context`, and once more at its end.
+What the view has borrowed is kept for the stream; the `close()` of the body is the latest end.
+
 Never: touches a body that is not streamed, reads a chunk ahead, replaces a head that was sent.
 """
 
@@ -21,7 +24,7 @@ from flask.wrappers import Response
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-STREAMED = "pymysqlpool.streamed"  # in environ: the response is one
+STREAM = "pymysqlpool.stream"  # in environ, while this file is around the application: a `Stream`
 
 Headers = list[tuple[str, str]]
 
@@ -39,6 +42,28 @@ class AtTheHead(Protocol):
         """Return the response in place of a stream that failed with `error` before its first chunk; None: raise it."""
 
 
+class Stream:
+    """What is known of a response's stream.
+
+    Attributes:
+        is_one: the response is streamed.
+        is_ahead: its generator is to have the request's context, and has not begun.
+        kept: closes what was kept for it.
+    """
+
+    __slots__ = ("is_ahead", "is_one", "kept")
+
+    def __init__(self) -> None:
+        self.is_one: bool = False
+        self.is_ahead: bool = False
+        self.kept: list[Callable[[], object]] = []
+
+    def end(self) -> None:
+        self.is_ahead = False
+        while self.kept:
+            self.kept.pop()()
+
+
 class HeadKeeper:
     """Args: the application's `wsgi_app`; what to do."""
 
@@ -49,13 +74,18 @@ class HeadKeeper:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         self._at_the_head.announce(environ)
         head = _Head(environ, start_response, self._at_the_head)
-        body = self._wsgi_app(environ, head)
-        if head.other_body is not None:
-            _close(body)
-            head.go_out()
-            return head.other_body
-        if environ.get(STREAMED):
-            return _Stream(body, environ, head, self._at_the_head)
+        stream = environ[STREAM] = Stream()
+        try:
+            body = self._wsgi_app(environ, head)
+            if head.other_body is None and stream.is_one:
+                return _Body(body, environ, stream, head, self._at_the_head)
+            if head.other_body is not None:
+                _close(body)
+                body = head.other_body
+        except BaseException:
+            stream.end()
+            raise
+        stream.end()
         head.go_out()
         return body
 
@@ -98,9 +128,12 @@ class _Head:
         return self._server_writes(data)
 
 
-class _Stream:
-    def __init__(self, body: Iterable[bytes], environ: WSGIEnvironment, head: _Head, at_the_head: AtTheHead) -> None:
+class _Body:
+    def __init__(
+        self, body: Iterable[bytes], environ: WSGIEnvironment, stream: Stream, head: _Head, at_the_head: AtTheHead
+    ) -> None:
         self._body = body
+        self._stream = stream
         self._chunks = iter(body)
         self._environ = environ
         self._head = head
@@ -114,6 +147,7 @@ class _Stream:
         if self._begun:
             return next(self._chunks)
         self._begun = True
+        self._stream.is_ahead = False
         try:
             chunk = next(self._chunks, b"")
         except Exception as error:
@@ -126,7 +160,10 @@ class _Stream:
         return chunk
 
     def close(self) -> None:
-        _close(self._body)
+        try:
+            _close(self._body)
+        finally:
+            self._stream.end()
 
 
 def _close(body: Iterable[bytes]) -> None:

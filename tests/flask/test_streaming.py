@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from wsgiref.util import FileWrapper
 from wsgiref.validate import validator
 
 import pytest
 from flask import Response, g, request, send_file, stream_with_context
-from pymysql.cursors import SSCursor
+from pymysql.cursors import Cursor, SSCursor
 from pymysql.err import MySQLError
 from werkzeug.test import Client
 
@@ -49,6 +49,97 @@ def test_a_stream_with_its_context_keeps_its_connection_until_its_end(site: Site
     assert site.client.get("/").data == b"0:1 1:1 2:1 "
     now = site.pool.stats()
     assert (now.in_use, now.borrowed - before.borrowed, now.returned - before.returned) == (0, 1, 1)
+
+
+@pytest.mark.parametrize("kind", [Cursor, SSCursor])
+def test_what_the_view_has_borrowed_is_the_streams(site: Site, kind: type[Cursor]) -> None:
+    """17: also where Flask tears the request down before the first chunk (3.1.2, 3.1.3)."""
+
+    @site.app.get("/")
+    def index() -> Response:
+        cursor: Any = g.db.cursor(kind)
+        cursor.execute("SELECT seq FROM seq_1_to_3")
+
+        def lines() -> Iterator[str]:
+            while row := cursor.fetchone():
+                yield f"{row[0]}:{site.in_use} "
+            cursor.execute("SELECT 4")
+            yield f"{cursor.fetchall()[0][0]}:{g.db is cursor.connection}"
+
+        return Response(stream_with_context(lines()))
+
+    assert site.client.get("/").data == b"1:1 2:1 3:1 4:True"
+    now = site.pool.stats()
+    assert (now.in_use, now.borrowed) == (0, 1)
+
+
+def _is_read(body: Any) -> None:
+    assert b"".join(body) == b"12"
+
+
+def _is_begun(body: Any) -> None:
+    assert next(iter(body)) == b"1"
+
+
+def _is_not_asked_for(body: Any) -> None: ...
+
+
+@pytest.mark.parametrize("how", [_is_read, _is_begun, _is_not_asked_for])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_stream_is_over_at_the_latest_when_its_body_is_closed(
+    site: Site, how: Callable[[Any], None], method: str
+) -> None:
+    @site.app.get("/")
+    def index() -> Response:
+        connection = g.db
+        return Response(stream_with_context(str(ask(connection, f"SELECT {number}")) for number in (1, 2)))
+
+    environ = {**site.client.get("/nowhere").request.environ, "PATH_INFO": "/", "REQUEST_METHOD": method}
+    body: Any = site.app.wsgi_app(environ, lambda *_: lambda data: None)
+    if method == "GET":
+        how(body)
+    body.close()
+    assert site.in_use == 0
+
+
+@pytest.mark.parametrize("other", ["another response", "an error", "an error that propagates"])
+def test_a_stream_that_is_not_sent_keeps_nothing(site: Site, other: str) -> None:
+    def late(response: Response) -> Response:
+        if not response.is_streamed:
+            return response
+        response.close()  # up to Flask 3.1.1 the generator leaves its context behind in the thread otherwise
+        if other == "another response":
+            return Response("instead")
+        raise KeyError
+
+    site.app.after_request(late)
+    site.app.config["PROPAGATE_EXCEPTIONS"] = other == "an error that propagates"
+
+    @site.app.get("/")
+    def index() -> Response:
+        connection = g.db
+        return Response(stream_with_context(str(ask(connection, "SELECT 1")) for _ in range(2)))
+
+    if other == "an error that propagates":
+        with pytest.raises(KeyError):
+            site.client.get("/")
+    else:
+        assert site.client.get("/").status_code == (200 if other == "another response" else 500)
+    assert site.in_use == 0
+
+
+def test_a_stream_that_no_server_will_read_ends_with_its_request(site: Site) -> None:
+    """A test that dispatches by itself: nothing is there that could close the body."""
+
+    @site.app.get("/")
+    def index() -> Response:
+        return Response(stream_with_context(str(ask(connection, "SELECT 1")) for connection in [g.db]))
+
+    with site.app.test_request_context("/"):
+        response = site.app.full_dispatch_request()
+        assert response.is_streamed
+    del response
+    assert site.in_use == 0
 
 
 def test_a_stream_that_fails_gives_its_connection_back(site: Site) -> None:
@@ -176,7 +267,6 @@ def test_only_streams_are_wrapped_and_the_wrapping_keeps_to_wsgi(site: Site) -> 
     assert validated.get("/stream", buffered=True).data == b"12"
     assert closed == [True]
     environ = {**site.client.get("/nowhere").request.environ, "PATH_INFO": "/file", "wsgi.file_wrapper": FileWrapper}
-    environ.pop("pymysqlpool.streamed", None)
     body = site.app.wsgi_app(environ, lambda *_: lambda data: None)
     assert isinstance(body, FileWrapper)
     body.close()
