@@ -115,7 +115,7 @@ MEANT: dict[str, set[type]] = {
     "ssl_ca": TEXT,
     "ssl_cert": TEXT,
     "ssl_disabled": SWITCH,
-    "ssl_key": TEXT,
+    "ssl_key": set(),  # PyMySQL looks at no key without an `ssl_cert`, be it there or not
     "ssl_key_password": {str, bytes},
     "ssl_verify_cert": {bool},
     "ssl_verify_identity": SWITCH,
@@ -139,6 +139,8 @@ REFUSED: list[tuple[str, Any]] = [
     ("max_allowed_packet", -(10**30)),
     ("read_default_group", "\0"),  # no section of a file is called so
     ("read_default_group", "\ud800"),
+    ("ssl", {"verify_mode": "perhaps"}),  # no certificate is verified then
+    ("ssl", {"verify_mode": 1}),
 ]
 MAY_BE_FUNCTIONS = ("host", "port", "user", "password", "passwd")  # here, not in PyMySQL
 UNREACHABLE = (pymysql.constants.CR.CR_CONN_HOST_ERROR, pymysql.constants.CR.CR_SERVER_LOST)
