@@ -257,7 +257,8 @@ def is_in(thread: threading.Thread, function: str) -> bool:
 
 def test_a_close_that_was_looked_up_before_the_use_returns_what_was_used(make_pool: MakePool, admin: Any) -> None:
     """`stack.callback(connection.close)`, `atexit.register(connection.close)`, `addCleanup(connection.close)`."""
-    admin.cursor().execute("CREATE OR REPLACE TABLE looked_up (v INT)")
+    admin.cursor().execute("DROP TABLE IF EXISTS looked_up")
+    admin.cursor().execute("CREATE TABLE looked_up (v INT)")
     pool = make_pool(size=1, maxsize=1)
     for _ in range(2):
         connection = pool.get_connection()

@@ -20,7 +20,8 @@ from pymysqlpool import ConnectionPool, ConnectionPoolSingleton, ReturnConnectio
 def arguments(connect_args: dict[str, Any]) -> Iterator[dict[str, Any]]:
     arguments = connect_args
     with pymysql.connect(**arguments, autocommit=True) as admin, admin.cursor() as cursor:
-        cursor.execute("CREATE OR REPLACE TABLE former (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(20))")
+        cursor.execute("DROP TABLE IF EXISTS former")
+        cursor.execute("CREATE TABLE former (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(20))")
         yield arguments
         cursor.execute("DROP TABLE former")
 

@@ -34,7 +34,8 @@ class Thing(Base):
 @pytest.fixture
 def url(connect_args: dict[str, Any], admin: Any) -> Iterator[sa.URL]:
     with admin.cursor() as cursor:
-        cursor.execute("CREATE OR REPLACE TABLE sqlalchemy_thing (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(20))")
+        cursor.execute("DROP TABLE IF EXISTS sqlalchemy_thing")
+        cursor.execute("CREATE TABLE sqlalchemy_thing (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(20))")
         names = {"username": "user", "password": "password", "host": "host", "port": "port", "database": "database"}
         yield sa.URL.create("mysql+pymysql", **{name: connect_args[argument] for name, argument in names.items()})
         cursor.execute("DROP TABLE sqlalchemy_thing")
@@ -161,12 +162,14 @@ def test_other_borrowers_do_not_see_what_a_connect_event_has_set(make_pool: Make
 
 
 def test_isolation_levels_last_for_one_checkout(engine: sa.Engine) -> None:
-    question = sa.text("SELECT @@tx_isolation, @@autocommit")
-    for level, seen in {"SERIALIZABLE": ("SERIALIZABLE", 0), "AUTOCOMMIT": ("REPEATABLE-READ", 1)}.items():
+    def shown(connection: sa.Connection) -> tuple[str, int]:
+        return connection.get_isolation_level(), connection.scalar(sa.text("SELECT @@autocommit"))
+
+    for level, seen in {"SERIALIZABLE": ("SERIALIZABLE", 0), "AUTOCOMMIT": ("REPEATABLE READ", 1)}.items():
         with engine.connect().execution_options(isolation_level=level) as connection:
-            assert connection.execute(question).one() == seen
+            assert shown(connection) == seen
         with engine.connect() as connection:
-            assert connection.execute(question).one() == ("REPEATABLE-READ", 0)
+            assert shown(connection) == ("REPEATABLE READ", 0)
 
 
 def test_an_engine_of_an_isolation_level(make_engine: MakeEngine, admin: Any) -> None:

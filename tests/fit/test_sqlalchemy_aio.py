@@ -24,7 +24,8 @@ MakePool = Callable[..., ConnectionPool]
 @pytest.fixture
 def run(make_pool: MakePool, admin: Any) -> Iterator[Callable[..., Any]]:
     with admin.cursor() as cursor:
-        cursor.execute("CREATE OR REPLACE TABLE sqlalchemy_thing (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(20))")
+        cursor.execute("DROP TABLE IF EXISTS sqlalchemy_thing")
+        cursor.execute("CREATE TABLE sqlalchemy_thing (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(20))")
 
         def run(work: Callable[[AsyncEngine, ConnectionPool], Coroutine[Any, Any, None]], **options: Any) -> None:
             pool = make_pool(**{"size": 1, "maxsize": 2, "client_flag": CLIENT.FOUND_ROWS, **options})

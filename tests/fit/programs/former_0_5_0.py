@@ -10,7 +10,8 @@ def main(login):
     assert (pool.available_num, pool.total_num) == (1, 1)
     connection = pool.get_connection()
     with connection.cursor() as cursor:
-        cursor.execute("CREATE OR REPLACE TABLE program_050 (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(20))")
+        cursor.execute("DROP TABLE IF EXISTS program_050")
+        cursor.execute("CREATE TABLE program_050 (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(20))")
         assert cursor.db_modify("INSERT INTO program_050 (name) VALUES (%s)", ("a",)) == {"rowcount": 1, "lastrowid": 1}
         many = cursor.db_modify("INSERT INTO program_050 (name) VALUES (%s)", [("b",), ("c",)], exec_many=True)
         assert many["rowcount"] == 2
