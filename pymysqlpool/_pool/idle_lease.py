@@ -36,7 +36,7 @@ from ..errors import ReturnConnectionToPoolError, as_attribute_error
 from .lease import Connection, Home
 from .ledger import Ledger
 from .slot import IDLE, Slot
-from .spent_lease import SpentLease
+from .spent_lease import SpentLease, learn_lost_attributes
 
 _getframe = sys._getframe
 _ONE_STEP = 1.0  # seconds; a thread that takes longer for it was interrupted, and never ends it
@@ -238,10 +238,12 @@ def learn_attributes(names: Set[str]) -> None:
     are nearly always those of the first."""
     known = vars(UnusedLease).keys()
     if not names <= known:
+        learn_lost_attributes(names - known)
         for name in names - known:
             setattr(UnusedLease, name, _SessionAttribute(name))
 
 
-learn_attributes(SESSION_DEFAULTS.keys() - set(Connection.__slots__))
+# A lease has its with-blocks also before its first use, so they are no attributes of its session.
+learn_attributes(SESSION_DEFAULTS.keys() - {*Connection.__slots__, "_depth", "task_depth"})
 # Tracebacks show the public name; the classes can be told apart by `__qualname__` only.
 UnusedLease.__name__ = Connection.__name__

@@ -7,6 +7,7 @@ socket (Invariant 7).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -16,11 +17,29 @@ from ..errors import ReturnConnectionToPoolError, as_attribute_error
 from .lease import Connection
 
 
+class _LostAttribute:
+    """Stands for an attribute of the session on a lease whose session is gone.
+    Not a `__getattr__`: with one, Python takes ten times as long to find any attribute, and a return asks for some.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None or "_live" in instance.__dict__:
+            raise AttributeError(f"{Connection.__name__!r} object has no attribute {self._name!r}")
+        with suppress(AttributeError):
+            return fact(instance._lasting, self._name)
+        try:
+            instance.refuse_closed()
+        except ReturnConnectionToPoolError as error:
+            raise as_attribute_error(error) from None
+
+
 class SpentLease(Connection):
     """A lease that is alive as long as it has the attributes of a session; after that every use raises.
 
-    With a GIL a `Connection` becomes one when it is given back, because a `__getattr__` would slow down every attribute
-    of live leases (in Python 3.11).
+    With a GIL a `Connection` becomes one when it is given back.
     """
 
     __slots__ = ()
@@ -30,17 +49,6 @@ class SpentLease(Connection):
     def put_on(self, wire: Wire) -> None:
         """Begin to live, with the session of `wire`."""
         self.__dict__ = wire.attributes()
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in Connection.__slots__:
-            with suppress(AttributeError):
-                return fact(self._lasting, name)
-        if name in Connection.__slots__ or name.startswith("__") or "_live" in self.__dict__:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        try:
-            self._refuse_closed()
-        except ReturnConnectionToPoolError as error:
-            raise as_attribute_error(error) from None
 
     @property
     def _returned(self) -> callsite.Place | None:  # type: ignore[override]
@@ -63,6 +71,13 @@ class SpentLease(Connection):
         if "_live" not in self.__dict__:
             self._refuse_closed()
         return super().insert_id()  # type: ignore[no-any-return, no-untyped-call]
+
+
+def learn_lost_attributes(names: Iterable[str]) -> None:
+    """Let leases that have ended refuse these attributes of a session."""
+    for name in names:
+        if not hasattr(SpentLease, name) and name not in vars(SpentLease):
+            setattr(SpentLease, name, _LostAttribute(name))
 
 
 SpentLease.__name__ = Connection.__name__  # in tracebacks, as in `idle_lease`

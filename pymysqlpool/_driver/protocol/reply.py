@@ -97,7 +97,11 @@ def at_hand(
     buffer = source.buffer
     start = source.position
     columns: Columns | None = source.latest
-    if columns is None or columns.encoding != encoding or not buffer.startswith(columns.packets, start):
+    if (
+        columns is None
+        or columns.encoding != encoding
+        or buffer[start : start + columns.size - 4] != columns.packets  # `startswith` takes twice as long
+    ):
         if len(buffer) - start < 5:
             return None
         if buffer[start + 4] == 0:
