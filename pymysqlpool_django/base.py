@@ -14,9 +14,8 @@ for failed statements are in `aftermath`.
 
 Between the work items of an ASGI request a connection is also kept while its session has state that a statement set
 (`SET`, user variables, GET_LOCK(), temporary tables). Elsewhere, and with `"release": "transaction"`, the return resets
-that state; `hold()` keeps the connection for code that needs it.
-
-Django sends `connection_created` at each checkout. The pool option `on_connect` is called once per session.
+that state; `hold()` keeps the connection for code that needs it. Django sends `connection_created` at each
+checkout; the pool option `on_connect` is called once per session. Most connects are short (see `again`).
 
 Never: repeats a statement, shares a connection between threads.
 """
@@ -42,7 +41,7 @@ from pymysqlpool import Connection, ConnectionPool, ReturnConnectionToPoolError
 from pymysqlpool.cluster import ClusterPool
 from pymysqlpool.secrets import reveal
 
-from . import aftermath, aliases, hosts, options, pools, work, writes
+from . import aftermath, again, aliases, hosts, options, pools, work, writes
 from ._mysqldb import base as mysql
 from .client import DatabaseClient
 from .creation import DatabaseCreation
@@ -130,6 +129,8 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         return params
 
     def connect(self) -> None:
+        if again.connect(self):
+            return
         self.undone_by = None
         self.hold_count += 1  # a receiver of connection_created may run queries, and must not give it away
         try:
@@ -143,6 +144,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         lease = self._lease
         if lease is not None:
             lease.autocommit_is_set = lease.is_set_up = lease.remembers = False  # its set-up is repeated after a reset
+            again.remember(self, lease.database)
 
     # Django checks for an event loop in the methods that call these two, `connect()` and `cursor()`.
 
@@ -157,7 +159,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         else:
             unit, after = writes.current(), writes.to_be_seen(database.cluster)  # a replica must have it
             connection = cast(ClusterPool, database.pool).get_connection(after=after)
-        connection.note_place(within=frame_of_cursor())
+        connection.note_place(within=frame_of_cursor(6))  # Django's, and `connect()`
         item = None
         if database.release_after_transaction:
             ends = Ends.FREE
@@ -251,7 +253,7 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         """Called before each use. The pool checked the connection before lending it; only a fork can spoil it since."""
         lease = self._lease
         if lease is None:
-            if not self.settings_dict["OPTIONS"].get("pool"):
+            if self.connection is not None and not self.settings_dict["OPTIONS"].get("pool"):
                 super().close_if_health_check_failed()
         elif lease.database.process != os.getpid() and not self.in_atomic_block:
             self._close()  # it belongs to the parent process
@@ -265,6 +267,8 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
     def close_if_unusable_or_obsolete(self) -> None:
         if self.connection is None:
             writes.forget(self.alias)
+        elif self._lease is not None and self.settings_dict["CONN_MAX_AGE"] == 0:
+            self.close()  # its time is over, whatever else Django would ask
         else:
             super().close_if_unusable_or_obsolete()
 
@@ -342,4 +346,5 @@ class DatabaseWrapper(mysql.DatabaseWrapper):
         self._release_if_free()
 
 
+again.know(DatabaseWrapper)
 aliases.close_pools_of_forgotten_aliases(DatabaseWrapper)

@@ -16,13 +16,12 @@ from typing import Any, cast
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 _CURSOR: CodeType = cast(Any, BaseDatabaseWrapper.cursor).__wrapped__.__code__
-_BETWEEN = 6  # frames of Django and `base` between `cursor()` and `get_new_connection()`
 
 
-def frame_of_cursor() -> FrameType | None:
-    """For `get_new_connection()`: return the frame of the `cursor()` that it was called for; else None."""
+def frame_of_cursor(between: int) -> FrameType | None:
+    """Return the frame of the `cursor()` that the caller was called for, with so many frames in between; else None."""
     try:
-        frame = _getframe(_BETWEEN + 2)
+        frame = _getframe(between + 2)
     except ValueError:
         return None  # there are not so many
     return frame if frame.f_code is _CURSOR else None

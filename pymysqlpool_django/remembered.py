@@ -14,6 +14,7 @@ from typing import Any
 from pymysqlpool.secrets import conceal
 
 from . import options
+from .pools import PooledDatabase
 
 
 class Remembered:
@@ -21,9 +22,10 @@ class Remembered:
     Attributes:
         isolation_level: as Django has read it from the settings; None for the server's.
         pool: `options.wanted` of the settings; not to be changed.
+        leads_to: see `again`; None until a connect has shown it.
     """
 
-    __slots__ = ("_params", "_settings", "_stays_flat", "isolation_level", "pool")
+    __slots__ = ("_params", "_settings", "_stays_flat", "isolation_level", "leads_to", "pool")
 
     def __init__(self, wrapper: Any, params: Mapping[str, Any]) -> None:
         """
@@ -35,6 +37,7 @@ class Remembered:
         self._stays_flat = not any(isinstance(value, dict | list) for name, value in params.items() if name != "conv")
         self.isolation_level: str | None = wrapper.isolation_level
         self.pool: Any = options.wanted(wrapper)
+        self.leads_to: PooledDatabase | None = None
 
     def is_of(self, settings: Mapping[str, Any]) -> bool:
         """Return whether the settings are still the same."""

@@ -36,15 +36,16 @@ INTERRUPTIBLE = ("CALL", "RESUME", "JUMP_BACKWARD")
 
 
 class Striker:
-    """Raises `Bolt` at the n-th point in the package where CPython may be interrupted."""
+    """Raises `Bolt` at the n-th point in the package where CPython may be interrupted, or in `packages`."""
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, at: int, packages: tuple[str, ...] = (PACKAGE,)) -> None:
         self.left = at
+        self.packages = packages
         self.struck: str | None = None
         self.before: dict[FrameType, str] = {}
 
     def trace(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if self.struck is not None or not frame.f_code.co_filename.startswith(PACKAGE):
+        if self.struck is not None or not frame.f_code.co_filename.startswith(self.packages):
             return None
         frame.f_trace_opcodes = True
         if event == "opcode":

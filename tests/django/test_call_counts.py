@@ -23,7 +23,7 @@ from pymysqlpool.devserver import DevServer
 from .conftest import Connect
 
 ROOT = Path(__file__).parents[2]
-MORE_THAN_PERSISTENT = -25
+MORE_THAN_PERSISTENT = -48
 
 
 def calls(backend: str, server: DevServer) -> Counter[str]:
