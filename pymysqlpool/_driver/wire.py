@@ -16,7 +16,6 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from operator import itemgetter
 from time import monotonic
 from typing import Any
 
@@ -26,6 +25,7 @@ from pymysql.constants import COMMAND
 from ..errors import ConnectionInterruptedError
 from .commands import COM_QUERY, pack
 from .exchange import WireConnection
+from .lasting import lasting
 from .protocol.packets import ERR, MORE_RESULTS, status_of_bare_ok
 from .protocol.reply import at_hand, reply
 from .reading import COPIED
@@ -33,12 +33,6 @@ from .receive import SocketSource
 from .session_state import AUTOCOMMIT_STATUS, IN_TRANSACTION, SESSION_FLAGS, marks_after
 from .statements import NOTHING, STATE, ReadStatement
 
-# What a handle answers after its end too, as a closed connection of PyMySQL does; `_values` are those of a session.
-LASTING = (
-    *("host", "port", "user", "db", "unix_socket", "host_info", "charset", "encoding", "collation", "use_unicode"),
-    *("client_flag", "protocol_version", "server_version", "server_language", "server_charset", "autocommit_mode"),
-)
-_values = itemgetter(*LASTING)
 _LAST_REPLIES = 0.005  # seconds that a return waits for the OK packet of a CALL
 
 
@@ -293,27 +287,6 @@ SESSION_DEFAULTS: Mapping[str, Any] = {
 }
 
 
-def lasting(attributes: Mapping[str, Any], known: dict[str, Any]) -> tuple[tuple[Any, ...], tuple[int]]:
-    """The facts about a session that outlive its handles: those of `LASTING`, shared where they are `known`, and the
-    server's number of it."""
-    values = _values(attributes)
-    shared = known.setdefault("lasting", values)
-    return shared if shared == values else values, attributes["server_thread_id"]
-
-
-def fact(lasting: tuple[tuple[Any, ...], tuple[int]], name: str) -> Any:
-    """Return one of `lasting` facts.
-
-    Raises:
-        AttributeError: `name` is none.
-    """
-    if name == "server_thread_id":
-        return lasting[1]
-    if name not in LASTING:
-        raise AttributeError(name)
-    return lasting[0][LASTING.index(name)]
-
-
 def _readable(sock: Any) -> Callable[[float], Any]:
     """A function of a timeout in milliseconds: something true when there is something to read from `sock`."""
     if hasattr(select, "poll"):
@@ -335,7 +308,7 @@ def is_open(attributes: Mapping[str, Any]) -> bool:
 
 def abandon(attributes: Mapping[str, Any], wire: Wire) -> None:
     """A handle that is not kept: its half-read result must read nothing more, not even when it or its cursor is
-    collected (Invariant 10), and a session that replaced the wire's behind the pool's back ends with it."""
+    collected (Invariant 10), and a session that PyMySQL has put in the place of the wire's ends with it."""
     result = attributes.get("_result")
     if result is not None and result.unbuffered_active:
         result.abandon()

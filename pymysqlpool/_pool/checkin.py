@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from .._driver import reset
     from .._driver.cleanup import Cleanup
     from .._driver.commits import kept_after_the_end
+    from .._driver.lasting import lasting
     from .._driver.statements import READ_ONLY, STATE, TRANSACTION, WROTE
-    from .._driver.wire import Wire, abandon, lasting
+    from .._driver.wire import Wire, abandon
     from .._util.lock import InsideOwnStepError
     from ..stats import BOUNDS
     from . import counters, maintenance
@@ -57,7 +58,8 @@ if TYPE_CHECKING:
 
 else:
     late.names(globals(), "pymysqlpool._driver", "commits:kept_after_the_end", "cleanup:Cleanup", "reset")
-    late.names(globals(), "pymysqlpool._driver", "statements:READ_ONLY,STATE,TRANSACTION,WROTE", "wire:abandon,lasting")
+    late.names(globals(), "pymysqlpool._driver", "lasting:lasting", "wire:abandon")
+    late.names(globals(), "pymysqlpool._driver", "statements:READ_ONLY,STATE,TRANSACTION,WROTE")
     late.names(globals(), "pymysqlpool._util", "lock:InsideOwnStepError")
     late.names(
         globals(), "pymysqlpool._pool", "counters", "counters:BOUNDS,QUICK,TOTAL,bisect_left", "log_fields:fields"

@@ -30,7 +30,8 @@ from time import monotonic, sleep
 from types import FrameType
 from typing import Any, NoReturn
 
-from .._driver.wire import SESSION_DEFAULTS, Wire, fact
+from .._driver.lasting import fact
+from .._driver.wire import SESSION_DEFAULTS, Wire
 from .._util import callsite
 from ..errors import ReturnConnectionToPoolError, as_attribute_error
 from .lease import Connection, Home

@@ -73,7 +73,7 @@ class Slot(Usage):
         self.state = FREE
         self.leaked = leaked  # the ledger's
         self.wire: Any = None  # the established wire; None while FREE or CONNECTING
-        self.lasting: Any = None  # what a lease of it answers after its end too, see `_driver.wire`
+        self.lasting: Any = None  # what a lease of it answers after its end too, see `_driver.lasting`
         self.generation = generation  # of the ledger, when the connection was made
         self.expires_at = 0.0  # monotonic; not lent or kept from then on. The one number that every shortcut asks
         self.ends_at = 0.0  # monotonic; `expires_at` by age alone

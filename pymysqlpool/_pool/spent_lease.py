@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from .._driver.wire import Wire, fact
+from .._driver.lasting import fact
+from .._driver.wire import Wire
 from .._util import callsite
 from ..errors import ReturnConnectionToPoolError, as_attribute_error
 from .lease import Connection
