@@ -30,6 +30,7 @@ from .socket_share import Share, share_of_the_block
 from .thread_call import Call
 
 _socket: ContextVar[SocketScope | None] = ContextVar("pymysqlpool_socket", default=None)
+_starter: ContextVar[Share | None] = ContextVar("pymysqlpool_starter", default=None)  # of the task that began this one
 _call: ContextVar[tuple[Share, Call] | None] = ContextVar("pymysqlpool_thread_call", default=None)
 
 
@@ -45,6 +46,7 @@ class SocketScope(AsyncRequestScope):
         self._task = None if self._loop is None else asyncio.current_task()
         self._own = Share(self, "")
         self._shares: dict[asyncio.Task[Any], Share] = {}
+        _starter.set(self._own)
         _socket.set(self)  # the context ends with the websocket's task
 
     def _share(self) -> Share:
@@ -60,7 +62,10 @@ class SocketScope(AsyncRequestScope):
         share = self._known(task)
         if share is None:
             assert task is not None
-            share = self._shares.setdefault(task, Share(self, f"task {task.get_name()!r}"))
+            starter = _starter.get()
+            starter = starter if starter is not None and starter.socket is self else self._own
+            share = self._shares.setdefault(task, Share(self, f"task {task.get_name()!r}", starter))
+            _starter.set(share)
             note(task)
         return share
 
@@ -71,6 +76,11 @@ class SocketScope(AsyncRequestScope):
 
     def _known(self, task: asyncio.Task[Any] | None) -> Share | None:
         return self._own if task is None or task is self._task else self._shares.get(task)
+
+    def end_of_tasks(self) -> None:
+        for task in list(self._shares):
+            if task.done():
+                self._ended(task)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         share = self._shares.pop(task, None)

@@ -9,7 +9,8 @@ The task's work decides how long the task keeps a lease:
   task still refers to borrows again at its next statement. Session state (variables, temporary tables, locks) is lost
   if no statement has used it for `_UNUSED` seconds.
 * **The task ends**: the lease is returned, also if the task outlives the websocket. Uncommitted changes are rolled
-  back, and a warning is logged.
+  back, and a warning is logged. If the task that has started it then commits, and has nothing to commit, that is an
+  error: it takes the changes of `gather` or a `TaskGroup` for its own.
 
 Tasks and threads that are started inside a block use the block's lease, as long as it is open.
 
@@ -19,6 +20,7 @@ Never: takes uncommitted work from its task (Invariant 23), knows which task cod
 from __future__ import annotations
 
 import asyncio
+import weakref
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context, ContextVar
@@ -31,6 +33,7 @@ from .._pool.cost import Place
 from .._pool.lease import Lender
 from .._util.log import logger
 from ..aio import AsyncConnection, AsyncConnectionPool
+from ..errors import TransactionLostError
 from ..request_scope import Watch
 from .async_scope import AsyncRequestScope
 from .task_connection import SocketConnection
@@ -50,17 +53,26 @@ class Socket(Protocol):
     _thread: int
     _limiter: Any
 
+    def end_of_tasks(self) -> None:
+        """Return the leases of tasks that have ended, also if the loop has not called back yet."""
+
 
 class Share(AsyncRequestScope):
-    """The leases that one task of a websocket has borrowed."""
+    """The leases that one task of a websocket has borrowed.
 
-    def __init__(self, socket: Socket, name: str) -> None:
+    Args:
+        starter: the share of the task that has started this one, as far as it is known.
+    """
+
+    def __init__(self, socket: Socket, name: str, starter: Share | None = None) -> None:
         super().__init__(socket.pool, watch=socket.watch, label=socket.label if not name else f"{socket.label}, {name}")
         self._loop, self._thread, self._limiter = socket._loop, socket._thread, socket._limiter
         self.socket = socket
         self._lent_out = False  # a thread has been given the lease, and may use it at any moment
         self._calls: set[Call] = set()  # in threads: those that have asked for the lease
         self._told = False
+        self._starter = None if starter is None else weakref.ref(starter)  # weak: tasks may start one another for ever
+        self._undone = ""  # the task, started by this one, whose changes were rolled back
         self._later: asyncio.TimerHandle | None = None
 
     async def async_connection(self, pool: AsyncConnectionPool | None = None) -> AsyncConnection:
@@ -149,6 +161,7 @@ class Share(AsyncRequestScope):
 
     async def end_of_message(self) -> None:
         """Called when the task awaits the next message: until then it needs only leases with uncommitted work."""
+        self._undone = ""
         if self._units:
             return
         returns = []
@@ -220,12 +233,32 @@ class Share(AsyncRequestScope):
                 extra={"event": "uncommitted", "pool": lent.pool_name},
             )
 
+    def has_nothing_to_commit(self) -> None:
+        """Called by a commit without changes.
+
+        Raises:
+            TransactionLostError: a task that this one has started had changes, and they were rolled back.
+        """
+        self.socket.end_of_tasks()
+        undone, self._undone = self._undone, ""
+        if undone:
+            raise TransactionLostError(
+                f"there is nothing to commit here: {undone} has ended with uncommitted changes, and they were rolled "
+                "back. A task outside of a block has a connection of its own: commit in it, or start it inside "
+                "`async with connection:`"
+            )
+
+    def is_rolled_back(self) -> None:
+        self._undone = ""
+
     def end(self) -> list[ThreadsafeEvent | None]:
         """Return everything: the task has ended."""
         if self._later is not None:
             self._later.cancel()
         for _, _, lent in self._idle():
             if lent.lease.marks & WROTE:
+                if self._starter is not None and (starter := self._starter()) is not None:
+                    starter._undone = self.label
                 logger.warning(
                     "%s ended with uncommitted changes in pool(%s); rolled back",
                     self.label,

@@ -30,6 +30,8 @@ class Share(Protocol):
 
     def used(self, connection: SocketConnection) -> None: ...
     def block(self) -> Any: ...
+    def has_nothing_to_commit(self) -> None: ...
+    def is_rolled_back(self) -> None: ...
     async def release(self) -> None: ...
     async def borrow_again(self, connection: SocketConnection) -> None: ...
 
@@ -110,6 +112,10 @@ class SocketConnection(AsyncConnection):
             self._done()
 
     async def _end_transaction(self, sql: str, call: Callable[[], Any]) -> None:
+        if sql != "COMMIT":
+            self._share.is_rolled_back()
+        elif self.parked or not self.lease.marks & WROTE:
+            self._share.has_nothing_to_commit()
         if not self.parked:
             await super()._end_transaction(sql, call)
 
