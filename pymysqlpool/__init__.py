@@ -12,8 +12,6 @@ import sys
 
 TYPE_CHECKING = False  # as in `typing`, without loading it
 if TYPE_CHECKING:
-    from typing import Any
-
     from pymysql import (
         BINARY,
         DATE,
@@ -47,6 +45,14 @@ if TYPE_CHECKING:
         Warning,
     )
 
+    from . import errors as errors
+    from . import failures as failures
+    from . import former as former
+    from . import pool as pool
+    from . import reuse as reuse
+    from . import secrets as secrets
+    from . import settings as settings
+    from . import stats as stats
     from ._pool.lease import Connection
     from ._util.log import logger
     from .errors import (
@@ -137,25 +143,26 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split
 _MODULES = frozenset({"errors", "failures", "former", "pool", "reuse", "secrets", "settings", "stats"})
 
 
-def _module(path: str) -> Any:
-    """As `importlib.import_module`, without loading `importlib`."""
-    __import__(path)
-    return sys.modules[path]
+if not TYPE_CHECKING:  # with a `__getattr__`, type checkers would take every name for one of the package
 
+    def _module(path: str) -> object:
+        """As `importlib.import_module`, without loading `importlib`."""
+        __import__(path)
+        return sys.modules[path]
 
-def __getattr__(name: str) -> object:
-    if name in _MODULES:  # `import pymysqlpool` is enough for `pymysqlpool.errors`
-        return _module(f"pymysqlpool.{name}")
-    if name == "connect":
-        value: object = _module("pymysqlpool._pool.lease").Connection
-    elif name == "logger":
-        value = _module("pymysqlpool._util.log").load()
-    elif name in _HOME_OF:
-        value = getattr(_module(_HOME_OF[name]), name)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        if name in _MODULES:  # `import pymysqlpool` is enough for `pymysqlpool.errors`
+            return _module(f"pymysqlpool.{name}")
+        if name == "connect":
+            value: object = _module("pymysqlpool._pool.lease").Connection
+        elif name == "logger":
+            value = _module("pymysqlpool._util.log").load()
+        elif name in _HOME_OF:
+            value = getattr(_module(_HOME_OF[name]), name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

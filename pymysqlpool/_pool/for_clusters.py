@@ -43,9 +43,9 @@ class Express:
     def __init__(
         self, until: float, pools: Sequence[PoolCore], weights: Sequence[float] | None, choose: Callable[[], int]
     ) -> None:
-        self.until = until
-        self.only = pools[0] if len(pools) == 1 else None
-        self.first = pools[0] if weights is not None else None
+        self.until: float = until
+        self.only: PoolCore | None = pools[0] if len(pools) == 1 else None
+        self.first: PoolCore | None = pools[0] if weights is not None else None
         self._pools = pools
         self._hosts = list(zip(pools, weights, strict=True)) if weights is not None else []
         self._choose = choose

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from types import FrameType, MappingProxyType
-from typing import Any, NoReturn, Protocol, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, Unpack
 
 from .._driver.commits import commit_token_of
 from .._driver.exchange import can_go_on
@@ -27,6 +27,9 @@ from ..settings import Settings
 from .conveniences import Conveniences
 from .ledger import Ledger
 from .slot import Slot
+
+if TYPE_CHECKING:
+    from ..options import ConnectOptions
 
 _getframe = sys._getframe
 
@@ -107,11 +110,12 @@ class Connection(Conveniences):
     _returned: callsite.Place | None = None  # where it was given back
     _given: Mapping[str, Any] = MappingProxyType({})  # without a pool: the arguments that it was made with
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Unpack[ConnectOptions]) -> None:
         self._pool = None
         self._slot = None
-        self._given = kwargs = conceal(kwargs)
-        super().__init__(*args, **reveal(kwargs))
+        self._given = given = conceal(kwargs)
+        del kwargs  # in the clear, for tools that report the variables of frames
+        super().__init__(*args, **reveal(given))
 
     def _arguments(self) -> Mapping[str, Any]:
         return self._given if self._pool is None else self._pool._connect_args

@@ -17,7 +17,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 RIGHT = """
 import pymysql
-from pymysqlpool import ConnectionPool, ConnectionPoolSingleton, DictCursor
+import pymysqlpool
+from pymysqlpool import ConnectionPool, ConnectionPoolSingleton, DictCursor, connect
 
 pool = ConnectionPool(2, 3, "shop", host="db", port=3306, user="me", password=lambda: "x", autocommit=1, max_idle=30)
 arguments: dict[str, object] = {}
@@ -32,6 +33,9 @@ with pool.get_connection(timeout=1) as connection:
             one["name"]
     connection.commit()
 ConnectionPoolSingleton(size=1, host="db")
+connect(host="db", user="me", autocommit=True, defer_connect=True).cursor().execute("SELECT 1")
+pymysqlpool.logger.setLevel("DEBUG")
+error: type[Exception] = pymysqlpool.errors.PoolTimeout
 """
 
 WRONG = {
@@ -53,10 +57,16 @@ WRONG = {
     "the type of a hook": "ConnectionPool(on_connect='SET @a = 1')",
     "a value of a few": "ConnectionPool(reset='sometimes')",
     "a password's": "ConnectionPool(password=1234)",
+    "an argument of connect": "connect(hots='db')",
+    "the type of one": "connect(port='3306')",
+    "a connection without a pool": "Connection(hots='db')",
+    "a name of the package": "pymysqlpool.PoolTimeot",
+    "a name that is imported from it": "from pymysqlpool import ConectionPool",
 }
 IMPORTS = (
+    "import pymysqlpool\n"
     "from pymysql.cursors import SSCursor\n"
-    "from pymysqlpool import ConnectionPool, ConnectionPoolSingleton\n"
+    "from pymysqlpool import Connection, ConnectionPool, ConnectionPoolSingleton, connect\n"
     "from pymysqlpool.aio import AsyncConnectionPool\n"
     "from pymysqlpool.cluster import Cluster\n"
 )
