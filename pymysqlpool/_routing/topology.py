@@ -205,7 +205,9 @@ class Topology:
         if target != "any":
             replicas = [index for index in fitting if self._is_replica(index)]
             fitting = replicas if replicas or target == "replica" else fitting
-        return self._readers(in_use, self._spared(fitting), asks)
+        # None may be a replica because none was when it was asked: no borrow from it would ever tell otherwise.
+        otherwise = asks if fitting else self._ask_again(now, self._up(), LONGEST_DELAY)
+        return self._readers(in_use, self._spared(fitting), otherwise)
 
     def serves(self, index: int, target: Target) -> bool:
         """Whether a connection to the endpoint, which an earlier decision led to, may still be lent for `target`."""
@@ -293,13 +295,13 @@ class Topology:
                 return Ask(index)
         return None
 
-    def _ask_again(self, now: float, which: list[int]) -> Ask | Wait:
-        """Ask these endpoints again, each with a delay. None takes writes, and one will be promoted; or more than one
-        does, until an operator has mended that."""
+    def _ask_again(self, now: float, which: list[int], delay: float = FIRST_DELAY) -> Ask | Wait:
+        """Ask these endpoints again, each after `delay` seconds. None takes writes, and one will be promoted; or more
+        than one does, until an operator has mended that; or none is read-only."""
         until = self._next_ask()
         for index in which:
             endpoint = self.endpoints[index]
-            due = endpoint.told_at + FIRST_DELAY
+            due = endpoint.told_at + delay
             if endpoint.asked:
                 continue
             if now >= due:

@@ -154,7 +154,7 @@ class Cluster(RuleBasedStateMachine):
             self.topology.undrain(index, self.now)
             self.topology.suspect(index, self.now, "look again")
         fit = [i for i, server in enumerate(self.servers) if server.alive and server.ready and server.writable]
-        decision, _ = settle(self.topology, self.servers, "primary", self.now)
+        decision, now = settle(self.topology, self.servers, "primary", self.now)
         if len(fit) == 1:
             assert decision == Use((fit[0],))
         elif fit:
@@ -162,6 +162,13 @@ class Cluster(RuleBasedStateMachine):
             assert sorted(decision.endpoints) == fit
         else:
             assert isinstance(decision, Ask | Wait)
+        # And a reader finds a replica, although nothing tells that there is one now.
+        for server in self.servers:
+            server.writable = False
+        there = {i for i, server in enumerate(self.servers) if server.alive and server.ready}
+        decision, _ = settle(self.topology, self.servers, "replica", now + LONGEST_DELAY)
+        assert isinstance(decision, Use if there else Ask | Wait)
+        assert not there or there >= set(decision.endpoints)
 
 
 TestCluster = Cluster.TestCase
@@ -355,6 +362,18 @@ def test_an_answer_to_an_older_question_of_the_monitor_does_not_overrule_what_wa
     assert topology.missed(0, 1.9, "silent"), "it was silent since before the statement was lost"
     topology.answered(0, 2.5, Answer(writable=True))
     assert not topology.missed(0, 2.4, "silent"), "it has answered a caller meanwhile"
+
+
+def test_a_reader_without_a_replica_asks_again_whether_a_host_is_one_by_now() -> None:
+    """A cluster that only reads learns of no other role by its statements."""
+    topology = new(2)
+    servers = [Server(writable=True), Server(writable=True)]
+    assert settle(topology, servers, "any", 1.0)[0] == Use((0, 1))
+    decision = topology.decide("replica", 1.5, nothing_lent)
+    assert isinstance(decision, Wait), "they were asked just now"
+    assert decision.until < 1.5 + 2 * LONGEST_DELAY
+    servers[1].writable = False
+    assert settle(topology, servers, "replica", decision.until)[0] == Use((1,))
 
 
 def test_a_server_that_stays_down_is_asked_less_and_less_often() -> None:
