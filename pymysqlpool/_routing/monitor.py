@@ -27,6 +27,9 @@ from .._pool.waiter import ThreadWaiter
 from .asking import Asks, ask_server
 from .endpoints import Answer
 
+# Intervals; a check that ends later than this was held up by this process: it was stopped, its machine was, or another
+# thread kept the GIL. That says nothing of the host, so it is asked once more.
+_PAUSED = 1.25
 _ALIVE = frozenset({failures.Server.FULL, failures.Server.REFUSES_US})  # no news: it has no session for the monitor
 
 
@@ -76,11 +79,15 @@ class Monitor(threading.Thread):
         if (wire := self._wire) is not None:
             wire.cut()
 
-    def _check(self, cluster: Monitored, began: float) -> None:
+    def _check(self, cluster: Monitored, began: float, has_paused: bool = False) -> None:
         try:
             answer = self._ask(cluster, began + self._interval)
         except Exception as error:  # noqa: BLE001 - on_connect and callable credentials raise anything
             self._drop(quiet=False)
+            now = monotonic()
+            if not has_paused and now - began > _PAUSED * self._interval:
+                self._check(cluster, now, has_paused=True)
+                return
             says = failures.of_connect(error, had=self._interval).server
             if says not in _ALIVE:
                 is_dead = says is not failures.Server.REFUSES_WORK

@@ -10,12 +10,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import pymysql
 import pytest
 
 from pymysqlpool import SettingsError
+from pymysqlpool._routing import monitor
+from pymysqlpool._routing.asking import Asks
+from pymysqlpool._routing.endpoints import Answer
+from pymysqlpool._routing.monitor import Monitor
 from pymysqlpool.cluster import Cluster
 from pymysqlpool.devserver import DevServer
 from tests.routing.servers import APP, Replication, ask
@@ -200,3 +205,49 @@ def test_a_missing_privilege_is_named_once_and_the_replicas_are_read(
 def test_a_monitor_that_cannot_be_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=r"check_interval|max_lag"):
         Cluster(["a", "b"], **options)
+
+
+class Silence:
+    """A cluster, and a clock that the checks of its only host move on."""
+
+    name, asks = "silence", Asks()
+
+    def __init__(self, took: list[float]) -> None:
+        self.now = 0.0
+        self.took = took  # seconds, of each check without an answer; then the host answers
+        self.told: list[str] = []
+
+    def ask(self, *_: object) -> Answer:
+        if not self.took:
+            return Answer()
+        self.now += self.took.pop(0)
+        raise pymysql.err.OperationalError(2013, "timed out")
+
+    def pool_of(self, index: int) -> Any:
+        return SimpleNamespace(endpoint="db1")
+
+    def is_watched(self, index: int, monitor: Monitor) -> bool:
+        return True
+
+    def observed(self, index: int, asked_at: float, answer: Answer) -> None:
+        self.told.append("well")
+
+    def missed(self, index: int, asked_at: float, error: BaseException, *, is_dead: bool) -> None:
+        self.told.append("dead" if is_dead else "missed")
+
+
+@pytest.mark.parametrize(
+    ("took", "told"),
+    [([1.001], "dead"), ([30.0], "well"), ([30.0, 1.001], "dead"), ([30.0, 30.0], "dead"), ([0.1], "dead")],
+    ids=["silent", "paused", "paused, and silent", "always late", "refuses"],
+)
+def test_a_process_that_was_stopped_during_a_check_asks_again(
+    took: list[float], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a virtual machine that is moved, or a thread that keeps the GIL: the host has answered, or was never asked."""
+    cluster = Silence(took.copy())
+    watch = Monitor(cluster, 0, 1.0)
+    monkeypatch.setattr(monitor, "monotonic", lambda: cluster.now)
+    monkeypatch.setattr(watch, "_ask", cluster.ask)
+    watch._check(cluster, 0.0)
+    assert cluster.told == [told]
