@@ -131,12 +131,20 @@ def test_a_forked_child_has_monitors_of_its_own_and_leaves_those_of_its_parent(t
 
 
 def test_a_monitor_whose_session_is_killed_asks_over_another_one(trio: Trio, make_cluster: Any) -> None:
-    cluster = make_cluster(check_interval=0.1)
+    cluster = make_cluster(check_interval=1.0)  # long enough for a check on a loaded machine
     port_of(cluster.primary)
-    for server in trio.servers:
-        for row in ask(server, "SELECT id FROM information_schema.processlist WHERE user = 'app'"):
-            ask(server, f"KILL {row['id']}")
-    wait_until(lambda: state_of(cluster, 0) == "up, takes writes", "it is asked again")
+
+    def sessions() -> list[set[int]]:
+        sessions = "SELECT id FROM information_schema.processlist WHERE user = 'app'"
+        return [{row["id"] for row in ask(server, sessions)} for server in trio.servers]
+
+    wait_until(lambda: len(sessions()[0]) == 2, "the monitor's, beside the pool's")
+    killed = sessions()
+    for server, its in zip(trio.servers, killed, strict=True):
+        for session in its:
+            ask(server, f"KILL {session}")
+    wait_until(lambda: sessions()[0] - killed[0], "it is asked again")
+    assert state_of(cluster, 0) == "up, takes writes"
     before = cluster.stats().created
     assert run_threads(2, lambda index: port_of(cluster.primary)) == [trio.servers[0].port] * 2
     assert cluster.stats().created <= before + 2
