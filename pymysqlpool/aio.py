@@ -35,6 +35,7 @@ from ._async.cursor import AsyncCursor
 from ._async.cutting import cut
 from ._async.lending import lend
 from ._async.pool_names import PoolNames
+from ._async.rounds import Rounds
 from ._async.waiter import AsyncWaiter
 from ._async.worker import (
     ThreadCall,
@@ -116,6 +117,7 @@ class AsyncConnectionPool(PoolNames):
         del options  # in the clear, for tools that report the variables of frames
         self.pool = cast(ConnectionPool, pool) if pool is not None else ConnectionPool(*args, **given)
         self.kill_on_cancel = kill_on_cancel
+        self._rounds: Rounds | None = None  # of the event loop that borrowed last
         # Each call belongs to one slot, so none waits for another to end. One more thread is for a return that goes
         # on to maintain the idle connections.
         self._workers = WorkerThreads(lambda: capacity(self.pool) + 1, f"pymysqlpool {self.pool.name}")

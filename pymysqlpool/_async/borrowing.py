@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from .connection import AsyncConnection
+from .cursor import AsyncCursor
 
 _HOW_TO_BORROW = (
     "Write `async with pool.get_connection() as connection:`, or `connection = await pool.get_connection()`"
@@ -28,11 +29,6 @@ class Borrowing:
     def __await__(self) -> Generator[Any, None, AsyncConnection]:
         return self._pool._lend(*self._arguments)  # type: ignore[no-any-return]
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)  # libraries probe any object for such names
-        raise AttributeError(f"{name!r}: there is no connection yet. {_HOW_TO_BORROW}")
-
     def __enter__(self) -> NoReturn:
         raise TypeError(f"a plain `with` cannot wait for a connection. {_HOW_TO_BORROW}")
 
@@ -48,3 +44,21 @@ class Borrowing:
         self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._connection.__aexit__(exc_type, exception, traceback)
+
+
+class _OfAConnection:
+    """A name that there will be once there is a connection. Not a `__getattr__` that tells so: with one, Python 3.11
+    finds no attribute quickly."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> NoReturn:
+        raise AttributeError(
+            f"{self._name!r}: there is no connection yet. {_HOW_TO_BORROW}", name=self._name, obj=instance
+        )
+
+
+for _name in {*dir(AsyncConnection), *dir(AsyncCursor), "lease"}:
+    if not _name.startswith("_"):
+        setattr(Borrowing, _name, _OfAConnection(_name))

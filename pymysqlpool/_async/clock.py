@@ -24,13 +24,13 @@ from .pending import Awaited
 class Clock:
     """The waiting tasks of one event loop."""
 
-    __slots__ = ("_ends", "_is_running", "_woken", "collects")
+    __slots__ = ("_ends", "_is_running", "collects", "woken")
 
     def __init__(self) -> None:
         self._ends: deque[tuple[float, Awaited]] = deque()  # monotonic, earliest first
         self._is_running = False
         self.collects = False  # a reply's task runs: what it wakes goes on after it
-        self._woken: deque[Awaited] = deque()
+        self.woken: deque[Awaited] = deque()
 
     def wake_at(self, when: float, sleeper: Awaited, loop: asyncio.AbstractEventLoop) -> None:
         """Wake `sleeper` at the monotonic time `when`, unless it is woken before."""
@@ -59,7 +59,7 @@ class Clock:
             return
         if self.collects:
             sleeper.is_done = True
-            self._woken.append(sleeper)
+            self.woken.append(sleeper)
         else:
             sleeper.end_soon()
 
@@ -68,30 +68,32 @@ class Clock:
         loop itself; in a task's step only for a reply that no task awaits yet."""
         reply.value = value
         reply.is_done = True
-        if reply.callback is None:
+        callback = reply.callback
+        if callback is None:
             return
+        reply.callback = None  # as `go_on`, without the call
         self.collects = True
         try:
-            reply.go_on()
+            reply._context.run(callback, reply)
         except BaseException:  # a KeyboardInterrupt in a task's step, which ends the loop
             self.collects = False
             self._continue_woken_soon()
             raise
         self.collects = False
-        if self._woken:
+        if self.woken:
             self._continue_woken()
 
     def _continue_woken(self) -> None:
         try:
-            while self._woken:
-                self._woken.popleft().go_on()
+            while self.woken:
+                self.woken.popleft().go_on()
         except BaseException:
             self._continue_woken_soon()
             raise
 
     def _continue_woken_soon(self) -> None:
-        while self._woken:
-            self._woken.popleft().go_on_soon()
+        while self.woken:
+            self.woken.popleft().go_on_soon()
 
 
 _clocks: WeakKeyDictionary[asyncio.AbstractEventLoop, Clock] = WeakKeyDictionary()

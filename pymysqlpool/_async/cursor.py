@@ -87,7 +87,10 @@ class AsyncCursor:
                         await asyncio.sleep(0)
             return cursor.rowcount  # type: ignore[no-any-return]
         finally:
-            turn.leave()
+            if turn.is_waited_for:
+                turn.leave()
+            else:
+                turn.is_taken = False
 
     async def executemany(self, query: Any, args: Any) -> int | None:
         """Run a statement for each item of `args`. INSERT and REPLACE become few large statements, as in PyMySQL."""

@@ -27,7 +27,7 @@ from .._driver.exchange import is_between_commands
 from .._pool.lease import Connection
 from .._util import callsite
 from .session import DONTWAIT, ROWS, Session
-from .tokens import Borrower
+from .tokens import Borrower, task_of
 
 _cannot: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # loops that cannot watch descriptors
 
@@ -88,7 +88,7 @@ class Exchanges:
         loop = asyncio.get_running_loop()
         if session is None or session._loop is not loop or session._descriptor < 0:  # as `is_for`, without the call
             return None
-        task = asyncio.current_task(loop) if self.token is not None else None
+        task = task_of(loop) if self.token is not None else None
         if task is None:
             return None
         if args is not None:

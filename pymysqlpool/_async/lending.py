@@ -14,9 +14,10 @@ from weakref import ref
 
 from .._pool.for_loops import lend_idle
 from .._pool.idle_lease import make_lease
-from .._pool.while_waiting import lend_given, queue_up
+from .._pool.while_waiting import LOOK_AROUND, lend_given, queue_up
 from .connection import AsyncConnection
-from .tokens import current_borrower
+from .rounds import Rounds
+from .tokens import current_borrower, task_of
 from .waiter import AsyncWaiter
 from .worker import running_loop
 
@@ -32,24 +33,32 @@ def lend(
 ) -> Generator[Any, None, AsyncConnection]:
     """Borrow from the `AsyncConnectionPool` `self`. Arguments are those of `get_connection`, and its call site."""
     loop = asyncio._get_running_loop() or running_loop()
-    borrower = asyncio.current_task(loop) or current_borrower(loop)
+    borrower = task_of(loop) or current_borrower(loop)
     reference = ref(borrower)
     core = self.pool
-    lease, is_lent = lend_idle(core, reference, place, offset)
-    if is_lent and not pre_ping:
-        return self._connection_class(self, lease, borrower)  # type: ignore[no-any-return]
+    lease: Any = None
+    if core._ledger.lock_free or not core._here[0]:
+        lease, is_lent = lend_idle(core, reference, place, offset)
+        if is_lent and not pre_ping:
+            return self._connection_class(self, lease, borrower)  # type: ignore[no-any-return]
+    rounds = self._rounds
+    if rounds is None or rounds.loop is not loop:
+        rounds = self._rounds = Rounds(core, loop)
     has_queued = 0.0
     if lease is not None:
-        waiter = AsyncWaiter(lease, loop, reference)
+        waiter = AsyncWaiter(lease, loop, reference, rounds.clock)
     else:
         lease = make_lease(core)
-        waiter = AsyncWaiter(lease, loop, reference)
+        waiter = AsyncWaiter(lease, loop, reference, rounds.clock)
         if not pre_ping:
             # A shorter path than `checkout`: a connection is nearly always returned within this time.
             patience = queue_up(core, waiter, retry_num, retry_interval, timeout)
             if patience is not None:
-                since = waiter.since
-                if waiter.sleep_first(since + patience):
+                if waiter.sleep_first():
+                    if patience < LOOK_AROUND:
+                        rounds.clock.wake_at(waiter.since + patience, waiter, loop)
+                    elif not rounds.is_going:
+                        rounds.begin()
                     waiter._asyncio_future_blocking = True  # as `await waiter`, without one more generator
                     try:
                         yield waiter
@@ -58,8 +67,8 @@ def lend(
                         self._withdraw(lease, waiter)
                         raise
                 if waiter.has_woken() and lend_given(core, lease, waiter, place, offset):
-                    waiter.lease = None  # the clock may keep the waiter for a while, and must not keep the lease
+                    waiter.lease = None  # a clock may keep the waiter for a while, and must not keep the lease
                     return self._connection_class(self, lease, borrower)  # type: ignore[no-any-return]
-                has_queued = monotonic() - since
+                has_queued = monotonic() - waiter.since
     yield from self._borrow(waiter, has_queued, retry_num, retry_interval, pre_ping, timeout, place, offset).__await__()
     return self._connection_class(self, lease, borrower)  # type: ignore[no-any-return]

@@ -18,6 +18,7 @@ import asyncio
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from contextvars import Context, copy_context
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 
@@ -48,7 +49,7 @@ class Awaited:
         if self.is_done:
             self._loop.call_soon(callback, self, context=context)
             return
-        self._context = context or copy_context()
+        self._context = copy_context() if context is None else context
         self.callback = callback
 
     def done(self) -> bool:
@@ -97,6 +98,18 @@ class Awaited:
         return True
 
 
+def specialized(kind: type[Awaited]) -> type[Any]:
+    """Give `kind` methods of its own, with the same text. Python makes the code of a method fast for objects of one
+    class; shared by two classes that take turns, it stays slow for both."""
+    for name, method in vars(Awaited).items():
+        if isinstance(method, FunctionType) and name not in vars(kind):
+            own = FunctionType(method.__code__.replace(), method.__globals__, name, method.__defaults__)
+            own.__kwdefaults__ = method.__kwdefaults__
+            setattr(kind, name, own)
+    return kind
+
+
+@specialized
 class Pending(Awaited):
     __slots__ = ("_asyncio_future_blocking", "_context", "_error", "_loop", "callback", "is_done", "value")
 

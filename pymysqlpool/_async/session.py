@@ -31,6 +31,7 @@ from .._driver.protocol.packets import LOST
 from .clock import clock_of
 from .decoding import turns_of
 from .pending import Pending
+from .sending import send_rest
 from .watched import Watched
 
 ROWS = 100  # decoded in one step
@@ -106,16 +107,29 @@ class Session(Watched):
             timeout: seconds without a byte from the server after which the exchange fails.
         """
         self._future = None
-        if self._is_tls:
-            self._switch_over()
         try:
-            sent = self._send(data)
+            if self._is_tls:
+                self._switch_over()
+                sent = self._send(data)
+            else:  # as `_send`, without the call
+                try:
+                    sent = self._socket.send(data, DONTWAIT)
+                except _NOT_NOW:
+                    sent = 0
         except OSError as error:
             self._restore()
             raise err.OperationalError(CR.CR_SERVER_GONE_ERROR, f"MySQL server has gone away ({error!r})") from error
         if sent < len(data):
             return self._exchange_in_pieces(memoryview(data)[sent:], steps, timeout)
-        return self._begin(steps, timeout)
+        if timeout is not None or not self._is_watched:
+            return self._begin(steps, timeout)
+        # As `_begin`, without the call.
+        self._steps = steps
+        self._waits = True
+        self._segment = _SEGMENT
+        self._timeout = 0.0
+        future = self._future = Pending(self._loop)
+        return future
 
     def read_on(self, steps: Any, timeout: float | None) -> Any:
         """Run `steps` over the bytes received so far and those to come; returns an awaitable."""
@@ -152,15 +166,7 @@ class Session(Watched):
             return 0
 
     async def _exchange_in_pieces(self, rest: memoryview, steps: Any, timeout: float | None) -> Any:
-        while rest:
-            writable = self._loop.create_future()
-            self._loop.add_writer(self._descriptor, _finish, writable)
-            self._let_threads_wait()
-            try:
-                await asyncio.wait_for(writable, timeout)
-            finally:
-                self._loop.remove_writer(self._descriptor)
-            rest = rest[self._send(rest) :]
+        await send_rest(self._loop, self._descriptor, self._send, rest, timeout, self._let_threads_wait)
         return await self._begin(steps, timeout)
 
     def abandon(self) -> None:
@@ -205,8 +211,26 @@ class Session(Watched):
         source.position = 0
         if len(data) > _SHORT and (self._turns.queue or self._turns.is_over(self._loop)):
             self._take_turn()
-        else:
+            return
+        steps = self._steps
+        if type(steps) is GeneratorType or self._is_tls or self._parts:
             self.decode()
+            return
+        # As `decode`, for a reply that is there as a whole.
+        try:
+            answer = steps()
+        except BaseException as error:  # noqa: BLE001 - for the task that waits
+            self._raise(error)
+            return
+        if type(answer) is GeneratorType:
+            self._steps = answer
+            self.decode()
+            return
+        future = self._future
+        self._steps = None
+        self._waits = False
+        if future is not None and not future.is_done:
+            self._clock.arrive(future, answer)
 
     def _take_turn(self) -> None:
         self._waits = False
@@ -319,8 +343,3 @@ class Session(Watched):
         if self._is_tls:
             with suppress(OSError):  # closed meanwhile
                 self._socket.settimeout(self._blocking_timeout)
-
-
-def _finish(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

@@ -14,6 +14,15 @@ from typing import Any
 
 from .._util import callsite
 
+task_of: Callable[[asyncio.AbstractEventLoop], asyncio.Task[Any] | None]
+"""The current task of a running loop."""
+try:
+    from _asyncio import _current_tasks  # type: ignore[attr-defined]  # as `asyncio.current_task`, which is Python in 3.11
+
+    task_of = _current_tasks.get
+except ImportError:
+    task_of = asyncio.current_task
+
 Borrower = asyncio.Task[Any] | callsite.Token
 
 

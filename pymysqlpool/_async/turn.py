@@ -15,6 +15,7 @@ from contextlib import suppress
 class Turn:
     # Without an __init__: each borrow makes one, and most are taken a few times and never queued for.
     is_taken = False
+    is_waited_for = False  # a task has come to wait for it
     _queue: deque[asyncio.Future[None]] | None = None
 
     def locked(self) -> bool:
@@ -32,6 +33,7 @@ class Turn:
         mine = asyncio.get_running_loop().create_future()
         if self._queue is None:
             self._queue = deque()
+            self.is_waited_for = True
         self._queue.append(mine)
         try:
             await mine

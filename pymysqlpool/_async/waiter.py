@@ -11,10 +11,11 @@ from time import monotonic
 
 from .._pool.lease import Connection
 from .._pool.waiter import WAITING, Waiter
-from .clock import clock_of
-from .pending import Awaited, Pending
+from .clock import Clock
+from .pending import Awaited, Pending, specialized
 
 
+@specialized
 class AsyncWaiter(Waiter, Awaited):
     """A task that sleeps on its event loop until woken. Its first sleep awaits the waiter itself: `sleep_first`."""
 
@@ -33,7 +34,7 @@ class AsyncWaiter(Waiter, Awaited):
         "value",
     )
 
-    def __init__(self, lease: Connection, loop: asyncio.AbstractEventLoop, borrower: object) -> None:
+    def __init__(self, lease: Connection, loop: asyncio.AbstractEventLoop, borrower: object, clock: Clock) -> None:
         # As `Waiter.__init__`, without the call: this runs at every wait.
         self.lease = lease
         self.borrower = borrower
@@ -42,7 +43,7 @@ class AsyncWaiter(Waiter, Awaited):
         self.state = WAITING
         self.may_grow = False
         self._loop = loop
-        self._clock = clock_of(loop)
+        self._clock = clock
         self._thread = get_ident()
         self._is_woken = False
         self._sleeper: Awaited | None = None  # touched in the loop's thread only
@@ -54,14 +55,17 @@ class AsyncWaiter(Waiter, Awaited):
         self._error = None
         self.callback = None
 
-    def sleep_first(self, until: float) -> bool:
-        """Begin the first sleep: the caller is to await this object, which is done when it is woken, at the latest at
-        `until` (monotonic). False: it has been woken already. `has_woken` comes afterwards."""
+    def sleep_first(self) -> bool:
+        """Begin the first sleep: the caller is to await this object, which is done when it is woken, and has it woken
+        in time. False: it has been woken already. `has_woken` comes afterwards."""
         if self._is_woken:
             return False
         self._sleeper = self
-        self._clock.wake_at(until, self, self._loop)
         return True
+
+    def sleeps_first(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether it is in its first sleep, on `loop`."""
+        return self._sleeper is self and self._loop is loop
 
     def has_woken(self) -> bool:
         """Whether it was woken, after a sleep."""
@@ -80,9 +84,13 @@ class AsyncWaiter(Waiter, Awaited):
     def wake(self) -> None:
         self._is_woken = True
         if get_ident() == self._thread:
-            sleeper = self._sleeper
-            if sleeper is not None:
-                self._clock.wake(sleeper)  # the loop is awake: it runs this code
+            sleeper, clock = self._sleeper, self._clock
+            if sleeper is not None and not sleeper.is_done:
+                if clock.collects:  # as `Clock.wake`, without the call
+                    sleeper.is_done = True
+                    clock.woken.append(sleeper)
+                else:
+                    sleeper.end_soon()  # the loop is awake: it runs this code
             return
         try:  # noqa: SIM105 - `suppress` costs more
             self._loop.call_soon_threadsafe(self._end_sleep)

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from sys import intern
 from time import monotonic
 from typing import Any
 
@@ -94,13 +95,13 @@ class Wire:
             own = attributes.pop(name, None)
             if own is not None:
                 shared = self._converters.setdefault(name, own)
-                attributes[f"_pristine_{name}"] = shared if shared == own else own
+                attributes[intern(f"_pristine_{name}")] = shared if shared == own else own
         attributes["_result"] = None
         attributes["_marks"] = attributes["_effect"] = NOTHING
         attributes.pop("_error_args", None)
         attributes["_live"] = True  # the handle has not been given back
         # Asked by each statement or return: Python finds them sooner here than as defaults of the class.
-        for name in ("_deadline", "_harmless", "_login", "_tracked", "block", "ended_by_server"):
+        for name in ("_deadline", "_harmless", "_login", "_serves_file", "_tracked", "_unmarked", "block", "ended_by_server"):
             attributes.setdefault(name, getattr(WireConnection, name))
         self.sock.settimeout(self.timeout)
         attributes["_current_timeout"] = self.timeout

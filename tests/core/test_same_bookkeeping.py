@@ -20,6 +20,7 @@ import pytest
 from pymysql.constants import CLIENT
 
 from pymysqlpool import ConnectionPool
+from pymysqlpool._async.clock import clock_of
 from pymysqlpool._async.pending import Pending
 from pymysqlpool._async.waiter import AsyncWaiter
 from pymysqlpool._driver import steps
@@ -47,7 +48,7 @@ def test_every_kind_of_waiter_begins_as_a_plain_one() -> None:
     plain = slots_of(Waiter(lease))
     loop = asyncio.new_event_loop()
     try:
-        awaited = AsyncWaiter(lease, loop, task)
+        awaited = AsyncWaiter(lease, loop, task, clock_of(loop))
         pending = slots_of(Pending(loop))
     finally:
         loop.close()
