@@ -29,7 +29,7 @@ from .. import transaction as _transaction
 from .._driver import observed as _observed
 from .._driver.exchange import can_go_on, is_between_commands
 from .._driver.statements import TRANSACTION, WROTE
-from .._pool.lease import Connection
+from .._pool.lease import Connection, slot_of
 from .._util import callsite
 from ..errors import ConnectionInterruptedError, ReturnConnectionToPoolError
 from .cursor import AsyncCursor
@@ -96,7 +96,7 @@ class AsyncConnection(Returning, Exchanges, FieldsNames):
     def cursor(self, cursor: type[Any] | None = None) -> AsyncCursor:
         """Return a cursor of PyMySQL's class `cursor`; enter it with `async with`, or use it directly."""
         lease = self.lease
-        if self._was_cut or self.given_back is not None or lease._slot is None:  # returned, or detached
+        if self._was_cut or self.given_back is not None or slot_of(lease) is None:  # returned, or detached
             self._refuse_closed()
         return AsyncCursor(self, lease.cursor(cursor))
 

@@ -94,13 +94,12 @@ class Exchanges:
         if args is not None:
             query = cursor.mogrify(query, args)
         _cursors.begin(cursor)
-        data = _steps.begin_query(lease, query, weakref.ref(task))
-        if data is None:
+        begun = _steps.begin_query(lease, query, weakref.ref(task), unbuffered, ROWS)
+        if begun is None:
             return None
         _cursors.executed(cursor, query)
         try:
-            steps = _steps.reader_of_reply(lease, unbuffered, ROWS)
-            return session, session.exchange(data, steps, _steps.read_timeout(lease))
+            return session, session.exchange(*begun)
         except BaseException as error:  # noqa: BLE001 - raised again
             self.not_answered(session, error, lambda answer: None)
 

@@ -36,11 +36,9 @@ def lend(
     borrower = task_of(loop) or current_borrower(loop)
     reference = ref(borrower)
     core = self.pool
-    lease: Any = None
-    if core._ledger.lock_free or not core._here[0]:
-        lease, is_lent = lend_idle(core, reference, place, offset)
-        if is_lent and not pre_ping:
-            return self._connection_class(self, lease, borrower)  # type: ignore[no-any-return]
+    lease, is_lent = lend_idle(core, reference, place, offset)
+    if is_lent and not pre_ping:
+        return self._connection_class(self, lease, borrower)  # type: ignore[no-any-return]
     rounds = self._rounds
     if rounds is None or rounds.loop is not loop:
         rounds = self._rounds = Rounds(core, loop)
@@ -54,7 +52,8 @@ def lend(
             # A shorter path than `checkout`: a connection is nearly always returned within this time.
             patience = queue_up(core, waiter, retry_num, retry_interval, timeout)
             if patience is not None:
-                if waiter.sleep_first():
+                if not waiter.is_woken:
+                    waiter.sleeper = waiter
                     if patience < LOOK_AROUND:
                         rounds.clock.wake_at(waiter.since + patience, waiter, loop)
                     elif not rounds.is_going:
@@ -63,10 +62,12 @@ def lend(
                     try:
                         yield waiter
                     except BaseException:
-                        waiter.has_woken()
+                        waiter.sleeper = None
                         self._withdraw(lease, waiter)
                         raise
-                if waiter.has_woken() and lend_given(core, lease, waiter, place, offset):
+                    waiter.sleeper = None
+                woken, waiter.is_woken = waiter.is_woken, False
+                if woken and lend_given(core, lease, waiter, place, offset):
                     waiter.lease = None  # a clock may keep the waiter for a while, and must not keep the lease
                     return self._connection_class(self, lease, borrower)  # type: ignore[no-any-return]
                 has_queued = monotonic() - waiter.since

@@ -18,6 +18,7 @@ from .._driver.exchange import is_between_commands
 from .._pool.lease import Connection
 from .._pool.quick_return import give_back_unchanged
 from .._util import callsite
+from .._util.callsite import passed_over
 from ..errors import ReturnConnectionToPoolError
 from .turn import Turn
 from .worker import ThreadCall, ThreadsafeEvent
@@ -59,7 +60,13 @@ class Returning:
         Raises:
             ReturnConnectionToPoolError: the connection was returned before.
         """
-        if not self.returns_unchanged(*callsite.of(_getframe(1))):
+        frame = _getframe(1)
+        place: Any = frame.f_code
+        if passed_over(id(place)) is False:  # as `callsite.of`, without the call
+            offset = frame.f_lasti
+        else:
+            place, offset = callsite.of(frame)
+        if not self.returns_unchanged(place, offset):
             self._refuse_closed()
             await self.give_back(None)
 

@@ -12,6 +12,7 @@ import asyncio
 from time import monotonic
 from typing import Any
 
+from .._pool.for_loops import waiting
 from .._pool.while_waiting import LOOK_AROUND
 from .clock import clock_of
 from .waiter import AsyncWaiter
@@ -38,7 +39,7 @@ class Rounds:
     def _go(self) -> None:
         due = monotonic() - LOOK_AROUND
         self.is_going = False
-        for waiter in list(self._core._ledger.waiters.values()):  # in order of arrival
+        for waiter in waiting(self._core):  # in order of arrival
             if type(waiter) is not AsyncWaiter or not waiter.sleeps_first(self.loop):
                 continue
             if waiter.since > due:

@@ -84,13 +84,15 @@ def conversion(cursor: Any, connection: Any) -> Generator[None, None, None] | No
     result = connection._result
     rows = result.rows
     if not isinstance(cursor, DictCursorMixin) or not rows:
+        if type(rows) is list:
+            result.rows = tuple(rows)
         return None
     at_once = fewer(PAUSE_AFTER, result.field_count)
     return _convert(cursor, result, at_once) if len(rows) > at_once else None
 
 
 def _convert(cursor: Any, result: Any, at_once: int) -> Generator[None, None, None]:
-    rows = list(result.rows)
+    rows = result.rows if type(result.rows) is list else list(result.rows)  # a copy of a large one takes milliseconds
     result.rows = rows[:1]
     cursor._do_get_result()
     result.rows = ()
@@ -109,7 +111,10 @@ def take(cursor: Any, connection: Any) -> Generator[None, None, None] | None:
         cursor.warning_count = result.warning_count
         cursor.description = result.description
         cursor.lastrowid = result.insert_id
-        cursor._rows = result.rows
+        rows = result.rows
+        if type(rows) is list:
+            result.rows = rows = tuple(rows)
+        cursor._rows = rows
         cursor.rowcount = result.affected_rows
         return None
     steps = conversion(cursor, connection)

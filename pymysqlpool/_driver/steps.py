@@ -143,9 +143,12 @@ def begin(connection: Any, command: int, sql: str | bytes, user: Any = None) -> 
     return sent[0] if len(sent) == 1 else b"".join(sent)
 
 
-def begin_query(connection: Any, sql: str | bytes, user: Any) -> bytes | None:
+def begin_query(
+    connection: Any, sql: str | bytes, user: Any, unbuffered: bool, most: int
+) -> tuple[bytes, Callable[[], Any], float | None] | None:
     """As `begin` for a statement on a connection for which `watch_if_ready` has found a watch, in a third of the
-    steps. None: nothing was begun, `begin` will, or say why not."""
+    steps: the bytes to send, what reads the reply as `reader_of_reply`, and for how many seconds to wait for it. None:
+    nothing was begun, `begin` will, or say why not."""
     slot, source, exchange = connection._slot, connection._rfile, connection._exchange
     if slot is None or slot.holder != id(connection) or connection.ended_by_server or not connection._here[0]:
         return None
@@ -174,7 +177,8 @@ def begin_query(connection: Any, sql: str | bytes, user: Any) -> bytes | None:
     source.sequence = 1
     connection._result = None
     connection._next_seq_id = 1
-    return pack_header(len(sql) + 1, COM_QUERY) + sql
+    data = pack_header(len(sql) + 1, COM_QUERY) + sql
+    return data, partial(_read_reply, connection, unbuffered, most), connection._read_timeout
 
 
 # -- between ---------------------------------------------------------------------------------------------------
@@ -206,10 +210,11 @@ def _read_reply(connection: Any, unbuffered: bool, most: int) -> Any:
     own = connection.__dict__.get("decoders")
     is_shared = own is None
     decoders = connection._pristine_decoders if is_shared else own
-    terms = connection._rfile, connection.encoding, connection.use_unicode, decoders, is_shared, unbuffered, False
-    answer = at_hand(*terms, most)
+    source, encoding, use_unicode = connection._rfile, connection.encoding, connection.use_unicode
+    answer = at_hand(source, encoding, use_unicode, decoders, is_shared, unbuffered, False, most)
     if answer is not None and (unbuffered or answer.is_whole):
         return answer
+    terms = source, encoding, use_unicode, decoders, is_shared, unbuffered, False
     return reply(*terms, False if connection._local_infile else None, most, begun=answer, tried=True)
 
 
@@ -285,7 +290,7 @@ def note(connection: Any, answer: Any, unbuffered: bool = False) -> int:
 def take_rows(connection: Any) -> Any:
     """The rows of the last reply, which no cursor has."""
     rows, connection._result = connection._result.rows, None
-    return rows
+    return tuple(rows)
 
 
 def encoding_of(charset: str) -> str:

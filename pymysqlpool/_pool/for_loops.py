@@ -17,6 +17,7 @@ from .core import INTERVAL, PoolCore
 from .first_step import AT_ONCE, FirstStep, NotLent
 from .idle_lease import UnusedLease
 from .lease import Connection, slot_of
+from .waiter import Waiter
 
 if TYPE_CHECKING:
     from .checkin import Cleaner
@@ -36,6 +37,11 @@ def lend_idle(core: PoolCore, borrower: Any, place: Any, offset: int) -> tuple[C
     slot.place = place
     slot.offset = offset
     return lease, True
+
+
+def waiting(core: PoolCore) -> list[Waiter]:
+    """The callers in the queue, in order of arrival."""
+    return list(core._ledger.waiters.values())
 
 
 NOTHING, A_CLEANING, A_THREAD, A_CUT = "nothing", "a cleaning", "a thread", "a cut"

@@ -41,6 +41,7 @@ _PASSED_OVER = frozenset(
 )
 # The answer for each function seen so far, by id(): under Django a dozen frames are passed over at every borrow.
 _passed_over: dict[int, bool] = {}
+passed_over = _passed_over.get  # of the id() of a code object; None: not seen yet
 _seen: list[CodeType] = []  # kept alive, so that no other gets its id()
 _MOST_SEEN = 10_000
 

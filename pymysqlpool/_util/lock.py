@@ -73,9 +73,12 @@ class StruckProofLock:
 _BREAKS_THE_PROMISE = sys.version_info[:2] == (3, 14)
 
 
-def new_lock() -> Lock:
-    """A lock that its own thread may enter again. The guarded code must tolerate that between any two bytecodes."""
-    return StruckProofLock(threading.RLock()) if _BREAKS_THE_PROMISE else threading.RLock()
+def _struck_proof_lock() -> Lock:
+    return StruckProofLock(threading.RLock())
+
+
+new_lock: Callable[[], Lock] = _struck_proof_lock if _BREAKS_THE_PROMISE else threading.RLock
+"""Make a lock that its own thread may enter again. The guarded code must tolerate that between any two bytecodes."""
 
 
 def _kept(lock: Any) -> Lock:

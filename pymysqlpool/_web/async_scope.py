@@ -119,7 +119,10 @@ class AsyncRequestScope(RequestScope):
                 patience = None if self.deadline is None else self._patience(lender, started)
                 if type(pool) is AsyncConnectionPool:
                     # As `pool.get_connection`; the program's nearest frame may be the one that calls this.
-                    at, offset = callsite.of(_getframe(1))
+                    frame = _getframe(1)
+                    at, offset = frame.f_code, frame.f_lasti
+                    if callsite.passed_over(id(at)) is not False:  # else as `callsite.of`, without the call
+                        at, offset = callsite.of(frame)
                     connection = await Borrowing(pool, 3, 0.1, False, patience, at, offset)
                 else:  # perhaps a target of a cluster
                     connection = await pool.get_connection(**self.committed.options(lender, patience, self.uses))
@@ -139,7 +142,10 @@ class AsyncRequestScope(RequestScope):
             finally:
                 lock.release()
         finally:
-            turn.leave()
+            if turn.is_waited_for:
+                turn.leave()
+            else:
+                turn.is_taken = False
 
     async def _part_with_a_lost(self, pool: Lender, place: Place, lent: AsyncConnection) -> None:
         """See `RequestScope._part_with_a_lost_one`."""

@@ -24,9 +24,9 @@ from .conftest import Opened
 pytestmark = pytest.mark.skipif(not HAS_GIL, reason="without a GIL a borrow takes the lock, which costs more calls")
 
 BOUNDS = {
-    "borrow, SELECT 1, return": 68,
-    "the same, after a wait": 88,
-    "a request with one SELECT, beyond the same SELECT": 20,
+    "borrow, SELECT 1, return": 58,
+    "the same, after a wait": 71,
+    "a request with one SELECT, beyond the same SELECT": 19,
 }
 
 

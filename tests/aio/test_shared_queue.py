@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from pymysqlpool import ConnectionPool
+from pymysqlpool import ConnectionPool, PoolTimeout
+from pymysqlpool._async.clock import clock_of
 from pymysqlpool._pool import deadlock
 from pymysqlpool._pool.while_waiting import LOOK_AROUND
 from pymysqlpool.aio import AsyncConnectionPool
@@ -202,10 +203,44 @@ def test_a_wait_that_was_cancelled_leaves_nothing_to_collect(opened: Opened) -> 
             waiting = asyncio.ensure_future(_borrow(pool))
             await until(lambda: pool.stats().waiting == 1)
             (waiter,) = pool.pool._ledger.waiters.values()
-            assert waiter._sleeper is waiter  # type: ignore[attr-defined]
+            assert waiter.sleeper is waiter  # type: ignore[attr-defined]
             waiting.cancel()
             await asyncio.wait([waiting])
-            assert waiter._sleeper is None  # type: ignore[attr-defined]  # no circle
+            assert waiter.sleeper is None  # type: ignore[attr-defined]  # no circle
+
+    asyncio.run(main())
+
+
+def test_a_wait_that_was_served_leaves_nothing_with_the_clock_of_its_loop(opened: Opened) -> None:
+    async def main() -> None:
+        async with opened(size=1, maxsize=1, timeout=5) as pool:
+
+            async def borrow() -> None:
+                async with pool.get_connection(), asyncio.timeout(5):
+                    await asyncio.sleep(0)
+
+            await asyncio.gather(*[borrow() for _ in range(20)])
+            assert not clock_of(asyncio.get_running_loop())._ends
+
+    asyncio.run(main())
+
+
+def test_tasks_of_two_loops_that_sleep_long_each_wake_up_in_time(opened: Opened) -> None:
+    """Their first sleep is looked after by the rounds of their own loop."""
+
+    def wait_in_vain(pool: AsyncConnectionPool) -> float:
+        async def main() -> float:
+            began = time.monotonic()
+            with pytest.raises(PoolTimeout):
+                await pool.get_connection(timeout=0.6)
+            return time.monotonic() - began
+
+        return asyncio.run(main())
+
+    async def main() -> None:
+        async with opened(size=1, maxsize=1) as pool, pool.get_connection():
+            took = await asyncio.gather(*[asyncio.to_thread(wait_in_vain, pool) for _ in range(2)])
+            assert min(took) >= 0.6
 
     asyncio.run(main())
 

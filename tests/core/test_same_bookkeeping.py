@@ -211,7 +211,8 @@ def test_a_tasks_statement_begins_as_a_threads_does(make_pool: MakePool, state: 
         before = seen(lease)
         expected = begun(lease, statement, user)
         assert seen(lease) == before
-        data = steps.begin_query(lease, statement, user)
+        made = steps.begin_query(lease, statement, user, False, 100)
+        data = made and made[0]
         assert data is not None, f"{statement!r} takes the long way"
         assert (data, seen(lease)) == expected, statement
         put_back(lease, before)
@@ -225,7 +226,7 @@ def test_a_tasks_statement_that_cannot_begin_at_once_changes_nothing(make_pool: 
     sane = seen(lease)
     NOT_READY[state](lease)
     before = seen(lease)
-    assert steps.begin_query(lease, "SELECT 1", None) is None
+    assert steps.begin_query(lease, "SELECT 1", None, False, 100) is None
     assert seen(lease) == before
     if state != "with rows unread":
         put_back(lease, sane)
@@ -251,7 +252,7 @@ def test_a_large_statement_of_a_task_takes_the_long_way(make_pool: MakePool) -> 
     lease: Any = make_pool(size=1, maxsize=1).get_connection()
     answered("DO 0")(lease)
     before = seen(lease)
-    assert steps.begin_query(lease, LARGE, None) is None
+    assert steps.begin_query(lease, LARGE, None, False, 100) is None
     assert seen(lease) == before
     lease.close()
 

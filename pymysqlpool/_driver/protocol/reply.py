@@ -53,7 +53,7 @@ class ResultSet(Reply):
     refusal: ERR | None = None  # what ended the rows, in place of the EOF packet
     is_whole = False  # the end of the rows was read
 
-    rows: Any  # a list while they are read, then a tuple
+    rows: Any  # a list while they are read, then a tuple; of a result that was read in steps still a list
     server_status: int
 
     def __init__(self, columns: Columns, converting: Converting) -> None:
@@ -63,7 +63,7 @@ class ResultSet(Reply):
         self.converting = converting
         self.rows = []
 
-    def end(self, payload: bytes) -> None:
+    def end(self, payload: bytes, in_steps: bool = False) -> None:
         """Note the EOF packet, or the ERR packet in its place."""
         if payload[0] == 0xFF:
             self.unbuffered_active = False  # also where it makes no sense, which raises
@@ -73,7 +73,8 @@ class ResultSet(Reply):
             self.has_next = self.server_status & MORE_RESULTS
             if not self.unbuffered_active:
                 self.affected_rows = len(self.rows)
-                self.rows = tuple(self.rows)
+                if not in_steps:
+                    self.rows = tuple(self.rows)
         self.is_whole = True
 
 
@@ -229,7 +230,7 @@ def reply(
             if payload[0] == 0xFF:
                 return ERR.read(payload)
             if is_eof(payload):
-                result.end(payload)
+                result.end(payload, most < ALL)
                 return result
             result.rows.append(decode_row(payload, 0, len(payload), result.converting))
         except NotConvertedError as unfit:
