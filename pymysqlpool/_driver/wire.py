@@ -101,7 +101,16 @@ class Wire:
         attributes.pop("_error_args", None)
         attributes["_live"] = True  # the handle has not been given back
         # Asked by each statement or return: Python finds them sooner here than as defaults of the class.
-        for name in ("_deadline", "_harmless", "_login", "_serves_file", "_tracked", "_unmarked", "block", "ended_by_server"):
+        for name in (
+            "_deadline",
+            "_harmless",
+            "_login",
+            "_serves_file",
+            "_tracked",
+            "_unmarked",
+            "block",
+            "ended_by_server",
+        ):
             attributes.setdefault(name, getattr(WireConnection, name))
         self.sock.settimeout(self.timeout)
         attributes["_current_timeout"] = self.timeout

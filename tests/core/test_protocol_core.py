@@ -105,6 +105,8 @@ def test_fed_in_pieces_and_stopped_every_few_rows_it_gives_what_pymysql_reads(
                 break
             his = theirs._result
             assert failure is None, seed
+            if type(ours) is ResultSet:
+                ours.rows = tuple(ours.rows)  # of a result that was read in steps the cursor does it
             names = ("affected_rows", "insert_id", "description", "rows", "has_next", "message")
             assert repr([getattr(ours, name) for name in names]) == repr([getattr(his, name) for name in names]), seed
             if not ours.has_next:

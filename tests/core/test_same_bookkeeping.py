@@ -241,7 +241,7 @@ def test_a_tasks_statement_on_a_connection_that_is_given_back_at_this_moment_is_
     exchange = lease._exchange
     lease._exchange = Meanwhile(exchange, lambda: lease.__dict__.update(_exchange=None))
     before = seen_but_the_exchange(lease)
-    assert steps.begin_query(lease, "SELECT 1", None) is None
+    assert steps.begin_query(lease, "SELECT 1", None, False, 100) is None
     assert not exchange.locked()
     assert seen_but_the_exchange(lease) == before
     lease._exchange = exchange
