@@ -88,7 +88,7 @@ class Connection(Conveniences):
     connection it does neither, because the outer block ends the work.
 
     Attributes:
-        block: the transaction block that is open on it, None for none.
+        block: the transaction block that is open on it, or what a deadlock has left of its work; None for neither.
         has_owner: whether the scope of a request gives it back; its with-blocks then commit or roll back, and leave it
             lent.
     """
@@ -152,12 +152,13 @@ class Connection(Conveniences):
                 self._refuse_closed()
             return  # the error in flight matters more
         self._depth -= 1
-        if self.in_block:
+        block = self.block
+        if self._depth or self.task_depth or (block is not None and block.is_transaction):  # as `in_block`
             return  # the outer block ends the work
         try:
             if exception is None:
-                if self.block is not None:
-                    raise self.block.error() from self.block.cause
+                if block is not None:
+                    raise block.error() from block.cause
                 if self._marks & TRANSACTION:
                     self.commit_at_the_end()
             elif self.has_owner and self.open and can_go_on(self):

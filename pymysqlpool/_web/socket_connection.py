@@ -130,7 +130,7 @@ class SocketConnection:
                 return
         lease = self._lease
         if lease is not None and not lease.is_returned:
-            if lease.block is not None or not (lease.is_lost or self._is_over(lease)):
+            if lease.in_transaction_block or not (lease.is_lost or self._is_over(lease)):
                 return
             if lease.is_lost:
                 self._loss = lost_with(lease)
