@@ -27,6 +27,7 @@ from pymysql.constants import COMMAND
 
 from .. import transaction as _transaction
 from .._driver import observed as _observed
+from .._driver import steps as _steps
 from .._driver.exchange import can_go_on, is_between_commands
 from .._driver.statements import TRANSACTION, WROTE
 from .._pool.lease import Connection, slot_of
@@ -141,7 +142,7 @@ class AsyncConnection(Returning, Exchanges, FieldsNames):
             if self.floats:
                 await self._prepare()
             self._refuse_closed()
-            self.lease.task_depth = self._depth
+            _steps.note_depth(self.lease, self._depth)
             return await self._in_turn(lambda: function(self.lease, *args), users=True)
 
     @asynccontextmanager
@@ -253,6 +254,9 @@ class AsyncConnection(Returning, Exchanges, FieldsNames):
         return self._depth > 0 or self.lease.in_block
 
     async def __aenter__(self) -> Self:
+        block = self.lease.block
+        if not self._depth and block is not None and not block.is_transaction:
+            self.lease.block = None  # of work before this block
         return self.enter_block()
 
     async def __aexit__(

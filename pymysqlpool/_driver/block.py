@@ -40,9 +40,6 @@ _ENOUGH = 256  # characters of a statement that are looked at
 class _Asks(Protocol):
     block: Any
 
-    @property
-    def in_block(self) -> bool: ...
-
     def ask_status(self) -> int: ...
 
 
@@ -58,6 +55,7 @@ class Block:
 
     __slots__ = ("_ends", "_undoes", "_unsure", "cause", "committed", "depth", "lost")
     is_transaction = True
+    within = False  # of an `Undone`: it is about a with-block
 
     def __init__(self) -> None:
         self.depth: int = 1
@@ -105,6 +103,9 @@ class Block:
         self._unsure = True
         self.cause = type(error)(*error.args)  # without its traceback, which would keep the connection
 
+    def note_within(self) -> None:
+        """A task has a with-block open."""
+
     def note_new_session(self) -> None:
         """The connection was lost and made anew: the server has undone everything."""
         self._undoes = True
@@ -139,13 +140,17 @@ class Undone(Block):
 
     A with-block would commit what comes after them, so it refuses that until ROLLBACK. Code outside of a block goes on:
     where its work begins and ends is not known.
+
+    Args:
+        within: a with-block is open; that of a task may be noted later, by `note_within`.
     """
 
-    __slots__ = ()
+    __slots__ = ("within",)
     is_transaction = False
 
-    def __init__(self, error: err.MySQLError) -> None:
+    def __init__(self, error: err.MySQLError, within: bool) -> None:
         super().__init__()
+        self.within = within
         self.note_error(error)
         self._unsure = False
 
@@ -153,12 +158,15 @@ class Undone(Block):
         if EFFECT_OF_COMMAND.get(command) == NOTHING:
             return
         text = sql[:_ENOUGH] if isinstance(sql, bytes) else sql[:_ENOUGH].encode("utf-8", "replace")
-        if connection.in_block and not _ROLLBACK.fullmatch(text):
+        if self.within and not _ROLLBACK.fullmatch(text):
             raise self.error() from self.cause
         connection.block = None
 
     def note(self, status: int) -> None:
         """A ping was answered, which changes nothing."""
+
+    def note_within(self) -> None:
+        self.within = True
 
     def error(self) -> TransactionLostError:
         return TransactionLostError(

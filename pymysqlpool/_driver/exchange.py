@@ -296,7 +296,7 @@ class WireConnection(LoginConnection, ReadingConnection):
         if self.block is not None:
             self.block.note_error(error)
         elif error.args[0] == ER.LOCK_DEADLOCK and self._unmarked & WROTE:
-            self.block = Undone(error)
+            self.block = Undone(error, self.in_block)
         self._end_exchange()
 
     def _end_exchange(self) -> None:

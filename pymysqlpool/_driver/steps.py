@@ -104,8 +104,15 @@ def needs_status(connection: Any, task_depth: int) -> bool:
     """
     if connection.block is None:
         return False
-    connection.task_depth = task_depth
+    note_depth(connection, task_depth)
     return bool(connection.block.in_doubt)
+
+
+def note_depth(connection: Any, task_depth: int) -> None:
+    """As many with-blocks of tasks are open on the connection, which a thread may come to use."""
+    connection.task_depth = task_depth
+    if task_depth and connection.block is not None:
+        connection.block.note_within()
 
 
 def note_status(connection: Any) -> None:

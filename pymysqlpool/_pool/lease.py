@@ -157,7 +157,7 @@ class Connection(Conveniences):
             return  # the outer block ends the work
         try:
             if exception is None:
-                if block is not None:
+                if block is not None and block.within:
                     raise block.error() from block.cause
                 if self._marks & TRANSACTION:
                     self.commit_at_the_end()

@@ -207,3 +207,38 @@ def test_outside_of_a_block_it_is_as_without_a_pool(pool: ConnectionPool, kept: 
     scope.connection().commit()
     scope.close()
     assert kept() == [100, 110]
+
+
+@pytest.mark.parametrize("by_execute_query", [False, True])
+def test_a_block_that_begins_after_the_deadlock_is_another_piece_of_work(
+    pool: ConnectionPool, kept: Kept, rival: Rival, by_execute_query: bool
+) -> None:
+    with pool.scope() as scope:
+        connection = scope.connection()
+        connection.execute(TAKE)
+        rival.start()
+        with pytest.raises(OperationalError, match="1213"):
+            connection.execute(GIVE)
+        if by_execute_query:
+            connection.execute_query(GIVE)
+        else:
+            with connection:
+                connection.execute(GIVE)
+    assert kept() == [100, 110]
+
+
+def test_a_tasks_block_that_begins_after_the_deadlock_is_another_piece_of_work(
+    pool: ConnectionPool, kept: Kept, rival: Rival
+) -> None:
+    async def work() -> None:
+        async with AsyncConnectionPool(pool=pool) as shared:
+            connection = await shared.get_connection()
+            await connection.cursor().execute(TAKE)
+            rival.start()
+            with pytest.raises(OperationalError, match="1213"):
+                await connection.cursor().execute(GIVE)
+            async with connection:
+                await connection.cursor().execute(GIVE)
+
+    asyncio.run(work())
+    assert kept() == [100, 110]
