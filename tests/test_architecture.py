@@ -211,15 +211,18 @@ def wing(module: str) -> str:
 
 
 def test_each_lock_free_step_on_the_idle_stack_is_written_once() -> None:
-    """The steps under the lock are the ledger's."""
+    """The steps under the lock are the ledger's. The stack has no second name, which would hide a step."""
+
+    def is_stack(expression: ast.expr | None) -> bool:
+        return isinstance(expression, ast.Attribute) and expression.attr == "idle"
+
+    nodes = [(module, node) for module, path in ALL.items() for node in ast.walk(tree_of(path))]
+    bound = ast.Assign | ast.AnnAssign | ast.NamedExpr
+    assert not [module for module, node in nodes if isinstance(node, bound) and is_stack(node.value)]
     found = [
         f"{module}: {node.attr}"
-        for module, path in ALL.items()
-        for node in ast.walk(tree_of(path))
-        if isinstance(node, ast.Attribute)
-        and node.attr in ("pop", "append")
-        and isinstance(node.value, ast.Attribute)
-        and node.value.attr == "idle"
+        for module, node in nodes
+        if isinstance(node, ast.Attribute) and node.attr in ("pop", "append") and is_stack(node.value)
     ]
     steps = "first_step: pop", "idle_lease: append", "ledger: append", "ledger: pop"
     assert sorted(found) == [f"pymysqlpool._pool.{step}" for step in steps]
