@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from pymysqlpool.aio import AsyncConnectionPool
 from pymysqlpool.asgi import SCOPE, PoolMiddleware, current_async_connection
+from pymysqlpool.cluster import Cluster
 from tests.aio.support import all_home
+from tests.support import wait_until
 
 from .support import (
     Make,
@@ -322,3 +325,38 @@ def test_a_block_of_the_connection_commits_and_gives_back(make: Make, table: Cal
 
     run(main)
     assert table() == [1, 2]
+
+
+def test_a_cancelled_statement_of_a_websocket_of_a_cluster_is_stopped_on_the_server(
+    connect_args: dict[str, Any], admin: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    host = {"host": connect_args["host"], "port": connect_args["port"]}
+    options = {name: value for name, value in connect_args.items() if name not in host}
+
+    def running() -> int:
+        with admin.cursor() as cursor:
+            cursor.execute("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO = 'SELECT SLEEP(25), 654'")
+            return int(cursor.fetchone()[0])
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def work() -> None:
+            await (await current_async_connection()).cursor().execute("SELECT SLEEP(25), 654")
+
+        statement = asyncio.create_task(work())
+        await asyncio.to_thread(wait_until, running, "the statement runs")
+        statement.cancel()
+        await asyncio.gather(statement, return_exceptions=True)
+        await receive()
+
+    async def main() -> None:
+        with Cluster([host], size=1, maxsize=1, **options) as cluster:
+            pool = AsyncConnectionPool(pool=cluster.primary, kill_on_cancel=True)
+            one = Socket(PoolMiddleware(app, pool))
+            await one.leave()
+            await asyncio.to_thread(wait_until, lambda: not running(), "the server stops it")
+            await all_home(pool)
+            pool.end_threads()
+
+    run(main)
+    said = [record.getMessage() for record in caplog.records]
+    assert not [text for text in said if "cancelled statement" in text], "the server may end it by itself, too, later"
