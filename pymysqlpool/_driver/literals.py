@@ -73,12 +73,17 @@ def _float(value: float) -> str:
     return converters.escape_float(value) if "n" in text else text if "e" in text else text + "e0"
 
 
-def _instant(value: datetime.datetime | datetime.time) -> str:
-    return f"'{value}'" if value.tzinfo is None else converters.encoders[type(value)](value)
+# What str() returns, without the detour by the type's __format__ and __str__.
+def _datetime(value: datetime.datetime) -> str:
+    return f"'{value.isoformat(' ')}'" if value.tzinfo is None else converters.encoders[datetime.datetime](value)
+
+
+def _time(value: datetime.time) -> str:
+    return f"'{value.isoformat()}'" if value.tzinfo is None else converters.encoders[datetime.time](value)
 
 
 def _date(value: datetime.date) -> str:
-    return f"'{value}'"
+    return f"'{value.isoformat()}'"
 
 
 # By type: PyMySQL's encoder, and the short way to what it returns.
@@ -87,8 +92,8 @@ _SHORT: Mapping[type, tuple[Any, Callable[[Any], str]]] = {
     bool: (converters.escape_bool, _bool),
     float: (converters.escape_float, _float),
     type(None): (converters.escape_None, _none),
-    datetime.datetime: (converters.escape_datetime, _instant),
-    datetime.time: (converters.escape_time, _instant),
+    datetime.datetime: (converters.escape_datetime, _datetime),
+    datetime.time: (converters.escape_time, _time),
     datetime.date: (converters.escape_date, _date),
 }
 

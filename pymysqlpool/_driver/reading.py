@@ -130,15 +130,14 @@ class ReadingConnection(PyMySQLConnection):
     def _read_reply(self, unbuffered: bool = False, only_ok: bool = False) -> Any:
         """The next reply, noted as far as it was read."""
         source = self._rfile
-        own = self.__dict__.get("decoders")  # its borrower may have changed them
-        is_shared = own is None
+        is_shared = "decoders" not in self.__dict__  # else its borrower may have changed them
         try:
             if self._current_timeout != self._read_timeout and self._deadline is None:
                 self._sock.settimeout(self._read_timeout)
                 self._current_timeout = self._read_timeout
             if source.position == len(source.buffer):
                 source.refill(self._deadline)
-            decoders: Any = self._pristine_decoders if is_shared else own
+            decoders = self._pristine_decoders if is_shared else self.decoders
             answer: Any = at_hand(source, self.encoding, self.use_unicode, decoders, is_shared, unbuffered, only_ok)
             if answer is None or not (unbuffered or answer.is_whole):
                 local_infile = self._serves_file if self._local_infile else None
