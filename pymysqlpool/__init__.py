@@ -6,8 +6,6 @@ Owns: the public names, each loaded from its module when it is first asked for, 
 package pays for nothing. Never: defines anything else.
 """
 
-from __future__ import annotations
-
 import sys
 
 TYPE_CHECKING = False  # as in `typing`, without loading it
