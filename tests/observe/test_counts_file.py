@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere pools
 
 # Each thread says after each unit of work that it has ended, in one write to a pipe.
 WORKER = """
-import json, os, sys, threading
+import json, os, sys, threading, time
 from pathlib import Path
 from pymysqlpool import ConnectionPool
 from pymysqlpool._observe import board
@@ -52,10 +52,17 @@ def work():
             connection.execute("SELECT 1")
         os.write(1, b"x")
 
+both = [pool.get_connection(), pool.get_connection()]  # made, and waited for, before the first unit has ended
 for _ in range(4):
     threading.Thread(target=work).start()
+while pool.stats().waiting < 4:
+    time.sleep(0.01)
+for connection in both:
+    connection.execute("SELECT 1")
+    connection.close()
+    os.write(1, b"x")
 """
-THREADS = 4
+THREADS = 5  # the main one too: of each, a unit may be counted that it has not said yet
 
 
 def sums(board: Board) -> Counter[str]:
