@@ -13,7 +13,7 @@ from __future__ import annotations
 import select
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from functools import partial
 from sys import intern
@@ -35,6 +35,21 @@ from .session_state import AUTOCOMMIT_STATUS, IN_TRANSACTION, SESSION_FLAGS, mar
 from .statements import NOTHING, STATE, ReadStatement
 
 _LAST_REPLIES = 0.005  # seconds that a return waits for the OK packet of a CALL
+_PRISTINE = {name: intern(f"_pristine_{name}") for name in COPIED}
+# Asked by each statement or return: Python finds them sooner in a handle than as defaults of its class.
+_ASKED = {
+    name: getattr(WireConnection, name)
+    for name in (
+        "_deadline",
+        "_harmless",
+        "_login",
+        "_serves_file",
+        "_tracked",
+        "_unmarked",
+        "block",
+        "ended_by_server",
+    )
+}
 
 
 class SessionFacts:
@@ -91,27 +106,18 @@ class Wire:
 
     def _keep(self, attributes: dict[str, Any]) -> None:
         """These attributes are what a new handle shows."""
-        for name in COPIED:
+        for name, pristine in _PRISTINE.items():
             own = attributes.pop(name, None)
             if own is not None:
                 shared = self._converters.setdefault(name, own)
-                attributes[intern(f"_pristine_{name}")] = shared if shared == own else own
+                attributes[pristine] = shared if shared is own or shared == own else own
         attributes["_result"] = None
         attributes["_marks"] = attributes["_effect"] = NOTHING
         attributes.pop("_error_args", None)
-        attributes["_live"] = True  # the handle has not been given back
-        # Asked by each statement or return: Python finds them sooner here than as defaults of the class.
-        for name in (
-            "_deadline",
-            "_harmless",
-            "_login",
-            "_serves_file",
-            "_tracked",
-            "_unmarked",
-            "block",
-            "ended_by_server",
-        ):
-            attributes.setdefault(name, getattr(WireConnection, name))
+        if "_live" not in attributes:  # else they were kept before, for this session or for the one it repeats
+            attributes["_live"] = True  # the handle has not been given back
+            for name, default in _ASKED.items():
+                attributes.setdefault(name, default)
         self.sock.settimeout(self.timeout)
         attributes["_current_timeout"] = self.timeout
         attributes["server_status"] &= SESSION_FLAGS
@@ -119,6 +125,11 @@ class Wire:
         # The attributes of a new handle onto this session. Not a method, which would cost a call at every borrow.
         self.attributes: Callable[[], dict[str, Any]] = attributes.copy
         self.autocommit_status: int = attributes["server_status"] & AUTOCOMMIT_STATUS
+
+    @property
+    def names(self) -> Set[str]:
+        """The names of `attributes`, which need no copy."""
+        return self._attributes.keys()
 
     def lend_for_set_up(self, handle: WireConnection) -> WireConnection:
         """Make `handle`, which is nothing yet, a handle with the attributes that the session had when it was new."""

@@ -178,7 +178,7 @@ class PoolCore:
         slot.since = began = monotonic()
         wire = self._connector.make_wire(deadline, give_up)
         self._counters.created(monotonic() - began)
-        learn_attributes(wire.attributes().keys())
+        learn_attributes(wire.names)
         too_late, woken = self._lock.step(self._connected_locked, lease, slot, wire, arrival)
         if woken:
             self._wake(woken)

@@ -234,14 +234,22 @@ def make_idle_lease(slot: Slot) -> UnusedLease:
     return lease
 
 
+_latest: tuple[str, ...] = ()  # names that were learned last
+
+
 def learn_attributes(names: Set[str]) -> None:
     """Add the attributes of a session to the classes of leases without one. Called for each new session; its attributes
-    are nearly always those of the first."""
+    are nearly always those of the one before, in the same order."""
+    global _latest
+    ordered = tuple(names)
+    if ordered == _latest:
+        return
     known = vars(UnusedLease).keys()
     if not names <= known:
         learn_lost_attributes(names - known)
         for name in names - known:
             setattr(UnusedLease, name, _SessionAttribute(name))
+    _latest = ordered
 
 
 # A lease has its with-blocks also before its first use, so they are no attributes of its session.
