@@ -24,8 +24,8 @@ from ..errors import ConnectionInterruptedError, ReturnConnectionToPoolError
 from ..reuse import Reason
 from ..secrets import conceal, reveal
 from ..settings import Settings
-from .conveniences import Conveniences
 from .ledger import Ledger
+from .refusal_news import TellsOfRefusals
 from .slot import Slot
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Lender(Protocol):
     def give_back(self, connection: Connection, exception: BaseException | None = None) -> None: ...
 
 
-class Connection(Conveniences):
+class Connection(TellsOfRefusals):
     """A `pymysql.connections.Connection`, lent by a pool or standing alone.
 
     Lent by a pool, `close()` gives it back. As a context manager it commits at the end of a good block, rolls back

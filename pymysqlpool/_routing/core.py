@@ -221,8 +221,8 @@ class ClusterCore:
             ticket.call()
 
     def refused_work(self, index: int) -> None:
-        """A connection to the host was discarded, because a statement showed that it is not the primary, or not ready:
-        it is asked before another connection to it is made."""
+        """A refused statement shows that the host is not the primary, or not ready: it is asked before another
+        connection to it is lent. Told twice: when the refusal is read, and at the connection's return."""
         with self._lock:
             if self._topology.endpoints[index].writable:  # as far as is known
                 self._suspect_locked(index, "it has refused a statement")
