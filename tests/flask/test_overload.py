@@ -21,7 +21,7 @@ from .conftest import MakeSite, ask
 
 def test_an_exhausted_pool_is_a_503_with_retry_after_without_any_code(make_site: MakeSite) -> None:
     """44"""
-    site = make_site(size=1, maxsize=1, timeout=0.05, retry_after=7)
+    site = make_site(size=1, maxsize=1, pre_create_num=1, timeout=0.05, retry_after=7)
     site.app.add_url_rule("/", "index", lambda: str(ask(g.db, "SELECT 1")))
     with site.pool.get_connection(timeout=20):
         answer = site.client.get("/")
@@ -47,7 +47,7 @@ def test_a_handler_of_the_users_wins(connect_args: dict[str, Any], what: Any, ea
 
 
 def test_the_applications_page_for_503_gets_the_header_that_it_lacks(make_site: MakeSite) -> None:
-    site = make_site(size=1, maxsize=1, timeout=0.05, retry_after=7)
+    site = make_site(size=1, maxsize=1, pre_create_num=1, timeout=0.05, retry_after=7)
     site.app.add_url_rule("/", "index", lambda: str(ask(g.db, "SELECT 1")))
     site.app.register_error_handler(503, lambda error: ("a page of ours", 503))
     with site.pool.get_connection(timeout=20):

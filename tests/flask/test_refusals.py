@@ -93,7 +93,7 @@ def test_an_error_handler_of_the_application_goes_first(site: Site, kind: Any, e
 
 def test_a_500_that_the_application_answers_by_a_general_handler_stays(make_site: MakeSite) -> None:
     """Its page says what it wants to; the wrapped error has been handled."""
-    site = make_site(size=1, maxsize=1, timeout=0.05)
+    site = make_site(size=1, maxsize=1, pre_create_num=1, timeout=0.05)
     site.app.register_error_handler(Exception, lambda error: ("my page", 500))
     site.app.add_url_rule("/", "index", lambda: str(ask(g.db, "SELECT 1")))
     with site.pool.get_connection(timeout=20):
@@ -101,7 +101,7 @@ def test_a_500_that_the_application_answers_by_a_general_handler_stays(make_site
 
 
 def test_an_unrelated_error_after_a_refusal_that_the_view_took_is_a_500(make_site: MakeSite) -> None:
-    site = make_site(size=1, maxsize=1, timeout=0.05)
+    site = make_site(size=1, maxsize=1, pre_create_num=1, timeout=0.05)
 
     @site.app.get("/")
     def index() -> str:
@@ -127,7 +127,7 @@ def _restful(app: Flask) -> Any:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("page", [False, True], ids=["no page of its own", "a page for 503"])
 def test_frameworks_that_answer_errors_themselves_say_503_too(make_site: MakeSite, framework: Any, page: bool) -> None:
-    site = make_site(size=1, maxsize=1, timeout=0.05, retry_after=5)
+    site = make_site(size=1, maxsize=1, pre_create_num=1, timeout=0.05, retry_after=5)
     if page:
         site.app.register_error_handler(503, lambda error: ({"try": "later"}, 503))
     api, resource = framework(site.app)

@@ -189,7 +189,7 @@ def test_a_stream_that_finds_no_connection_is_a_503_while_its_head_is_not_out(
     make_site: MakeSite, handled: bool
 ) -> None:
     """44: the generator runs when Flask and its error handlers have gone; the page is the user's all the same."""
-    site = make_site(size=1, maxsize=1, timeout=0.05, retry_after=3)
+    site = make_site(size=1, maxsize=1, pre_create_num=1, timeout=0.05, retry_after=3)
     if handled:
         site.app.register_error_handler(503, lambda error: (f"no {request.path} now", 503, {"Retry-After": "9"}))
 

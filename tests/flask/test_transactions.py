@@ -136,7 +136,7 @@ def test_a_stream_that_finds_no_connection_after_the_commit_does_not_ask_to_try_
     make_site: MakeSite, table: Committed
 ) -> None:
     """A client that sent the request once more, as a 503 asks for, would write twice."""
-    site = make_site(transaction="request", size=1, maxsize=1, timeout=0.05)
+    site = make_site(transaction="request", size=1, maxsize=1, pre_create_num=1, timeout=0.05)
 
     @site.app.route("/", methods=["GET", "POST"])
     def index() -> Response:

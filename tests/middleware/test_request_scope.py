@@ -192,7 +192,7 @@ def test_rollback_notices_at_its_end_a_commit_that_nothing_showed(pool: Connecti
 
 def test_rollback_lets_one_thread_at_a_time_borrow(make_pool: Callable[..., ConnectionPool]) -> None:
     """53"""
-    pool = make_pool(timeout=0.05)
+    pool = make_pool(pre_create_num=1, timeout=0.05)
     with rollback(pool), pool.get_connection():
         (error,) = run_threads(1, lambda _: pool.get_connection())
     assert isinstance(error, PoolTimeout)

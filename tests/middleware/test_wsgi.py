@@ -344,7 +344,7 @@ def test_a_body_that_finds_no_connection_after_a_commit_does_not_ask_to_try_agai
     make_pool: Callable[..., ConnectionPool], table: Callable[[], list[int]], writes: bool
 ) -> None:
     """A client that sent the request once more, as a 503 asks for, would write twice."""
-    pool = make_pool(size=1, maxsize=1, timeout=0.05)
+    pool = make_pool(size=1, maxsize=1, pre_create_num=1, timeout=0.05)
 
     def application(environ: Any, start_response: Any) -> Iterable[bytes]:
         if writes:
@@ -364,7 +364,7 @@ def test_a_body_that_finds_no_connection_after_a_commit_does_not_ask_to_try_agai
 @pytest.mark.parametrize("lazily", [False, True])
 def test_an_exhausted_pool_is_a_503_with_retry_after(make_pool: Callable[..., ConnectionPool], lazily: bool) -> None:
     """44: unless something was sent already."""
-    pool = make_pool(size=1, maxsize=1, timeout=0.05)
+    pool = make_pool(size=1, maxsize=1, pre_create_num=1, timeout=0.05)
 
     def work(start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", TEXT)
@@ -474,7 +474,7 @@ def test_a_500_that_a_framework_makes_of_an_exhausted_pool_is_a_503_and_an_own_a
     make_pool: Callable[..., ConnectionPool], framework: str, method: str, handled: bool, capsys: Any
 ) -> None:
     """44: the frameworks keep the exception to themselves, so the middleware never sees it."""
-    pool = make_pool(size=1, maxsize=1, timeout=0.05)
+    pool = make_pool(size=1, maxsize=1, pre_create_num=1, timeout=0.05)
     application = plain(_framework(framework, pool, handled), pool, retry_after=3)
     with pool.get_connection(timeout=20):
         served = Served(validator(application), strict=False, REQUEST_METHOD=method)
@@ -492,7 +492,7 @@ def test_a_500_of_a_generator_that_comes_with_the_first_chunk_is_replaced_too(
     make_pool: Callable[..., ConnectionPool],
 ) -> None:
     """44: and what else it would have sent is dropped, and it is closed."""
-    pool = make_pool(size=1, maxsize=1, timeout=0.05)
+    pool = make_pool(size=1, maxsize=1, pre_create_num=1, timeout=0.05)
     closed = []
 
     def application(environ: Any, start_response: Any) -> Iterator[bytes]:

@@ -34,7 +34,10 @@ from .support import (
 
 def test_no_connection_in_time_is_a_503_with_retry_after(make: Make) -> None:
     """44, 45, 46"""
-    exhausted, down = make(size=1, maxsize=1, timeout=0.05), make(host="127.0.0.1", port=1, timeout=0.3)
+    exhausted, down = (
+        make(size=1, maxsize=1, pre_create_num=1, timeout=0.05),
+        make(host="127.0.0.1", port=1, timeout=0.3),
+    )
     crowded = make(size=1, maxsize=1, timeout=30, max_waiting=0)
 
     async def main() -> None:
@@ -139,7 +142,7 @@ def test_a_login_that_is_refused_is_a_500(make: Make) -> None:
 def test_a_500_that_a_framework_has_made_of_it_is_a_503(make: Make) -> None:
     """44: with the middleware around the whole of Starlette, and around Quart; HEAD has no body."""
     quart = pytest.importorskip("quart")
-    pool = make(size=1, maxsize=1, timeout=0.05)
+    pool = make(size=1, maxsize=1, pre_create_num=1, timeout=0.05)
     inner = Starlette(routes=[Route("/ok", ok), Route("/caught", caught), Route("/unhandled", unhandled)])
     other = quart.Quart(__name__)
 
@@ -204,7 +207,7 @@ def test_a_requests_deadline_bounds_all_its_waits(make: Make) -> None:
 
 def test_the_pools_timeout_holds_within_a_longer_deadline(make: Make) -> None:
     """47"""
-    pool = make(size=1, maxsize=1, timeout=0.05)
+    pool = make(size=1, maxsize=1, pre_create_num=1, timeout=0.05)
 
     async def main() -> None:
         async with pool.get_connection(timeout=10):
@@ -216,7 +219,7 @@ def test_the_pools_timeout_holds_within_a_longer_deadline(make: Make) -> None:
 
 def test_a_handler_of_the_applications_own_wins(make: Make) -> None:
     """44"""
-    pool = make(size=1, maxsize=1, timeout=0.05)
+    pool = make(size=1, maxsize=1, pre_create_num=1, timeout=0.05)
     app = routes(pool, ok)
     app.add_exception_handler(PoolTimeout, lambda request, error: PlainTextResponse("a crowd", 429))
 
@@ -229,7 +232,7 @@ def test_a_handler_of_the_applications_own_wins(make: Make) -> None:
 
 def test_after_the_head_the_error_goes_to_the_server(make: Make) -> None:
     """44"""
-    pool = make(size=1, maxsize=1, timeout=0.05)
+    pool = make(size=1, maxsize=1, pre_create_num=1, timeout=0.05)
 
     async def stream(request: Request) -> StreamingResponse:
         async def body() -> AsyncIterator[str]:
