@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from pymysqlpool import ConnectionPool
+from pymysqlpool._routing import lending
+from pymysqlpool._routing.asking import ask_server
 from pymysqlpool.aio import AsyncConnection, AsyncConnectionPool
 from pymysqlpool.asgi import SCOPE, current_async_connection
 from pymysqlpool.asgi import PoolMiddleware as AsgiMiddleware
@@ -165,21 +167,46 @@ def lender(of_a_cluster: bool, connect_args: dict[str, Any], **options: Any) -> 
             yield pool
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """One item for each borrow by which a cluster asks its server for the role: the first, and after each failure."""
+    asked: list[object] = []
+
+    def asking(session: Any, *args: Any) -> Any:
+        asked.append(session)
+        return ask_server(session, *args)
+
+    monkeypatch.setattr(lending, "ask_server", asking)
+    return asked
+
+
 @pytest.mark.parametrize("reset", ["auto", "always"])
 @pytest.mark.parametrize("statement", [None, "SELECT 1", "BEGIN", "SET @x = 1"])
-@pytest.mark.parametrize("of_a_cluster", [False, True], ids=["pool", "cluster"])
 @pytest.mark.parametrize("way", WAYS)
-def test_every_fourth_borrow_has_a_new_session(
-    connect_args: dict[str, Any],
-    way: Callable[[Pool, Story], None],
-    of_a_cluster: bool,
-    statement: str | None,
-    reset: str,
+def test_every_fourth_borrow_from_a_pool_has_a_new_session(
+    connect_args: dict[str, Any], way: Callable[[Pool, Story], None], statement: str | None, reset: str
 ) -> None:
     story = Story(statement)
-    asked = 1 if of_a_cluster else 0  # a cluster has asked its server for the role, which was the first borrow
-    with lender(of_a_cluster, connect_args, reset=reset, autocommit=True) as pool:
+    with lender(False, connect_args, reset=reset, autocommit=True) as pool:
         way(pool, story)
-        assert pool.stats().borrowed == asked + BORROWS
-    of_each = [story.sessions.count(session) for session in dict.fromkeys(story.sessions)]
-    assert of_each == [3 - asked, 3, 1 + asked]
+        assert pool.stats().borrowed == BORROWS
+    assert [story.sessions.count(session) for session in dict.fromkeys(story.sessions)] == [3, 3, 1]
+
+
+@pytest.mark.parametrize("reset", ["auto", "always"])
+@pytest.mark.parametrize("statement", [None, "SELECT 1", "BEGIN", "SET @x = 1"])
+@pytest.mark.parametrize("way", WAYS)
+def test_every_fourth_borrow_from_a_cluster_has_a_new_session(
+    connect_args: dict[str, Any],
+    way: Callable[[Pool, Story], None],
+    statement: str | None,
+    reset: str,
+    asked: list[object],
+) -> None:
+    story = Story(statement)
+    with lender(True, connect_args, reset=reset, autocommit=True) as pool:
+        way(pool, story)
+        borrowed = len(asked) + BORROWS
+        assert pool.stats().borrowed == borrowed
+        assert dict(pool.stats().discarded) == {"worn": borrowed // 3}
+    assert max(story.sessions.count(session) for session in story.sessions) == 3
