@@ -26,7 +26,7 @@ from ..errors import AmbiguousPrimary, PoolClosed, PoolTimeout, PoolUnavailable,
 from ..pool import ConnectionPool
 from .asking import ask_server
 from .core import SLICE, ClusterCore
-from .endpoints import Ambiguous, Ask, State, Target, Use, described
+from .endpoints import Ambiguous, Ask, State, Target, Use, behind, described
 from .following import has_commit
 from .queue import Queue, Ticket
 
@@ -261,7 +261,8 @@ class Lending(ClusterCore):
     def _too_late(self, target: Target, waited: float, problem: BaseException | None) -> PoolTimeout | PoolUnavailable:
         with self._lock:
             known = "; ".join(
-                f"{endpoint.name} is {described(endpoint)}" + (f" ({endpoint.problem})" if endpoint.problem else "")
+                f"{endpoint.name} is {described(endpoint)}{behind(endpoint)}"
+                + (f" ({endpoint.problem})" if endpoint.problem else "")
                 for endpoint in self._topology.endpoints
                 if not endpoint.left
             )

@@ -16,7 +16,7 @@ from typing import Any
 import pymysql
 import pytest
 
-from pymysqlpool import SettingsError
+from pymysqlpool import PoolUnavailable, SettingsError
 from pymysqlpool._routing import monitor
 from pymysqlpool._routing.asking import Asks
 from pymysqlpool._routing.endpoints import Answer
@@ -174,6 +174,10 @@ def test_a_replica_that_is_further_behind_than_max_lag_is_not_read_from(
         ask(late, "STOP SLAVE SQL_THREAD")
         wait_until(lambda: "replication is stopped" in state_of(cluster, 1), "it is noticed")
         assert {port_of(cluster.replica) for _ in range(4)} == {ports[2]}
+        cluster.drain(cluster.endpoints()[2][0])
+        with pytest.raises(PoolUnavailable, match="replication is stopped"):
+            cluster.replica.get_connection(timeout=0.3)
+        cluster.undrain(cluster.endpoints()[2][0])
         ask(late, "START SLAVE")
         wait_until(lambda: state_of(cluster, 1).endswith("read-only, 0 s behind"), "it has caught up")
     assert "GRANT" not in caplog.text
