@@ -7,6 +7,7 @@ the first connection. Never: counts connections, waits for one, or decides when 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from sys import intern
 from typing import Any
 
 from pymysql import converters, err
@@ -213,4 +214,4 @@ def _share(connection: WireConnection, shared: Mapping[str, Any]) -> None:
     attributes = connection.__dict__
     for name in ("decoders", "encoders"):
         del attributes[name]
-        attributes[f"_pristine_{name}"] = shared[name]
+        attributes[intern(f"_pristine_{name}")] = shared[name]

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from functools import partial
+from operator import itemgetter
 from sys import intern
 from time import monotonic
 from typing import Any
@@ -121,6 +122,10 @@ class Wire:
         self.sock.settimeout(self.timeout)
         attributes["_current_timeout"] = self.timeout
         attributes["server_status"] &= SESSION_FLAGS
+        # In the order of the pool's other sessions: Python 3.11 remembers where in a dict it has found an attribute.
+        names = self._converters.setdefault("order", tuple(attributes))
+        if attributes.keys() == set(names):
+            attributes = dict(zip(names, itemgetter(*names)(attributes), strict=True))
         self._attributes = attributes
         # The attributes of a new handle onto this session. Not a method, which would cost a call at every borrow.
         self.attributes: Callable[[], dict[str, Any]] = attributes.copy

@@ -53,6 +53,15 @@ def test_a_later_session_has_the_attributes_of_the_first(make_pool: MakePool, op
         connection.close()
 
 
+def test_all_sessions_of_a_pool_have_their_attributes_in_one_order(make_pool: MakePool) -> None:
+    """So that Python finds them where it found those of the session before."""
+    pool = make_pool(size=4, maxsize=4)
+    lent: list[Any] = [pool.get_connection() for _ in range(4)]
+    assert len({tuple(connection._slot.wire.attributes()) for connection in lent}) == 1
+    for connection in lent:
+        connection.close()
+
+
 @pytest.fixture
 def account(admin: Any) -> Iterator[Callable[[str], None]]:
     statements = ["drop user if exists later@'%'", "drop role if exists later_role", "create role later_role"]
