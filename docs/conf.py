@@ -8,7 +8,11 @@ from types import FunctionType
 from django.conf import settings
 from sphinx.util.logging import getLogger
 
+from pymysqlpool._util import late
+
 settings.configure()  # modules for Django import it, and autodoc looks at each of their names
+import_module("pymysqlpool.pool")
+late.load()  # what annotations name and the first pool would load
 LOGGER = getLogger(__name__)
 ROOT = Path(__file__).parent.parent
 REPOSITORY = "https://github.com/pymysqlpool/pymysqlpool"

@@ -136,6 +136,7 @@ class Connection(AsyncConnection):
         return getattr(self.__dict__.get("_pool"), "echo", False)
 
     def get_host_info(self) -> str:
+        """As aiomysql's: "Localhost via UNIX socket" with the socket's path, or "socket" with host and port."""
         info = super().get_host_info()
         return f"{info}: {self.unix_socket}" if self.unix_socket else info
 

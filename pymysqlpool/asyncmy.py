@@ -110,6 +110,7 @@ class Connection(aiomysql.Connection):
         return "lease" not in self.__dict__ or super().closed
 
     def get_host_info(self) -> str:
+        """As asyncmy's, and PyMySQL's: without the path of a unix socket."""
         return AsyncConnection.get_host_info(self)
 
     def __repr__(self) -> str:

@@ -103,11 +103,8 @@ def _put_back(lease: Connection) -> None:
 class ClusterStep:
     """The `get_connection` of a cluster's target. What it costs more than a pool's is bounded by a test of calls."""
 
-    line: Line
-    _borrow_by_decision: Callable[..., Connection]
-
     def get_connection(
-        self,
+        self: Any,
         retry_num: int = 3,
         retry_interval: float = 0.1,
         pre_ping: bool | float = False,
@@ -145,4 +142,4 @@ class ClusterStep:
                 _put_back(found)  # it was not asked for: the decision does not hold any more
             elif found.lease is not None:
                 _put_back(found.lease)  # it may not be usable, which the slow path finds out
-        return self._borrow_by_decision(retry_num, retry_interval, pre_ping, timeout, after)
+        return self._borrow_by_decision(retry_num, retry_interval, pre_ping, timeout, after)  # type: ignore[no-any-return]
