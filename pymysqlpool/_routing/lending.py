@@ -267,8 +267,9 @@ class Lending(ClusterCore):
                 if not endpoint.left
             )
         kind = PoolTimeout if isinstance(problem, PoolTimeout) else PoolUnavailable
+        host = target if target in ("primary", "replica") else "host"
         return kind(
-            f"can't get connection from cluster({self.name}) within {waited:.2f} s: no {target} lent one: {known}",
+            f"can't get connection from cluster({self.name}) within {waited:.2f} s: no {host} lent one: {known}",
             pool=self.name,
             waited=waited,
         )

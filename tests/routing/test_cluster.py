@@ -294,6 +294,12 @@ def test_an_exhausted_cluster_says_so(make_cluster: Any) -> None:
     cluster = make_cluster(size=1, maxsize=1)
     with cluster.primary.get_connection(), pytest.raises(PoolTimeout, match="no primary lent one"):
         cluster.primary.get_connection(timeout=0.3)
+    everywhere = cluster.target("any")
+    leases = [everywhere.get_connection() for _ in range(3)]
+    with pytest.raises(PoolTimeout, match="no host lent one"):
+        everywhere.get_connection(timeout=0.3)
+    for lease in leases:
+        lease.close()
 
 
 def test_a_drained_host_is_left_and_comes_back(trio: Trio, make_cluster: Any) -> None:
