@@ -237,11 +237,11 @@ class ClusterPool(ClusterStep):
         self.cluster = cluster
         self.name: str = f"{cluster.name} {target}"
         self.endpoint: str = cluster.endpoint
-        self._target = target
-        self.line: Line = cluster.lending.lines[target]
+        self.target: Target = target
+        self._line: Line = cluster.lending.lines[target]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Cluster.target, (self.cluster, self._target)
+        return Cluster.target, (self.cluster, self.target)
 
     @property
     def settings(self) -> Settings:
@@ -257,7 +257,7 @@ class ClusterPool(ClusterStep):
         after: str | None,
     ) -> Connection:
         patience = self._patience(retry_num, retry_interval, timeout)
-        lease = self.cluster.lending.lend(self._target, pre_ping, patience, after)
+        lease = self.cluster.lending.lend(self.target, pre_ping, patience, after)
         lease.note_place()
         return lease
 
@@ -272,7 +272,7 @@ class ClusterPool(ClusterStep):
     ) -> Steps:
         """The steps of one borrow, for callers that are not threads; see `Lending.steps`."""
         patience = self._patience(retry_num, retry_interval, timeout)
-        return self.cluster.lending.steps(ticket, self._target, pre_ping, patience, after)
+        return self.cluster.lending.steps(ticket, self.target, pre_ping, patience, after)
 
     def servers(self) -> Sequence[ConnectionPool]:
         """The pools of all endpoints of the cluster, whatever their role."""
@@ -338,7 +338,7 @@ class ClusterPool(ClusterStep):
         return self.cluster.lending.closed
 
     def __repr__(self) -> str:
-        return f"<ClusterPool {self._target!r} of {self.cluster!r}>"
+        return f"<ClusterPool {self.target!r} of {self.cluster!r}>"
 
 
 def _check(option: str, value: object, allowed: tuple[str, ...]) -> None:

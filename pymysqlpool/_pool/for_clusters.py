@@ -103,8 +103,11 @@ def _put_back(lease: Connection) -> None:
 class ClusterStep:
     """The `get_connection` of a cluster's target. What it costs more than a pool's is bounded by a test of calls."""
 
+    _line: Line
+    _borrow_by_decision: Callable[..., Connection]
+
     def get_connection(
-        self: Any,
+        self,
         retry_num: int = 3,
         retry_interval: float = 0.1,
         pre_ping: bool | float = False,
@@ -124,7 +127,7 @@ class ClusterStep:
             AmbiguousPrimary: more than one server claims to take writes.
             PoolTimeout, PoolUnavailable, PoolClosed: as in `ConnectionPool.get_connection`.
         """
-        express = self.line.express
+        express = self._line.express
         if express is not None and not pre_ping and after is None:
             pool = express.only
             if pool is None:
@@ -142,4 +145,4 @@ class ClusterStep:
                 _put_back(found)  # it was not asked for: the decision does not hold any more
             elif found.lease is not None:
                 _put_back(found.lease)  # it may not be usable, which the slow path finds out
-        return self._borrow_by_decision(retry_num, retry_interval, pre_ping, timeout, after)  # type: ignore[no-any-return]
+        return self._borrow_by_decision(retry_num, retry_interval, pre_ping, timeout, after)

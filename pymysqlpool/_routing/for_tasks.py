@@ -64,7 +64,7 @@ class AsyncClusterPool(AsyncConnectionPool):
     def __init__(self, *, pool: Any, kill_on_cancel: bool = False) -> None:
         super().__init__(pool=pool, kill_on_cancel=kill_on_cancel)
         self._target = pool
-        self._line: Line = pool.line
+        self._line: Line = pool.cluster.lending.lines[pool.target]
         self._may_return = pool.settings.on_discard is None  # on the loop; the hook may block
         self._workers = WorkerThreads(lambda: len(pool.cluster.lending.pools) + 1, f"pymysqlpool {pool.name}")
         self._kill_on_cancel = kill_on_cancel
