@@ -16,7 +16,6 @@ import threading
 from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from functools import partial
-from operator import itemgetter
 from sys import intern
 from time import monotonic
 from typing import Any
@@ -102,7 +101,7 @@ class Wire:
         self.timeout: float | None = attributes["_read_timeout"]
         self.readable = _readable(self.sock)
         self._keep(attributes)
-        self._beginning = attributes
+        self._beginning = self._attributes
         self.lasting = lasting(attributes, converters)
 
     def _keep(self, attributes: dict[str, Any]) -> None:
@@ -123,9 +122,10 @@ class Wire:
         attributes["_current_timeout"] = self.timeout
         attributes["server_status"] &= SESSION_FLAGS
         # In the order of the pool's other sessions: Python 3.11 remembers where in a dict it has found an attribute.
-        names = self._converters.setdefault("order", tuple(attributes))
-        if attributes.keys() == set(names):
-            attributes = dict(zip(names, itemgetter(*names)(attributes), strict=True))
+        ordered = self._converters.setdefault("order", dict.fromkeys(attributes)).copy()
+        ordered.update(attributes)
+        if len(ordered) == len(attributes):  # they have the same names
+            attributes = ordered
         self._attributes = attributes
         # The attributes of a new handle onto this session. Not a method, which would cost a call at every borrow.
         self.attributes: Callable[[], dict[str, Any]] = attributes.copy

@@ -243,6 +243,11 @@ class Galera(Group):
 
         wait_until(lambda: sizes() == [str(number)] * number, f"{number} nodes", 60)
 
+    def changes(self) -> int:
+        """How often nodes have come and gone so far, by what the second one says."""
+        wait_until(self.nodes[1].is_synced, "the node is one of a cluster", 30)
+        return int(ask(self.nodes[1], "SHOW GLOBAL STATUS LIKE 'wsrep_cluster_conf_id'")[0]["Value"])
+
     def _visits(self, index: int) -> Counter[int]:
         wait_until(self.nodes[index].is_synced, "the node answers", 30)
         return super()._visits(index)

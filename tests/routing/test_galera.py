@@ -73,7 +73,7 @@ def port_of_the_primary(cluster: Cluster) -> int:
         return int(connection.port)
 
 
-def test_a_node_that_came_back_takes_the_writes_after_a_while(nodes: Galera) -> None:
+def failback(nodes: Galera) -> Traffic:
     with traffic(nodes.hosts(), numbers, failback_after=1.0, **APP) as seen:
         nodes.servers[0].kill()
         seen.go_on(100)
@@ -83,8 +83,17 @@ def test_a_node_that_came_back_takes_the_writes_after_a_while(nodes: Galera) -> 
             assert alone.primary.get_connection(timeout=10).port == nodes.servers[0].port
         seen.go_on(100)
         wait_until(lambda: port_of_the_primary(seen.lender.cluster) == nodes.servers[0].port, "writes are back", 30)
-    assert sum(seen.failed.values()) <= POOL, seen.told()
     assert not nodes.lost(0, seen.written)
+    return seen
+
+
+def test_a_node_that_came_back_takes_the_writes_after_a_while(nodes: Galera) -> None:
+    for _ in range(3):
+        before = nodes.changes()
+        seen = failback(nodes)
+        if nodes.changes() == before + 2:
+            break  # else the nodes of a busy machine have lost each other in between, and refused writes
+    assert sum(seen.failed.values()) <= POOL, seen.told()
 
 
 def test_a_transaction_goes_on_where_it_began_when_the_writes_go_back(nodes: Galera) -> None:
