@@ -7,5 +7,6 @@ a statement     `cursor`, `connection`, `exchanges` (one after the other), `sess
 a return        `returning`; `cleaner` where the session must be cleaned
 a cancellation  `cutting`, and `worker`: the threads, and who cleans up after a call
 a report        `tokens`: what a task is known by
+a slip          `elsewhere`: a name that another object has is an error that says which
 other names     `names`, `pool_names`, `compat`: those of aiomysql and asyncmy
 """

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from .connection import AsyncConnection
 from .cursor import AsyncCursor
+from .elsewhere import names_elsewhere
 
 _HOW_TO_BORROW = (
     "Write `async with pool.get_connection() as connection:`, or `connection = await pool.get_connection()`"
@@ -46,19 +47,8 @@ class Borrowing:
         await self._connection.__aexit__(exc_type, exception, traceback)
 
 
-class _OfAConnection:
-    """A name that there will be once there is a connection. Not a `__getattr__` that tells so: with one, Python 3.11
-    finds no attribute quickly."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: Any, owner: type | None = None) -> NoReturn:
-        raise AttributeError(
-            f"{self._name!r}: there is no connection yet. {_HOW_TO_BORROW}", name=self._name, obj=instance
-        )
-
-
-for _name in {*dir(AsyncConnection), *dir(AsyncCursor), "lease"}:
-    if not _name.startswith("_"):
-        setattr(Borrowing, _name, _OfAConnection(_name))
+names_elsewhere(
+    Borrowing,
+    {*dir(AsyncConnection), *dir(AsyncCursor), "lease"},
+    f"there is no connection yet. {_HOW_TO_BORROW}",
+)

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from pymysql import err
 from pymysql.constants import COMMAND
@@ -35,6 +35,7 @@ from .._util import callsite
 from ..errors import ConnectionInterruptedError, ReturnConnectionToPoolError
 from .cursor import AsyncCursor
 from .cutting import cut, expire
+from .elsewhere import names_elsewhere
 from .exchanges import Exchanges
 from .names import FieldsNames
 from .returning import Home, Returning
@@ -319,23 +320,8 @@ class AsyncConnection(Returning, Exchanges, FieldsNames):
             self.lease.refuse_closed()
 
 
-class _OfACursor:
-    """A name that cursors have and connections lack. Not a `__getattr__` that tells so: with one, Python 3.11 takes ten
-    times as long to find any attribute of a connection."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: Any, owner: type | None = None) -> NoReturn:
-        kind = (owner or type(instance)).__name__
-        raise AttributeError(
-            f"{kind!r} object has no attribute {self._name!r}: a cursor has. "
-            "Write `async with connection.cursor() as cursor: await cursor.execute(...)`",
-            name=self._name,
-            obj=instance,
-        )
-
-
-for _name in dir(AsyncCursor):
-    if not _name.startswith("_") and not hasattr(AsyncConnection, _name):
-        setattr(AsyncConnection, _name, _OfACursor(_name))
+names_elsewhere(
+    AsyncConnection,
+    dir(AsyncCursor),
+    "a cursor has. Write `async with connection.cursor() as cursor: await cursor.execute(...)`",
+)
