@@ -38,7 +38,7 @@ INTERRUPTIBLE = ("CALL", "RESUME", "JUMP_BACKWARD")
 class Striker:
     """Raises `Bolt` at the n-th point in the package where CPython may be interrupted, or in `packages`."""
 
-    def __init__(self, at: int, packages: tuple[str, ...] = (PACKAGE,)) -> None:
+    def __init__(self, at: int, packages: tuple[str, ...]) -> None:
         self.left = at
         self.packages = packages
         self.struck: str | None = None
@@ -59,9 +59,9 @@ class Striker:
         return self.trace
 
 
-def strike(at: int, work: Callable[[], object]) -> str | None:
-    """Do `work`, and interrupt it at point `at`; returns where that was, None if it has fewer points."""
-    striker = Striker(at)
+def strike(at: int, work: Callable[[], object], packages: tuple[str, ...] = (PACKAGE,)) -> str | None:
+    """Do `work`, and interrupt it at point `at`; returns where that was, None if it has fewer points in `packages`."""
+    striker = Striker(at, packages)
     before = sys.gettrace()
     sys._getframe().f_trace_opcodes = True  # Python 3.12 looks whether any frame wants them when tracing begins
     try:

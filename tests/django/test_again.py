@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dis
 import gc
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -23,8 +22,7 @@ from pymysqlpool import PoolTimeout
 from pymysqlpool.devserver import DevServer
 from pymysqlpool_django import again
 from pymysqlpool_django.base import DatabaseWrapper
-from tests.core.test_interrupts import PACKAGE, Striker
-from tests.support import Bolt
+from tests.core.test_interrupts import PACKAGE, strike
 from tests.sweep import Sweep
 
 from .conftest import Connect
@@ -203,24 +201,14 @@ def test_a_connection_survives_an_exception_at_any_point_of_a_request(wrapper: A
 
     point, step = sweep.every(7)
     while True:
-        striker = Striker(point, OURS)
-        before = sys.gettrace()
-        sys._getframe().f_trace_opcodes = True  # Python 3.12 looks whether any frame wants them when tracing begins
-        try:
-            sys.settrace(striker.trace)
-            story()
-        except Bolt:
-            pass
-        finally:
-            sys.settrace(before)
-            striker.before.clear()  # frames, and what is in their locals
+        struck = strike(point, story, OURS)
         wrapper.close()
         gc.collect()
-        assert ask(wrapper)[1:] == (1, 0), striker.struck
+        assert ask(wrapper)[1:] == (1, 0), struck
         wrapper.close()
         stats = wrapper.pool.stats()
-        assert (stats.in_use, stats.total) == (0, 1), striker.struck
-        if striker.struck is None:
+        assert (stats.in_use, stats.total) == (0, 1), struck
+        if struck is None:
             break
         point += step
     assert point > (50 if sweep.everything else 0)

@@ -85,11 +85,7 @@ def awaited(pool: Pool, story: Story) -> None:
     run(main)
 
 
-def in_asgi_requests(pool: Pool, story: Story) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await story.use_awaited(await current_async_connection())
-        await still(scope, receive, send)
-
+def run_asgi_requests(pool: Pool, app: Any) -> None:
     async def main() -> None:
         tasks = AsyncConnectionPool(pool=pool)
         for _ in range(BORROWS):
@@ -98,6 +94,14 @@ def in_asgi_requests(pool: Pool, story: Story) -> None:
         tasks.end_threads()
 
     run(main)
+
+
+def in_asgi_requests(pool: Pool, story: Story) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await story.use_awaited(await current_async_connection())
+        await still(scope, receive, send)
+
+    run_asgi_requests(pool, app)
 
 
 def in_threads_of_asgi_requests(pool: Pool, story: Story) -> None:
@@ -105,14 +109,7 @@ def in_threads_of_asgi_requests(pool: Pool, story: Story) -> None:
         await asyncio.to_thread(lambda: story.use(current_connection()))
         await still(scope, receive, send)
 
-    async def main() -> None:
-        tasks = AsyncConnectionPool(pool=pool)
-        for _ in range(BORROWS):
-            assert (await Exchange(AsgiMiddleware(app, tasks)).run()).status == 200
-            await all_home(tasks)
-        tasks.end_threads()
-
-    run(main)
+    run_asgi_requests(pool, app)
 
 
 def on_a_websocket(pool: Pool, story: Story, in_unit: bool = False) -> None:

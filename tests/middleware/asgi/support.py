@@ -117,6 +117,22 @@ class Socket:
         await self.task
 
 
+async def answer_two(pool: AsyncConnectionPool, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """One websocket of an application that does `work` for each of two messages."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(2):
+            await receive()
+            await work()
+            await send({"type": "websocket.send", "text": "done"})
+        await receive()
+
+    one = Socket(PoolMiddleware(app, pool))
+    for _ in range(2):
+        await one.ask_once("?")
+    await one.leave()
+
+
 class Teapot(Exception):
     pass
 

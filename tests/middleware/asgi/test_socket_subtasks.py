@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from pymysqlpool.asgi import PoolMiddleware, current_async_connection
+from pymysqlpool.asgi import current_async_connection
 from pymysqlpool.errors import TransactionLostError
 from tests.aio.support import all_home
 
-from .support import Make, Socket, run
+from .support import Make, answer_two, run
 
 INSERT = "INSERT INTO item VALUES (%s)"
 
@@ -53,18 +53,8 @@ def served(make: Make, message: Callable[[], Coroutine[Any, Any, None]]) -> None
     """Handle two messages."""
     pool = make()
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        for _ in range(2):
-            await receive()
-            await message()
-            await send({"type": "websocket.send", "text": "done"})
-        await receive()
-
     async def main() -> None:
-        one = Socket(PoolMiddleware(app, pool))
-        for _ in range(2):
-            await one.ask_once("?")
-        await one.leave()
+        await answer_two(pool, message)
         await all_home(pool)
 
     run(main)

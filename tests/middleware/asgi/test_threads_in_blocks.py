@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
 from pymysqlpool import Connection
-from pymysqlpool.asgi import PoolMiddleware, current_async_connection
+from pymysqlpool.asgi import current_async_connection
 from pymysqlpool.request_scope import current_connection
 
-from .support import Exchange, Make, Socket, routes, run
+from .support import Exchange, Make, answer_two, routes, run
 
 Write = Callable[[Connection, int], None]
 Table = Callable[[], list[int]]
@@ -72,22 +71,12 @@ def test_of_a_request(make: Make, table: Table, write: Write) -> None:
 def test_of_a_websocket(make: Make, table: Table, write: Write) -> None:
     pool = make()
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        for _ in range(2):  # for the second message the task borrows again
-            await receive()
-            await inside_and_outside(write, table)
-            await (await current_async_connection()).cursor().execute("DELETE FROM item")
-            await (await current_async_connection()).commit()
-            await send({"type": "websocket.send", "text": "done"})
-        await receive()
+    async def message() -> None:  # for the second one the task borrows again
+        await inside_and_outside(write, table)
+        await (await current_async_connection()).cursor().execute("DELETE FROM item")
+        await (await current_async_connection()).commit()
 
-    async def main() -> None:
-        one = Socket(PoolMiddleware(app, pool))
-        for _ in range(2):
-            await one.ask_once("?")
-        await one.leave()
-
-    run(main)
+    run(lambda: answer_two(pool, message))
     assert pool.stats().in_use == 0
 
 
